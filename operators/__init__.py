@@ -1,0 +1,28 @@
+"""Forward operators of imaging instruments, with their noise models."""
+
+from .base import LinearOperator, Operator
+from .blur import Blur, gaussian_kernel
+from .checks import adjoint_error, dense_matrix, linearity_error, operator_norm
+from .downsampling import Downsampling
+from .mask import Mask, random_mask
+from .matrix import MatrixOperator
+from .noise import GaussianNoise, NoiseModel
+from .tomography import Tomography
+
+__all__ = [
+    "Blur",
+    "Downsampling",
+    "GaussianNoise",
+    "LinearOperator",
+    "Mask",
+    "MatrixOperator",
+    "NoiseModel",
+    "Operator",
+    "Tomography",
+    "adjoint_error",
+    "dense_matrix",
+    "gaussian_kernel",
+    "linearity_error",
+    "operator_norm",
+    "random_mask",
+]

@@ -1,0 +1,124 @@
+"""The two base classes: an operator, and a linear one.
+
+An instrument is a forward map and a noise model.  A user's own is a subclass with `forward`; a
+linear one gets its adjoint from automatic differentiation unless it writes its own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .krylov import conjugate_gradient
+from .noise import NoiseModel
+
+
+class Operator(ABC):
+    """A forward map ``A`` with its noise model: ``y = A(x) + noise``.
+
+    Args:
+        domain_shape: shape of one image, without the batch axis.
+        range_shape: shape of one measurement, without the batch axis.
+        noise: noise model of the instrument; None if it is not known yet (then pass
+            ``noise=`` to `solve`).
+    """
+
+    def __init__(
+        self,
+        *,
+        domain_shape: Sequence[int],
+        range_shape: Sequence[int],
+        noise: NoiseModel | None = None,
+    ):
+        self.domain_shape = _shape(self, "domain_shape", domain_shape)
+        self.range_shape = _shape(self, "range_shape", range_shape)
+        if noise is not None and not isinstance(noise, NoiseModel):
+            raise TypeError(
+                f"{type(self).__name__}(noise=): needs a noise model such as GaussianNoise(0.1), "
+                f"got {noise!r}"
+            )
+        self.noise = noise
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Noise-free measurements ``(batch, *range_shape)`` of images ``(batch, *domain_shape)``."""
+
+    @property
+    def observed(self) -> Tensor | None:
+        """Which entries of y carry information, boolean `range_shape`; None means all."""
+        return None
+
+    def measure(self, x: Tensor, *, seed: int = 0) -> Tensor:
+        """Simulate measurements: ``forward`` plus noise from stream `seed`.
+
+        Args:
+            x: ``(batch, *domain_shape)``, or one image without the batch axis (then the result
+                has none either).
+            seed: fixes the noise of each image by its place in the batch.
+
+        Raises:
+            ValueError: wrong shape, or the operator has no noise model.
+        """
+        if self.noise is None:
+            raise ValueError(
+                f"{type(self).__name__}.measure: the operator has no noise model. Build it with "
+                "noise=GaussianNoise(std), or call forward(x) for noise-free data"
+            )
+        single = tuple(x.shape) == self.domain_shape
+        if not single and tuple(x.shape[1:]) != self.domain_shape:
+            raise ValueError(
+                f"{type(self).__name__}.measure: needs images of shape (batch, "
+                f"{', '.join(map(str, self.domain_shape))}), got {tuple(x.shape)}"
+            )
+        y = self.noise.sample(self.forward(x[None] if single else x), seed=seed)
+        if self.observed is not None:
+            y = torch.where(self.observed.to(y.device), y, torch.zeros_like(y))
+        return y[0] if single else y
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.domain_shape} -> {self.range_shape})"
+
+
+class LinearOperator(Operator):
+    """A linear forward map.
+
+    A subclass writes `forward` alone, or `forward` and `adjoint`; `adjoint_error` tells whether
+    the two fit.
+    """
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^T y``: images ``(batch, *domain_shape)`` from ``(batch, *range_shape)``."""
+        with torch.enable_grad():
+            x = y.new_zeros((y.shape[0], *self.domain_shape)).requires_grad_()
+            ax = self.forward(x)
+            if not ax.requires_grad:
+                raise TypeError(
+                    f"{type(self).__name__}.adjoint: forward() is not differentiable by torch (it "
+                    "leaves torch, or detaches). Write adjoint(self, y) as well"
+                )
+            (gradient,) = torch.autograd.grad(ax, x, y)
+        return gradient
+
+    @torch.no_grad()
+    def pseudo_inverse(self, y: Tensor, *, iterations: int = 50) -> Tensor:
+        """Least-squares solution of least norm, by conjugate gradients stopped early.
+
+        For first pictures and comparisons; nothing in the samplers uses it.
+        """
+        return conjugate_gradient(
+            lambda x: self.adjoint(self.forward(x)),
+            self.adjoint(y),
+            tolerance=0.0,
+            max_iterations=iterations,
+        ).solution
+
+
+def _shape(operator: Operator, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(int(size) for size in shape)
+    if not sizes or min(sizes) < 1:
+        raise ValueError(
+            f"{type(operator).__name__}({name}={tuple(shape)}): needs positive sizes, without the "
+            "batch axis, such as (1, 64, 64)"
+        )
+    return sizes

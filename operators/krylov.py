@@ -1,0 +1,72 @@
+"""Conjugate gradients for a batch of systems, each stopped on its own.
+
+A system that has converged is frozen, so its solution does not depend on its neighbours in the
+batch.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Solution(NamedTuple):
+    """``solution`` like the right-hand side; ``iterations`` used; ``residual`` ``(batch,)``."""
+
+    solution: Tensor
+    iterations: int
+    residual: Tensor
+
+
+def conjugate_gradient(
+    apply: Callable[[Tensor], Tensor],
+    rhs: Tensor,
+    *,
+    tolerance: float | Tensor,
+    max_iterations: int,
+    precondition: Callable[[Tensor], Tensor] = lambda r: r,
+) -> Solution:
+    """Solve ``M z = rhs`` for symmetric positive semidefinite M.
+
+    Args:
+        apply: M, on ``(batch, *shape)``.
+        rhs: ``(batch, *shape)``.
+        tolerance: root mean square of the residual at which a system counts as solved.
+        precondition: an approximate inverse of M, symmetric positive definite.
+
+    Source: Hestenes and Stiefel 1952, preconditioned form.
+    """
+    z = torch.zeros_like(rhs)
+    r = rhs.clone()
+    p = s = precondition(r)
+    rho = _dot(r, s)
+    active = _rms(r) > tolerance
+    iterations = 0
+    while iterations < max_iterations and bool(active.any()):
+        mp = apply(p)
+        curvature = _dot(p, mp)
+        # No curvature left (a singular M, or rounding): nothing to gain along p.
+        active = active & (curvature > 0)
+        step = torch.where(active, rho / curvature, torch.zeros_like(rho))
+        z = z + _column(step, p) * p
+        r = r - _column(step, p) * mp
+        s = precondition(r)
+        rho_next = _dot(r, s)
+        active = active & (_rms(r) > tolerance)
+        p = s + _column(torch.where(active, rho_next / rho, torch.zeros_like(rho)), p) * p
+        rho = rho_next
+        iterations += 1
+    return Solution(z, iterations, _rms(r))
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).flatten(1).sum(1)
+
+
+def _rms(a: Tensor) -> Tensor:
+    return a.flatten(1).square().mean(1).sqrt()
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (like.ndim - 1))

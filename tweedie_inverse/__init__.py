@@ -1,0 +1,28 @@
+"""Posterior samples of inverse problems by conditional random walks with Tweedie's formula."""
+
+from . import calibration, priors, schedules, tweedie, walks
+from .posterior import Diagnostics, Posterior, Stats
+from .priors import measure_denoising_error
+from .priors.zoo import list_priors, load_prior
+from .solver import Step, WalkDivergedError, iterate, sample, solve
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Diagnostics",
+    "Posterior",
+    "Stats",
+    "Step",
+    "WalkDivergedError",
+    "calibration",
+    "iterate",
+    "list_priors",
+    "load_prior",
+    "measure_denoising_error",
+    "priors",
+    "sample",
+    "schedules",
+    "solve",
+    "tweedie",
+    "walks",
+]

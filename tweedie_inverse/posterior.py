@@ -1,0 +1,132 @@
+"""The answer: samples of ``p(x | y)``, their summaries, and how they were made."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How the samples were made and what it cost.
+
+    Attributes:
+        method: walk that ran; `reason` says why it was chosen.
+        steps: noise levels walked through.
+        denoiser_calls: network evaluations a sample.
+        operator_calls: applications of A or its adjoint a sample.
+        seconds: wall-clock time.
+        peak_memory: bytes on the accelerator; 0 on CPU.
+        worst_residual: of the inner linear solves, in noise standard deviations.
+    """
+
+    method: str
+    reason: str
+    steps: int
+    denoiser_calls: float
+    operator_calls: float
+    seconds: float
+    peak_memory: int = 0
+    worst_residual: float = 0.0
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Signs of trouble.
+
+    Attributes:
+        residual_chi_square: ``(batch, num_samples)``, ``|y - A x|^2 / std^2`` per observed
+            entry; near 1 for samples of the posterior.  NaN where the noise is not Gaussian.
+        effective_sample_size: ``(batch,)``, ``1 / sum(weights^2)``.
+    """
+
+    residual_chi_square: Tensor
+    effective_sample_size: Tensor
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posterior samples in data units.
+
+    Attributes:
+        samples: ``(batch, num_samples, *shape)``; without `batch` when y came without one.
+        weights: ``(batch, num_samples)``, non-negative, sum 1; equal for independent samples.
+        diagnostics: residuals and effective sample size.
+        stats: method, cost.
+    """
+
+    samples: Tensor
+    weights: Tensor
+    diagnostics: Diagnostics
+    stats: Stats
+
+    @property
+    def _axis(self) -> int:
+        return self.weights.ndim - 1
+
+    @property
+    def mean(self) -> Tensor:
+        """Posterior mean, ``(batch, *shape)``."""
+        return (self._columns() * self.samples).sum(self._axis)
+
+    @property
+    def std(self) -> Tensor:
+        """Posterior standard deviation of every pixel, unbiased for equal weights."""
+        deviation = self.samples - self.mean.unsqueeze(self._axis)
+        variance = (self._columns() * deviation.square()).sum(self._axis)
+        lost = 1 - self._columns().square().sum(self._axis)
+        return (variance / lost.clamp(min=torch.finfo(lost.dtype).tiny)).sqrt()
+
+    def quantile(self, q: float) -> Tensor:
+        """Quantile of every pixel, ``(batch, *shape)``; linear between the samples.
+
+        Sample k of n in increasing order stands at cumulative weight ``W_k - w_k / 2``.
+        """
+        if not 0 <= q <= 1:
+            raise ValueError(f"quantile(q={q}): needs a number in [0, 1]")
+        axis = self._axis
+        values, order = self.samples.movedim(axis, -1).sort(dim=-1)
+        weights = self._columns().expand_as(self.samples).movedim(axis, -1).gather(-1, order)
+        place = weights.cumsum(-1) - weights / 2
+        level = torch.full_like(place[..., :1], q)
+        right = torch.searchsorted(place, level).clamp(1, place.shape[-1] - 1)
+        left = right - 1
+        low, high = place.gather(-1, left), place.gather(-1, right)
+        share = ((level - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
+        return torch.lerp(values.gather(-1, left), values.gather(-1, right), share)[..., 0]
+
+    def plot(self, path: str | Path | None = None, *, truth: Tensor | None = None):
+        """Mean, standard deviation and three samples of the first measurement, as a figure."""
+        from .plots import plot_posterior
+
+        return plot_posterior(self, path, truth=truth)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one safetensors file; `Posterior.load` reads it."""
+        from safetensors.torch import save_file
+
+        tensors = {
+            "samples": self.samples.contiguous(),
+            "weights": self.weights.contiguous(),
+            "residual_chi_square": self.diagnostics.residual_chi_square.contiguous(),
+            "effective_sample_size": self.diagnostics.effective_sample_size.contiguous(),
+        }
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, path, metadata={"stats": json.dumps(asdict(self.stats))})
+
+    @staticmethod
+    def load(path: str | Path) -> "Posterior":
+        """Read what `save` wrote."""
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            stats = Stats(**json.loads(file.metadata()["stats"]))
+        diagnostics = Diagnostics(tensors["residual_chi_square"], tensors["effective_sample_size"])
+        return Posterior(tensors["samples"], tensors["weights"], diagnostics, stats)
+
+    def _columns(self) -> Tensor:
+        missing = self.samples.ndim - self.weights.ndim
+        return self.weights.reshape(*self.weights.shape, *[1] * missing)

@@ -1,0 +1,16 @@
+"""Priors: a denoiser in data units, with the covariance of its own error."""
+
+from .analytic import Empirical, Gaussian, GaussianMixture
+from .base import Prior
+from .denoising_error import DenoisingError, measure_denoising_error
+from .network import NetworkPrior
+
+__all__ = [
+    "DenoisingError",
+    "Empirical",
+    "Gaussian",
+    "GaussianMixture",
+    "NetworkPrior",
+    "Prior",
+    "measure_denoising_error",
+]

@@ -1,0 +1,171 @@
+"""Priors with an exact denoiser: Gaussian, Gaussian mixture, finite data set.
+
+They decide whether a sampler is right: their posteriors are known in closed form.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from operators.random import normal
+
+from ..covariance import Covariance, Dense, Fourier, isotropic
+from .base import Prior, sigma_column
+
+# A start at this many standard deviations of the data is pure noise for every practical purpose.
+_SIGMA_MAX = 50.0
+_SIGMA_MIN = 1e-3
+
+
+class Gaussian(Prior):
+    """``x0 ~ N(mean, covariance)``; the denoiser and its error are exact.
+
+    Args:
+        mean: ``(*shape)``.
+        covariance: ``(n, n)`` of the flattened image.
+        power_spectrum: instead, ``(height, width)`` or ``(channels, height, width)``: eigenvalues
+            of the covariance of a periodic field in the layout of ``torch.fft.fft2``, even in
+            frequency; their mean is the pixel variance.
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        covariance: Tensor | None = None,
+        *,
+        power_spectrum: Tensor | None = None,
+    ):
+        if (covariance is None) == (power_spectrum is None):
+            raise ValueError("Gaussian: give either covariance= or power_spectrum=")
+        self.mean, self.shape = mean, tuple(mean.shape)
+        if covariance is not None:
+            self.covariance = _dense(covariance, mean.numel())
+        else:
+            self.covariance = _periodic(power_spectrum, self.shape)
+        scale = math.sqrt(float(self.covariance.variance.max() + mean.double().square().mean()))
+        self.sigma_max, self.sigma_min = _SIGMA_MAX * scale, _SIGMA_MIN * scale
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        levels = torch.as_tensor(sigma, dtype=torch.float64)
+        if levels.ndim == 1 and not bool((levels == levels[0]).all()):
+            rows = [self.denoise(row[None], level) for row, level in zip(x, levels, strict=True)]
+            return torch.cat(rows)
+        sigma_column(x, sigma)  # refuses a sigma of the wrong shape
+        level = float(levels.flatten()[0])
+        shrink = self.covariance.map(lambda s: s / (s + level**2))
+        mean = self.mean.to(x)
+        return mean + shrink.apply(x - mean)
+
+    def denoising_error(self, sigma: float) -> Covariance:
+        return self.covariance.map(lambda s: s * sigma**2 / (s + sigma**2))
+
+    def draw(self, count: int, *, seed: int = 0) -> Tensor:
+        """Exact samples of the prior, ``(count, *shape)``."""
+        noise = normal((seed,), (count, *self.shape)).to(self.mean)
+        return self.mean + self.covariance.sqrt(noise)
+
+
+class GaussianMixture(Prior):
+    """Mixture of ``N(mean_k, std^2 I)`` with given weights; the denoiser is exact.
+
+    Args:
+        means: ``(components, *shape)``.
+        weights: ``(components,)``, positive; normalized here.
+        std: standard deviation of every component, a number >= 0.
+    """
+
+    def __init__(self, means: Tensor, weights: Tensor, std: float):
+        if means.ndim < 2 or weights.shape != means.shape[:1]:
+            raise ValueError(
+                "GaussianMixture: needs means (components, *shape) and weights (components,), got "
+                f"{tuple(means.shape)} and {tuple(weights.shape)}"
+            )
+        if not bool((weights > 0).all()) or std < 0:
+            raise ValueError("GaussianMixture: needs positive weights and std >= 0")
+        self.means, self.std, self.shape = means, float(std), tuple(means.shape[1:])
+        self.log_weights = (weights / weights.sum()).log()
+        # The second moment of any one direction is below the sum; a bound is all that is needed.
+        scale = math.sqrt(float(means.flatten(1).square().sum(1).mean()) + self.std**2)
+        self.sigma_max, self.sigma_min = _SIGMA_MAX * scale, _SIGMA_MIN * scale
+        self._errors: dict[float, Covariance] = {}
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        level = sigma_column(x, sigma).reshape(-1, 1)
+        total = level**2 + self.std**2
+        means = self.means.flatten(1).to(x)
+        # Differences, not the expanded square: at small sigma the expansion loses every digit.
+        distance = torch.cdist(
+            x.flatten(1), means, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        share = torch.softmax(self.log_weights.to(x) - distance**2 / (2 * total), dim=1)
+        centre = share @ means
+        return (centre + self.std**2 / total * (x.flatten(1) - centre)).reshape(x.shape)
+
+    def denoising_error(self, sigma: float) -> Covariance:
+        """Average posterior covariance by Monte Carlo over the prior, from a fixed seed.
+
+        A single Gaussian: for a multimodal posterior it is an approximation.
+        """
+        if sigma not in self._errors:
+            clean = self.draw(2048, seed=0).double()
+            noise = normal((1,), clean.shape).to(clean)
+            error = (clean - self.denoise(clean + sigma * noise, sigma)).flatten(1)
+            if error.shape[1] > 1024:
+                self._errors[sigma] = isotropic(float(error.square().mean()))
+            else:
+                self._errors[sigma] = _dense(error.mT @ error / len(error), error.shape[1])
+        return self._errors[sigma]
+
+    def draw(self, count: int, *, seed: int = 0) -> Tensor:
+        """Exact samples of the prior, ``(count, *shape)``."""
+        uniform = torch.special.ndtr(normal((seed, 0), (count,)))
+        edges = self.log_weights.double().exp().cumsum(0)
+        index = torch.searchsorted(edges, uniform.to(edges)).clamp(max=len(edges) - 1)
+        noise = normal((seed, 1), (count, *self.shape)).to(self.means)
+        return self.means[index] + self.std * noise
+
+
+class Empirical(GaussianMixture):
+    """A finite data set, each image equally likely and blurred by `std`; the denoiser is exact.
+
+    Args:
+        data: ``(count, *shape)``.
+        std: standard deviation of the smoothing kernel, 0 for the bare points.
+    """
+
+    def __init__(self, data: Tensor, std: float = 0.0):
+        super().__init__(data, data.new_ones(len(data)), std)
+
+
+def _dense(covariance: Tensor, size: int) -> Covariance:
+    if tuple(covariance.shape) != (size, size):
+        raise ValueError(
+            f"Gaussian(covariance=): needs shape ({size}, {size}) for this mean, got "
+            f"{tuple(covariance.shape)}"
+        )
+    asymmetry = float((covariance - covariance.mT).abs().max())
+    values, vectors = torch.linalg.eigh(covariance.double())
+    largest = float(values.max())
+    if asymmetry > 1e-6 * largest or float(values.min()) < -1e-6 * largest:
+        raise ValueError(
+            "Gaussian(covariance=): must be symmetric and positive semidefinite; asymmetry "
+            f"{asymmetry:.1e}, smallest eigenvalue {float(values.min()):.1e}"
+        )
+    return Covariance(Dense(vectors), values.clamp(min=0))
+
+
+def _periodic(spectrum: Tensor, shape: tuple[int, ...]) -> Covariance:
+    spectrum = spectrum.double()
+    if len(shape) != 3 or tuple(spectrum.shape) not in (shape, shape[1:]):
+        raise ValueError(
+            "Gaussian(power_spectrum=): needs a mean (channels, height, width) and a spectrum of "
+            f"that shape or (height, width); got {shape} and {tuple(spectrum.shape)}"
+        )
+    mirrored = spectrum.flip(-2, -1).roll((1, 1), (-2, -1))
+    if float(spectrum.min()) < 0 or not torch.allclose(spectrum, mirrored, rtol=1e-6):
+        raise ValueError(
+            "Gaussian(power_spectrum=): must be non-negative and even, S(f) = S(-f), in the layout "
+            "of torch.fft.fft2"
+        )
+    return Covariance(Fourier(), spectrum)

@@ -1,0 +1,63 @@
+"""What a prior is: a denoiser in data units, with the size of its own error."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from ..covariance import Covariance
+from ..tweedie import score_from_denoised
+
+
+def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:
+    """``sigma`` (scalar or ``(batch,)``) as ``(batch, 1, ..., 1)`` in the dtype and device of x."""
+    column = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    if column.ndim > 1 or (column.ndim == 1 and column.shape[0] not in (1, x.shape[0])):
+        raise ValueError(
+            f"denoise(x, sigma): sigma must be a scalar or one value an image, shape "
+            f"({x.shape[0]},); got shape {tuple(column.shape)}"
+        )
+    return column.expand(x.shape[0]).reshape(-1, *[1] * (x.ndim - 1))
+
+
+class Prior(ABC):
+    """A denoiser ``D(x, sigma) = E[x0 | x0 + sigma n = x]`` in data units.
+
+    Subclasses give `shape`, `sigma_min`, `sigma_max`, `denoise` and `denoising_error`.
+    """
+
+    shape: tuple[int, ...]
+    sigma_min: float
+    sigma_max: float
+
+    @abstractmethod
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """``E[x0 | x0 + sigma n = x]``.
+
+        Args:
+            x: ``(batch, *shape)``, noisy images in data units.
+            sigma: scalar or ``(batch,)``, noise standard deviation in data units.
+        """
+
+    @abstractmethod
+    def denoising_error(self, sigma: float) -> Covariance:
+        """Covariance of ``x0 - D(x0 + sigma n, sigma)``, averaged over the prior."""
+
+    def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """Gradient of ``log p_sigma(x)`` by Tweedie's formula, ``(D(x, sigma) - x) / sigma^2``."""
+        return score_from_denoised(x, self.denoise(x, sigma), sigma_column(x, sigma))
+
+    @property
+    def error_is_measured(self) -> bool:
+        """Whether `denoising_error` is exact or measured, and not a guess."""
+        return True
+
+    def for_shape(self, shape: tuple[int, ...]) -> "Prior":
+        """This prior for images of `shape`; a `ValueError` where it has no such form."""
+        if tuple(shape) != tuple(self.shape):
+            raise ValueError(
+                f"{type(self).__name__} is a prior for images of shape {tuple(self.shape)}, but "
+                f"images of shape {tuple(shape)} are asked for. Use an operator whose "
+                f"domain_shape is {tuple(self.shape)}, or another prior (ti.list_priors())."
+            )
+        return self

@@ -1,0 +1,200 @@
+"""Any network as a prior: six parameterizations, three coordinate systems, one cast.
+
+The only place that knows what a network was trained on.  A network sees images shifted and scaled
+to its own range, in its own coordinates, with its own noise label; the prior answers in data units.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..covariance import Covariance, isotropic
+from ..tweedie import (
+    denoised_from_epsilon,
+    denoised_from_flow,
+    denoised_from_score,
+    denoised_from_v,
+)
+from .base import Prior, sigma_column
+from .denoising_error import DenoisingError
+
+Parameterization = Literal["x0", "epsilon", "v", "score", "edm", "flow"]
+Coordinates = Literal["ve", "vp", "flow", "edm"]
+
+# What a network of this kind is usually fed with; `coordinates=` overrides.
+_COORDINATES: dict[str, Coordinates] = {
+    "x0": "ve",
+    "epsilon": "vp",
+    "v": "vp",
+    "score": "ve",
+    "edm": "edm",
+    "flow": "flow",
+}
+
+
+class NetworkPrior(Prior):
+    """A `torch.nn.Module` as a denoiser ``D(x, sigma)`` in data units.
+
+    Args:
+        module: called as ``module(input, label)`` with ``input (batch, *shape)`` and
+            ``label (batch,)``; returns ``(batch, *shape)``.
+        parameterization: what it returns: ``"x0"`` the clean image, ``"epsilon"`` the noise,
+            ``"v"``, ``"score"``, ``"edm"`` the raw network of Karras et al. 2022,
+            ``"flow"`` the velocity ``n - x0``.
+        shape: ``(channels, height, width)``.
+        coordinates: what it is fed with: ``"ve"`` x, ``"vp"`` ``x / sqrt(1 + sigma^2)``,
+            ``"flow"`` ``x / (1 + sigma)``, ``"edm"`` ``x / sqrt(sigma^2 + sigma_data^2)``.
+            Default: ``"vp"`` for epsilon and v, ``"ve"`` for x0 and score, else its own.
+        timesteps: noise levels ``(steps,)`` of a discretely trained network, increasing, in
+            network units; the label is then the fractional index, interpolated in log sigma.
+            Default: the label is ``log(sigma) / 4`` for edm, ``sigma / (1 + sigma)`` for flow,
+            else sigma.
+        offset, scale: the network works on ``(x - offset) / scale``; for data in [0, 1] and a
+            network on [-1, 1], both are 0.5.
+        sigma_data: standard deviation of the data in network units; edm only.
+        sigma_min, sigma_max: trained range, in data units.
+        error: measured denoising error (`measure_denoising_error`); without it
+            ``sigma^2 I`` is used, which costs accuracy at few steps.
+        fully_convolutional: whether images larger than `shape` are welcome.
+        name: for messages and cards.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        parameterization: Parameterization,
+        *,
+        shape: tuple[int, ...],
+        coordinates: Coordinates | None = None,
+        timesteps: Tensor | None = None,
+        offset: float = 0.0,
+        scale: float = 1.0,
+        sigma_data: float = 0.5,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        error: DenoisingError | None = None,
+        fully_convolutional: bool = False,
+        name: str = "network",
+    ):
+        if parameterization not in _COORDINATES:
+            raise ValueError(
+                f"NetworkPrior(parameterization={parameterization!r}): must be one of "
+                f"{', '.join(sorted(_COORDINATES))}"
+            )
+        if not 0 < sigma_min < sigma_max:
+            raise ValueError(
+                f"NetworkPrior: needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
+            )
+        self.module = module
+        self.parameterization = parameterization
+        self.shape = tuple(shape)
+        self.coordinates = coordinates or _COORDINATES[parameterization]
+        self.timesteps = None if timesteps is None else _increasing(timesteps)
+        self.offset, self.scale, self.sigma_data = offset, scale, sigma_data
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        self.error = error
+        self.fully_convolutional = fully_convolutional
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"NetworkPrior({self.name!r}, shape={self.shape}, {self.parameterization})"
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        weight = next(self.module.parameters())
+        level = sigma_column(x, sigma).to(weight) / self.scale
+        state = (x.to(weight) - self.offset) / self.scale  # the one cast
+        output = self.module(self._input(state, level), self._label(level.flatten()))
+        return (self.offset + self.scale * self._denoised(state, output, level)).to(x)
+
+    def denoising_error(self, sigma: float) -> Covariance:
+        if self.error is None:
+            return isotropic(sigma**2)
+        return self.error.at(sigma, self.shape)
+
+    @property
+    def error_is_measured(self) -> bool:
+        return self.error is not None
+
+    def for_shape(self, shape: tuple[int, ...]) -> "NetworkPrior":
+        shape = tuple(shape)
+        fits = (
+            self.fully_convolutional
+            and len(shape) == 3
+            and shape[0] == self.shape[0]
+            and all(new >= old for new, old in zip(shape[1:], self.shape[1:], strict=True))
+        )
+        if not fits:
+            super().for_shape(shape)
+            return self
+        return NetworkPrior(
+            self.module,
+            self.parameterization,
+            shape=shape,
+            coordinates=self.coordinates,
+            timesteps=self.timesteps,
+            offset=self.offset,
+            scale=self.scale,
+            sigma_data=self.sigma_data,
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
+            error=self.error,
+            fully_convolutional=True,
+            name=self.name,
+        )
+
+    def _input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        if self.coordinates == "vp":
+            return x / (1 + sigma**2).sqrt()
+        if self.coordinates == "flow":
+            return x / (1 + sigma)
+        if self.coordinates == "edm":
+            return x / (sigma**2 + self.sigma_data**2).sqrt()
+        return x
+
+    def _label(self, sigma: Tensor) -> Tensor:
+        if self.timesteps is not None:
+            return fractional_timestep(sigma, self.timesteps.to(sigma))
+        if self.coordinates == "edm":
+            return sigma.log() / 4
+        if self.coordinates == "flow":
+            return sigma / (1 + sigma)
+        return sigma
+
+    def _denoised(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
+        match self.parameterization:
+            case "x0":
+                return output
+            case "epsilon":
+                return denoised_from_epsilon(x, output, sigma)
+            case "v":
+                return denoised_from_v(x, output, sigma)
+            case "score":
+                return denoised_from_score(x, output, sigma)
+            case "flow":
+                return denoised_from_flow(x, output, sigma)
+        total = sigma**2 + self.sigma_data**2  # edm: Karras et al. 2022, table 1
+        skip, out = self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
+        return skip * x + out * output
+
+
+def fractional_timestep(sigma: Tensor, table: Tensor) -> Tensor:
+    """Index into the increasing noise levels `table` ``(steps,)``, linear in log sigma.
+
+    Outside the table the index is clamped to its ends.
+    """
+    logs, log_sigma = table.log(), sigma.log()
+    right = torch.searchsorted(logs, log_sigma).clamp(1, len(table) - 1)
+    left = logs[right - 1]
+    fraction = (log_sigma - left) / (logs[right] - left)
+    return right - 1 + fraction.clamp(0, 1)
+
+
+def _increasing(table: Tensor) -> Tensor:
+    table = torch.as_tensor(table, dtype=torch.float64)
+    if table.ndim != 1 or len(table) < 2 or not bool((table.diff() > 0).all()) or table[0] <= 0:
+        raise ValueError(
+            "NetworkPrior(timesteps=): needs the positive noise levels of the training steps in "
+            "increasing order, e.g. ((1 - alpha_bar) / alpha_bar).sqrt()"
+        )
+    return table

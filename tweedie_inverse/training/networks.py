@@ -1,0 +1,119 @@
+"""A compact U-Net: residual blocks, group norm, noise level by scale and shift; no attention.
+
+Without attention it is fully convolutional, so weights trained on 64x64 patches run on any larger
+image.  The design is the common one of Ho et al. 2020 and Karras et al. 2022, minus what small
+networks do not need.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class NoiseEmbedding(nn.Module):
+    """Sines and cosines of the noise label, then a two-layer perceptron."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        # From 1e-3 to 16: covers both labels in use, log(sigma) / 4 and timesteps up to 1000.
+        frequencies = torch.logspace(-3, math.log10(16.0), 32)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(64, features), nn.SiLU(), nn.Linear(features, features), nn.SiLU()
+        )
+
+    def forward(self, label: Tensor) -> Tensor:
+        phase = label[:, None] * self.frequencies.to(label.dtype)
+        return self.mlp(torch.cat([phase.sin(), phase.cos()], dim=1))
+
+
+class ResidualBlock(nn.Module):
+    """norm - SiLU - conv - norm, scaled and shifted by the noise level - SiLU - conv, plus skip."""
+
+    def __init__(self, channels_in: int, channels_out: int, features: int):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.modulation = nn.Linear(features, 2 * channels_out)
+        self.norm2 = nn.GroupNorm(8, channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        same = channels_in == channels_out
+        self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        return self.skip(x) + h
+
+
+class UNet(nn.Module):
+    """``forward(x, label)``: ``x (batch, channels, h, w)``, ``label (batch,)`` -> like ``x``.
+
+    Any image size is accepted; sizes that the down-sampling does not divide are padded by
+    reflection and cropped again.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: tuple[int, ...] = (32, 64, 128, 160),
+        blocks: tuple[int, ...] = (1, 2, 2, 2),
+        features: int = 128,
+    ):
+        super().__init__()
+        if len(widths) != len(blocks):
+            raise ValueError(
+                f"UNet(widths={widths}, blocks={blocks}): one number of blocks a width, please"
+            )
+        self.multiple = 2 ** (len(widths) - 1)
+        self.embedding = NoiseEmbedding(features)
+        self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
+        for width, count in zip(widths[:-1], blocks[:-1], strict=True):
+            block_in = [ResidualBlock(width, width, features) for _ in range(count)]
+            block_out = [
+                ResidualBlock(2 * width if i == 0 else width, width, features)
+                for i in range(count)
+            ]
+            self.down.append(nn.ModuleList(block_in))
+            self.up.append(nn.ModuleList(block_out))
+        for fine, coarse in pairwise(widths):
+            self.shrink.append(nn.Conv2d(fine, coarse, 3, stride=2, padding=1))
+            self.grow.append(nn.Conv2d(coarse, fine, 3, padding=1))
+        self.middle = nn.ModuleList(
+            ResidualBlock(widths[-1], widths[-1], features) for _ in range(blocks[-1])
+        )
+        self.norm = nn.GroupNorm(8, widths[0])
+        self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        pad_h, pad_w = -height % self.multiple, -width % self.multiple
+        if pad_h or pad_w:
+            x = F.pad(x, (0, pad_w, 0, pad_h), mode="reflect")
+        embedding = self.embedding(label)
+        h = self.first(x)
+        skips = []
+        for down, shrink in zip(self.down, self.shrink, strict=True):
+            for block in down:
+                h = block(h, embedding)
+            skips.append(h)
+            h = shrink(h)
+        for block in self.middle:
+            h = block(h, embedding)
+        for up, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
+            h = grow(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+            h = torch.cat([h, skips.pop()], dim=1)
+            for block in up:
+                h = block(h, embedding)
+        h = self.last(F.silu(self.norm(h)))
+        return h[..., :height, :width]

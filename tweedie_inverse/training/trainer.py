@@ -1,0 +1,190 @@
+"""Train a network on the template, with an exponential average of its weights; resumable.
+
+Every batch is fixed by its step number, so a run that was stopped and resumed sees the same data
+as one that was not.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..priors.network import NetworkPrior, Parameterization
+from .data import dataset
+from .networks import UNet
+from .noise_levels import NOISE_LEVELS
+from .objective import WEIGHTS, denoising_loss
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides a training run; stored in the checkpoint and on the card.
+
+    `steps` may be raised on resuming: the rate is constant after a warm-up and falls to zero over
+    the last `cooldown` share of the steps.
+    """
+
+    data: str = "phantoms"
+    size: int = 64
+    steps: int = 5000
+    batch: int = 32
+    parameterization: Parameterization = "edm"
+    noise_levels: str = "log-normal-wide"
+    weight: str = "edm"
+    rate: float = 1e-3
+    warmup: int = 100
+    cooldown: float = 0.3
+    average: float = 0.999
+    offset: float = 0.5
+    scale: float = 0.5
+    sigma_data: float = 0.5
+    widths: tuple[int, ...] = (32, 64, 128, 160)
+    blocks: tuple[int, ...] = (1, 2, 2, 2)
+    bfloat16: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of `train`: averages since the last report."""
+
+    step: int
+    loss: float
+    seconds: float
+
+
+def build_prior(config: TrainingConfig) -> NetworkPrior:
+    """A fresh network in its parameterization, for the data set of `config`."""
+    shape = dataset(config.data, config.size).shape
+    levels = NOISE_LEVELS[config.noise_levels]
+    table = levels.table() if hasattr(levels, "table") else None
+    return NetworkPrior(
+        UNet(shape[0], config.widths, config.blocks),
+        config.parameterization,
+        shape=shape,
+        timesteps=table,
+        offset=config.offset,
+        scale=config.scale,
+        sigma_data=config.sigma_data,
+    )
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Warm-up, constant, linear cool-down."""
+    remaining = (config.steps - step) / max(1.0, config.cooldown * config.steps)
+    return config.rate * min(1.0, (step + 1) / config.warmup, remaining)
+
+
+def train(
+    config: TrainingConfig,
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    report_every: int = 50,
+    save_every: int = 250,
+) -> Iterator[Progress]:
+    """Train until `config.steps`, yielding progress; resumes from `folder` where it holds a run.
+
+    The loop belongs to the caller: stop consuming and the last checkpoint stays usable.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)  # initial weights; a training process owns its generator
+    prior = build_prior(config)
+    network = prior.module.to(device, memory_format=torch.channels_last)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average)
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.rate, betas=(0.9, 0.99))
+    step, history, spent = 0, [], 0.0
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        _refuse_other_run(json.loads(state["config"]), config, checkpoint)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, history, spent = state["step"], state["history"], state["seconds"]
+    images, levels = dataset(config.data, config.size), NOISE_LEVELS[config.noise_levels]
+    weight, losses, begin = WEIGHTS[config.weight], [], time.monotonic()
+    while step < config.steps:
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        first = step * config.batch
+        clean = images.images(range(first, first + config.batch)).to(device)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        sigma = levels.sample(config.batch, generator).to(device)
+        optimizer.param_groups[0]["lr"] = learning_rate(config, step)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
+            loss = denoising_loss(prior, clean, noise, sigma, weight).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        if not bool(norm.isfinite()):
+            raise FloatingPointError(
+                f"train: the gradient became {float(norm)} at step {step}. Lower rate= (now "
+                f"{config.rate}); the checkpoint {checkpoint} of the last good step is kept"
+            )
+        optimizer.step()
+        average.update_parameters(network)
+        step += 1
+        losses.append(loss.item())
+        if step % report_every == 0 or step == config.steps:
+            seconds = spent + time.monotonic() - begin
+            report = Progress(step, sum(losses) / len(losses), seconds)
+            history.append([report.step, report.loss])
+            losses = []
+            if step % save_every == 0 or step == config.steps:
+                _save(checkpoint, config, network, average, optimizer, step, history, seconds)
+            yield report
+
+
+def load_trained(folder: str | Path) -> tuple[NetworkPrior, TrainingConfig, dict]:
+    """The averaged network of a run as a prior, its settings, and its loss history and seconds."""
+    state = torch.load(Path(folder) / "checkpoint.pt", map_location="cpu", weights_only=True)
+    settings = json.loads(state["config"])
+    for name in ("widths", "blocks"):
+        settings[name] = tuple(settings[name])
+    config = TrainingConfig(**settings)
+    prior = build_prior(config)
+    weights = {
+        name.removeprefix("module."): value
+        for name, value in state["average"].items()
+        if name.startswith("module.")
+    }
+    prior.module.load_state_dict(weights)
+    prior.module.eval().requires_grad_(False)
+    record = {name: state[name] for name in ("step", "history", "seconds")}
+    return prior, config, record
+
+
+def _refuse_other_run(found: dict, config: TrainingConfig, checkpoint: Path) -> None:
+    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+    different = [name for name in wanted if name != "steps" and found.get(name) != wanted[name]]
+    if different:
+        pairs = ", ".join(f"{n}: {found.get(n)} there, {wanted[n]} now" for n in different)
+        raise ValueError(
+            f"train: {checkpoint} belongs to a run with other settings ({pairs}). Use the same "
+            "settings to resume it, or another folder"
+        )
+
+
+def _save(checkpoint, config, network, average, optimizer, step, history, seconds) -> None:
+    """Write beside, then rename: a run killed while saving keeps its last checkpoint."""
+    state = {
+        "config": json.dumps(dataclasses.asdict(config)),
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "history": history,
+        "seconds": seconds,
+    }
+    beside = checkpoint.with_suffix(".tmp")
+    torch.save(state, beside)
+    os.replace(beside, checkpoint)

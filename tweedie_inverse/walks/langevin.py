@@ -1,0 +1,91 @@
+"""The conditional walk of Park et al. 2024: the template plus the gradient of log p(y | x).
+
+    x' = x + tau (D(x, sigma) - x) / sigma^2 + tau grad log p(y | x) + sqrt(2 tau T) n
+
+At every level it targets ``p_sigma(x) p(y | x)`` with the exact likelihood of the clean image, so
+that only the limit sigma -> 0 is the posterior; nothing approximates ``p(y | x_sigma)``.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from operators import GaussianNoise, LinearOperator
+from operators.random import Streams
+
+from ..priors.base import Prior
+from ..problem import Problem
+from ..schedules import sigmoid
+from .base import Info, Level, Walk
+from .template import template_step
+
+
+@dataclass(frozen=True)
+class Langevin(Walk):
+    """Settings of the walk; the defaults are those of the paper's first version.
+
+    Differs from the paper: the Lipschitz constant of the likelihood is ``||A||^2 / std^2`` with
+    the norm measured, where the paper takes ``||A|| <= 1`` (`norm=1`).
+
+    Cost: one network evaluation, one forward and one adjoint a step.
+
+    Attributes:
+        step_size: eps in ``tau = min(eps sigma^2, 1 / L)``.
+        temperature: T of the first and of the last step, linear in between; (1, 1) in version 1,
+            (0, 1) in the settings of 2025.
+        sigma_max, sigma_min: the schedule's ends in data units, cut to the prior's range.
+        bend: temperature of the sigmoid schedule; 0.5 in version 1, 0.3 in 2025.
+        initial_std: the walk starts from N(0, initial_std^2), in data units.  Not sigma_max: the
+            capped step hardly contracts at large sigma, and would keep that noise.
+        norm: ``||A||``; None measures it.  Required for operators that are not linear, as a
+            bound on the norm of their Jacobian.
+    """
+
+    step_size: float = 0.38
+    temperature: tuple[float, float] = (1.0, 1.0)
+    sigma_max: float = 157.407
+    sigma_min: float = 0.01
+    bend: float = 0.5
+    initial_std: float = 1.0
+    norm: float | None = None
+
+    name = "langevin"
+    default_steps = 1000
+
+    def sigmas(self, prior: Prior, steps: int) -> Tensor:
+        low, high = max(self.sigma_min, prior.sigma_min), min(self.sigma_max, prior.sigma_max)
+        return sigmoid(steps, low, high, temperature=self.bend)
+
+    def refuse(self, problem: Problem, prior: Prior) -> None:
+        if not isinstance(problem.noise, GaussianNoise):
+            raise ValueError(
+                f"the langevin walk needs the curvature of the likelihood, which it knows for "
+                f"GaussianNoise only; got {problem.noise!r}"
+            )
+        if self.norm is None and not isinstance(problem.operator, LinearOperator):
+            raise ValueError(
+                f"the langevin walk cannot measure ||A|| of {problem.operator!r}, which is not "
+                "linear; pass method=ti.walks.Langevin(norm=...), a bound on its Jacobian's norm"
+            )
+
+    def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> Tensor:
+        return self.initial_std * streams.normal(prior.shape, like=problem.y)
+
+    def step(
+        self, x: Tensor, level: Level, problem: Problem, prior: Prior, streams: Streams
+    ) -> tuple[Tensor, Info]:
+        tau = min(self.step_size * level.sigma**2, 1 / self._lipschitz(problem))
+        denoised = prior.denoise(x, level.sigma)
+        first, last = self.temperature
+        temperature = first + (last - first) * level.index / max(1, level.steps - 1)
+        if level.sigma_next == 0:
+            temperature, noise = 0.0, x.new_zeros(())
+        else:
+            noise = streams.normal(prior.shape, like=x)
+        walked = template_step(x, denoised, noise, level.sigma, tau, temperature)
+        return walked + tau * problem.gradient(x), Info(denoised)
+
+    def _lipschitz(self, problem: Problem) -> float:
+        assert isinstance(problem.noise, GaussianNoise)
+        norm = self.norm if self.norm is not None else problem.operator_norm
+        return (norm / float(problem.noise.std.min())) ** 2
