@@ -42,7 +42,7 @@ class Operator(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """Noise-free measurements ``(batch, *range_shape)`` of images ``(batch, *domain_shape)``."""
+        """Noise-free measurements ``(batch, *range_shape)`` of ``(batch, *domain_shape)``."""
 
     @property
     def observed(self) -> Tensor | None:

@@ -37,7 +37,7 @@ def adjoint_error(
 def linearity_error(
     operator: Operator, *, seed: int = 0, dtype: torch.dtype = torch.float64
 ) -> float:
-    """``|A(a x + b z) - a A x - b A z| / |A(a x + b z)|``, relative; catches offsets and clipping."""
+    """``|A(a x + b z) - a A x - b A z| / |A(a x + b z)|``; catches offsets and clipping."""
     x, z = (_draw(operator.domain_shape, dtype, (seed, i)) for i in (2, 3))
     a, b = 0.7, -1.9
     together = operator.forward(a * x + b * z)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Solution(NamedTuple):
-    """``solution`` like the right-hand side; ``iterations`` used; ``residual`` ``(batch,)``."""
+    """``solution`` like the right-hand side; ``residual (batch,)`` as `tolerance` measures it."""
 
     solution: Tensor
     iterations: int
@@ -23,7 +23,7 @@ def conjugate_gradient(
     apply: Callable[[Tensor], Tensor],
     rhs: Tensor,
     *,
-    tolerance: float | Tensor,
+    tolerance: float,
     max_iterations: int,
     precondition: Callable[[Tensor], Tensor] = lambda r: r,
 ) -> Solution:
@@ -32,8 +32,9 @@ def conjugate_gradient(
     Args:
         apply: M, on ``(batch, *shape)``.
         rhs: ``(batch, *shape)``.
-        tolerance: root mean square of the residual at which a system counts as solved.
-        precondition: an approximate inverse of M, symmetric positive definite.
+        tolerance: a system counts as solved when ``sqrt(r . P r / size)`` is at or below this;
+            with no preconditioner that is the root mean square of the residual r.
+        precondition: P, an approximate inverse of M, symmetric positive definite.
 
     Source: Hestenes and Stiefel 1952, preconditioned form.
     """
@@ -41,7 +42,8 @@ def conjugate_gradient(
     r = rhs.clone()
     p = s = precondition(r)
     rho = _dot(r, s)
-    active = _rms(r) > tolerance
+    goal = tolerance**2 * rhs[0].numel()
+    active = rho > goal
     iterations = 0
     while iterations < max_iterations and bool(active.any()):
         mp = apply(p)
@@ -53,19 +55,15 @@ def conjugate_gradient(
         r = r - _column(step, p) * mp
         s = precondition(r)
         rho_next = _dot(r, s)
-        active = active & (_rms(r) > tolerance)
+        active = active & (rho_next > goal)
         p = s + _column(torch.where(active, rho_next / rho, torch.zeros_like(rho)), p) * p
         rho = rho_next
         iterations += 1
-    return Solution(z, iterations, _rms(r))
+    return Solution(z, iterations, (rho.clamp(min=0) / rhs[0].numel()).sqrt())
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).flatten(1).sum(1)
-
-
-def _rms(a: Tensor) -> Tensor:
-    return a.flatten(1).square().mean(1).sqrt()
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ Coverage of a central interval says whether its width is right; CRPS (Gneiting a
 a proper score, lowest for the true posterior.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,21 +15,28 @@ from .posterior import Posterior
 def coverage(posterior: Posterior, truth: Tensor, level: float = 0.9) -> Tensor:
     """Share of pixels inside the central interval of probability `level`, ``(batch,)``.
 
-    With n samples the interval between quantiles is read as a prediction interval for one more
-    draw: a calibrated posterior then covers `level` on average for any n >= 2 / (1 - level) - 1,
-    and less with fewer samples, where it is cut at the outermost ones.
+    The interval is a prediction interval for one more draw, so that a calibrated posterior
+    covers `level` on average whatever the number of samples: between order statistics of rank
+    ``(n + 1) (1 - level) / 2`` where there are enough samples for that, else mean and standard
+    deviation with Student's quantile (exact for Gaussian posteriors).  Equal weights.
 
     Args:
         truth: ``(batch, *shape)``, or without batch like the posterior.
     """
-    count = posterior.samples.shape[posterior.weights.ndim - 1]
-    # Order statistic k of n has expected rank k / (n + 1): move the ends outward accordingly.
-    tail = (1 - level) / 2
-    rank = tail * (count + 1)
-    lower_q = min(max((rank - 0.5) / count, 0.0), 0.5)
-    lower, upper = posterior.quantile(lower_q), posterior.quantile(1 - lower_q)
+    axis = posterior.weights.ndim - 1
+    count = posterior.samples.shape[axis]
+    rank = (count + 1) * (1 - level) / 2
+    if rank >= 1:
+        place = (rank - 0.5) / count  # where Posterior.quantile puts that order statistic
+        lower, upper = posterior.quantile(place), posterior.quantile(1 - place)
+    else:
+        from scipy.stats import t
+
+        factor = float(t.ppf((1 + level) / 2, count - 1)) * math.sqrt(1 + 1 / count)
+        mean, reach = posterior.mean, factor * posterior.std
+        lower, upper = mean - reach, mean + reach
     inside = ((truth >= lower) & (truth <= upper)).to(truth)
-    return inside.flatten(posterior.weights.ndim - 1).mean(-1)
+    return inside.flatten(axis).mean(-1)
 
 
 def crps(posterior: Posterior, truth: Tensor) -> Tensor:

@@ -13,22 +13,34 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Basis(ABC):
-    """An orthonormal change of coordinates for tensors ``(batch, *shape)``."""
+    """An orthonormal real change of coordinates for tensors ``(batch, *shape)``."""
 
     @abstractmethod
-    def multiply(self, x: Tensor, factor: Tensor) -> Tensor:
-        """``B^T diag(factor) B x``; `factor` broadcasts against the coordinates of x."""
+    def transform(self, x: Tensor) -> Tensor:
+        """Coefficients of x, as many as there are pixels."""
+
+    @abstractmethod
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """The image with these coefficients."""
+
+    def smooth(self, spectrum: Tensor) -> Tensor:
+        """A rough spectrum with its neighbours averaged, where coefficients have neighbours."""
+        return spectrum
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pixels(Basis):
     """The standard basis."""
 
-    def multiply(self, x: Tensor, factor: Tensor) -> Tensor:
-        return x * factor
+    def transform(self, x: Tensor) -> Tensor:
+        return x
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return coefficients
 
 
 @lru_cache(maxsize=32)
@@ -41,17 +53,17 @@ def _cosine_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tenso
     return matrix.to(dtype=dtype, device=device)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cosines(Basis):
     """Orthonormal 2-D DCT-II, after an optional orthogonal `mixing` ``(channels, channels)``.
 
-    As matrix products: up to a few hundred pixels a side they beat an FFT-based transform.
+    Coefficients are ``(batch, channels, height, width)``; rows are vertical frequencies.  As
+    matrix products: up to a few hundred pixels a side they beat an FFT-based transform.
     """
 
     mixing: Tensor | None = None
 
     def transform(self, x: Tensor) -> Tensor:
-        """Coefficients ``(batch, channels, height, width)``; row = vertical frequency."""
         rows = _cosine_matrix(x.shape[-2], x.dtype, x.device)
         columns = _cosine_matrix(x.shape[-1], x.dtype, x.device)
         if self.mixing is not None:
@@ -59,7 +71,6 @@ class Cosines(Basis):
         return rows @ x @ columns.mT
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """The image with these coefficients."""
         height, width = coefficients.shape[-2:]
         rows = _cosine_matrix(height, coefficients.dtype, coefficients.device)
         columns = _cosine_matrix(width, coefficients.dtype, coefficients.device)
@@ -68,50 +79,72 @@ class Cosines(Basis):
             x = torch.einsum("kc,bkhw->bchw", self.mixing.to(x), x)
         return x
 
-    def multiply(self, x: Tensor, factor: Tensor) -> Tensor:
-        return self.inverse(self.transform(x) * factor)
+    def smooth(self, spectrum: Tensor) -> Tensor:
+        padded = F.pad(spectrum[None], (2, 2, 2, 2), mode="reflect")
+        return F.avg_pool2d(padded, 5, stride=1)[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fourier(Basis):
-    """Orthonormal 2-D DFT; factors in the layout of ``torch.fft.fft2`` and even in frequency."""
+    """Orthonormal 2-D Hartley transform, ``Re F x - Im F x``: the Fourier basis, kept real.
 
-    def multiply(self, x: Tensor, factor: Tensor) -> Tensor:
-        half = factor[..., : x.shape[-1] // 2 + 1]  # real images: half the spectrum tells all
-        return torch.fft.irfft2(torch.fft.rfft2(x) * half, s=x.shape[-2:])
+    A periodic field whose spectrum is even in frequency is diagonal here, in the layout of
+    ``torch.fft.fft2``; the transform is its own inverse.
+    """
+
+    def transform(self, x: Tensor) -> Tensor:
+        spectrum = torch.fft.fft2(x, norm="ortho")
+        return spectrum.real - spectrum.imag
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return self.transform(coefficients)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dense(Basis):
-    """Columns of an orthogonal matrix `vectors` ``(n, n)``, for flattened images."""
+    """Columns of an orthogonal matrix `vectors` ``(n, n)``, for flattened images of `shape`."""
 
     vectors: Tensor
+    shape: tuple[int, ...]
 
-    def multiply(self, x: Tensor, factor: Tensor) -> Tensor:
-        vectors = self.vectors.to(x)
-        return ((x.flatten(1) @ vectors * factor) @ vectors.mT).reshape(x.shape)
+    def transform(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.vectors.to(x)
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        flat = coefficients @ self.vectors.to(coefficients).mT
+        return flat.reshape(len(coefficients), *self.shape)
 
 
 @dataclass(frozen=True)
 class Covariance:
-    """``basis^T diag(variance) basis``; `variance` non-negative, in squared data units."""
+    """``basis^T diag(variance) basis``; `variance` non-negative, in squared data units.
+
+    `variance` broadcasts against the coefficients of one image.
+    """
 
     basis: Basis
     variance: Tensor
 
     def apply(self, x: Tensor) -> Tensor:
         """Covariance times x, ``(batch, *shape)``."""
-        return self.basis.multiply(x, self.variance.to(x))
+        return self.basis.inverse(self.basis.transform(x) * self.variance.to(x))
 
     def sqrt(self, x: Tensor) -> Tensor:
         """Symmetric square root times x: maps white noise to noise of this covariance."""
-        return self.basis.multiply(x, self.variance.to(x).sqrt())
+        return self.basis.inverse(self.basis.transform(x) * self.variance.to(x).sqrt())
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Covariance":
         """The same basis with other variances."""
         return Covariance(self.basis, function(self.variance))
 
 
-def isotropic(variance: float) -> Covariance:
-    """``variance * I``."""
-    return Covariance(Pixels(), torch.tensor(float(variance), dtype=torch.float64))
+_PIXELS, _COSINES = Pixels(), Cosines()
+
+
+def isotropic(variance: float, shape: tuple[int, ...]) -> Covariance:
+    """``variance * I`` for images of `shape`.
+
+    Any basis would do; for images the cosine basis, in which the linear solves are preconditioned.
+    """
+    basis = _COSINES if len(shape) == 3 else _PIXELS
+    return Covariance(basis, torch.tensor(float(variance), dtype=torch.float64))

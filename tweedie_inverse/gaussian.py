@@ -4,8 +4,9 @@ Perturb and correct: with ``x' ~ N(m, V)`` and ``y' = A x' + noise`` drawn from 
 
     x = x' + V A^T (A V A^T + S)^-1 (y - y')
 
-has exactly the posterior law (Matheron's rule; Papandreou and Yuille 2010).  The system is solved
-in measurement space, directly when it is small and by conjugate gradients otherwise.
+has exactly the posterior law (Matheron's rule; Papandreou and Yuille 2010).  Few measurements: the
+matrix in brackets is assembled and factored.  Many: the same correction by conjugate gradients in
+the coefficients of V, where both ``V`` and a good preconditioner are diagonal.
 """
 
 from typing import NamedTuple
@@ -22,10 +23,9 @@ from .problem import Problem
 # Up to this many measurements a Cholesky factor is cheaper than iterating; the choice may depend
 # on the operator only, or a sample would depend on the batch it is drawn in.
 DIRECT_LIMIT = 512
-# Residual of the iterative solve in noise standard deviations: changes a draw by less than a
-# thousandth of its spread.
-RESIDUAL = 1e-3
-MAX_ITERATIONS = 1000
+# Error of the iterative solve, in posterior standard deviations, root mean square.
+TOLERANCE = 1e-3
+MAX_ITERATIONS = 2000
 
 
 class Draw(NamedTuple):
@@ -33,7 +33,7 @@ class Draw(NamedTuple):
 
     x: Tensor
     iterations: int
-    worst_residual: float  # in noise standard deviations
+    error: float  # of the worst walker, in posterior standard deviations, root mean square
 
 
 def conditional_draw(
@@ -52,31 +52,56 @@ def conditional_draw(
         prior_noise: standard normal, like `mean`.
         data_noise: standard normal, like ``problem.y``.
     """
-    noise = problem.noise
-    assert isinstance(noise, GaussianNoise)
-    std = noise.std.to(mean)
+    assert isinstance(problem.noise, GaussianNoise)
+    std = problem.noise.std.to(mean)
     free = mean + covariance.sqrt(prior_noise)
     misfit = (problem.y - problem.forward(free)) / std - data_noise
-
-    # Whitened by the noise: M = I + W W^T with W = S^-1/2 A V^1/2.
-    def system(z: Tensor) -> Tensor:
-        return z + problem.forward(covariance.apply(problem.adjoint(z / std))) / std
-
     if misfit[0].numel() <= DIRECT_LIMIT:
-        z, iterations, worst = _solve_directly(system, misfit), 0, 0.0
-    else:
-        z, iterations, residual = conjugate_gradient(
-            system, misfit, tolerance=RESIDUAL, max_iterations=MAX_ITERATIONS
-        )
-        worst = float(residual.max())
-    return Draw(free + covariance.apply(problem.adjoint(z / std)), iterations, worst)
+        return Draw(free + _correct_directly(covariance, problem, misfit, std), 0, 0.0)
+    correction, iterations, error = _correct_iteratively(covariance, problem, misfit, std)
+    return Draw(free + correction, iterations, error)
 
 
-def _solve_directly(system, rhs: Tensor) -> Tensor:
-    """Solve with the assembled matrix, factored in float64 whatever the dtype of rhs."""
-    size = rhs[0].numel()
-    units = torch.eye(size, dtype=rhs.dtype, device=rhs.device).reshape(size, *rhs.shape[1:])
-    matrix = system(units).reshape(size, size).double()
+def _correct_directly(
+    covariance: Covariance, problem: Problem, misfit: Tensor, std: Tensor
+) -> Tensor:
+    """``V A^T S^-1/2 (I + S^-1/2 A V A^T S^-1/2)^-1 misfit``; factored in float64."""
+
+    def gain(z: Tensor) -> Tensor:
+        return covariance.apply(problem.adjoint(z / std))
+
+    size = misfit[0].numel()
+    units = torch.eye(size, dtype=misfit.dtype, device=misfit.device)
+    columns = problem.forward(gain(units.reshape(size, *misfit.shape[1:]))) / std
+    matrix = columns.reshape(size, size).double() + units.double()
     factor = torch.linalg.cholesky((matrix + matrix.mT) / 2)
-    solution = torch.cholesky_solve(rhs.flatten(1).double().mT, factor).mT
-    return solution.to(rhs.dtype).reshape(rhs.shape)
+    z = torch.cholesky_solve(misfit.flatten(1).double().mT, factor).mT
+    return gain(z.to(misfit.dtype).reshape(misfit.shape))
+
+
+def _correct_iteratively(
+    covariance: Covariance, problem: Problem, misfit: Tensor, std: Tensor
+) -> tuple[Tensor, int, float]:
+    """The same correction as ``B^T V^1/2 u`` with ``(I + W^T W) u = W^T misfit``.
+
+    ``W = S^-1/2 A B^T V^1/2``, B the basis of V.  Preconditioned by ``1 / (1 + V g)`` with g the
+    diagonal of ``B A^T S^-1 A B^T``: the residual is then measured in posterior standard
+    deviations, so that no direction is solved further than it matters.
+    """
+    basis, spread = covariance.basis, covariance.variance.to(misfit).sqrt()
+
+    def pull(z: Tensor) -> Tensor:
+        return spread * basis.transform(problem.adjoint(z / std))
+
+    def system(u: Tensor) -> Tensor:
+        return u + pull(problem.forward(basis.inverse(spread * u)) / std)
+
+    diagonal = 1 + spread**2 * problem.curvature(basis)
+    u, iterations, error = conjugate_gradient(
+        system,
+        pull(misfit),
+        tolerance=TOLERANCE,
+        max_iterations=MAX_ITERATIONS,
+        precondition=lambda r: r / diagonal,
+    )
+    return basis.inverse(spread * u), iterations, float(error.max())

@@ -19,7 +19,7 @@ class Stats:
         operator_calls: applications of A or its adjoint a sample.
         seconds: wall-clock time.
         peak_memory: bytes on the accelerator; 0 on CPU.
-        worst_residual: of the inner linear solves, in noise standard deviations.
+        solver_error: worst error of the inner linear solves, in posterior standard deviations.
     """
 
     method: str
@@ -29,7 +29,7 @@ class Stats:
     operator_calls: float
     seconds: float
     peak_memory: int = 0
-    worst_residual: float = 0.0
+    solver_error: float = 0.0
 
 
 @dataclass(frozen=True)

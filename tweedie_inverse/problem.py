@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from operators import GaussianNoise, LinearOperator, NoiseModel, Operator, operator_norm
+from operators.random import normal
+
+from .covariance import Basis
 
 # Above this the adjoint is not the adjoint; rounding stays far below.
 _ADJOINT_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+
+_PROBES, _PROBE_SEED = 8, 20241127
 
 
 class Problem:
@@ -25,6 +30,7 @@ class Problem:
     def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel):
         self.y, self.operator, self.noise = y, operator, noise
         self.operator_calls = 0
+        self._curvatures: dict[Basis, Tensor] = {}
 
     @property
     def is_linear_gaussian(self) -> bool:
@@ -36,6 +42,21 @@ class Problem:
         """``||A||`` of a linear operator, measured once."""
         assert isinstance(self.operator, LinearOperator)
         return operator_norm(self.operator, dtype=self.y.dtype, device=self.y.device)
+
+    def curvature(self, basis: Basis) -> Tensor:
+        """Diagonal of ``B A^T S^-1 A B^T`` for Gaussian noise, estimated, once a basis.
+
+        By random signs (Hutchinson 1990), smoothed over neighbouring frequencies; good enough
+        to precondition with, and the same for all walkers.
+        """
+        if basis not in self._curvatures:
+            assert isinstance(self.noise, GaussianNoise)
+            signs = normal((_PROBE_SEED,), (_PROBES, *self.operator.domain_shape)).sign()
+            probes = basis.transform(signs.to(self.y)).sign()
+            ax = self.forward(basis.inverse(probes))
+            back = basis.transform(self.adjoint(ax / self.noise.std.to(ax) ** 2))
+            self._curvatures[basis] = basis.smooth((probes * back).mean(0)).clamp(min=0)
+        return self._curvatures[basis]
 
     def forward(self, x: Tensor) -> Tensor:
         """``A(x)``, counted."""

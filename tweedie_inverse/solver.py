@@ -48,7 +48,7 @@ class Step(NamedTuple):
 
 
 class WalkDivergedError(ArithmeticError):
-    """A walk became NaN or infinite; `posterior` holds the measurements finished before, or None."""
+    """A walk became NaN or infinite; `posterior` holds the measurements already finished."""
 
     posterior: Posterior | None = None
 
@@ -58,7 +58,8 @@ class _CountedPrior(Prior):
 
     def __init__(self, prior: Prior):
         self.prior, self.calls = prior, 0
-        self.shape, self.sigma_min, self.sigma_max = prior.shape, prior.sigma_min, prior.sigma_max
+        self.shape, self.centre = prior.shape, prior.centre
+        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         self.calls += x.shape[0]
@@ -87,7 +88,7 @@ class _Run:
     num_samples: int
     seed: int
     operator_calls: int = 0
-    worst_residual: float = 0.0
+    solver_error: float = 0.0
 
     @property
     def total(self) -> int:
@@ -201,7 +202,8 @@ def sample(
     plan = recipe(karras(steps, prior.sigma_min, prior.sigma_max))
     streams = Streams([(seed, index) for index in range(num_samples)])
     like = torch.zeros((), dtype=dtype, device=device)
-    x = float(plan.sigmas[0]) * streams.normal(prior.shape, like)
+    noise = streams.normal(prior.shape, like)
+    x = torch.as_tensor(prior.centre).to(noise) + float(plan.sigmas[0]) * noise
     for sigma, tau, temperature in zip(
         plan.sigmas[:-1].tolist(), plan.taus.tolist(), plan.temperatures.tolist(), strict=True
     ):
@@ -291,7 +293,7 @@ def _walk(run: _Run, first: int, last: int) -> Iterator[Step]:
         with torch.no_grad():
             x, info = run.walk.step(x, level, problem, run.prior, streams)
         _refuse_divergence(x, info, level, run.walk)
-        run.worst_residual = max(run.worst_residual, info.worst_residual)
+        run.solver_error = max(run.solver_error, info.solver_error)
         yield Step(level, x, info, (first, last), run.total)
     run.operator_calls += problem.operator_calls
 
@@ -331,7 +333,7 @@ def _assemble(run: _Run, finished: list[Tensor], begin: float) -> Posterior | No
         operator_calls=run.operator_calls / count,
         seconds=time.monotonic() - begin,
         peak_memory=torch.cuda.max_memory_allocated(run.y.device) if run.y.is_cuda else 0,
-        worst_residual=run.worst_residual,
+        solver_error=run.solver_error,
     )
     return Posterior(samples, weights, Diagnostics(chi_square, size), stats)
 

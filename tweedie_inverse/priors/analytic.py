@@ -36,14 +36,15 @@ class Gaussian(Prior):
         *,
         power_spectrum: Tensor | None = None,
     ):
-        if (covariance is None) == (power_spectrum is None):
-            raise ValueError("Gaussian: give either covariance= or power_spectrum=")
-        self.mean, self.shape = mean, tuple(mean.shape)
-        if covariance is not None:
-            self.covariance = _dense(covariance, mean.numel())
-        else:
+        self.mean = self.centre = mean
+        self.shape = tuple(mean.shape)
+        if covariance is not None and power_spectrum is None:
+            self.covariance = _dense(covariance, self.shape)
+        elif power_spectrum is not None and covariance is None:
             self.covariance = _periodic(power_spectrum, self.shape)
-        scale = math.sqrt(float(self.covariance.variance.max() + mean.double().square().mean()))
+        else:
+            raise ValueError("Gaussian: give either covariance= or power_spectrum=")
+        scale = math.sqrt(float(self.covariance.variance.max()))
         self.sigma_max, self.sigma_min = _SIGMA_MAX * scale, _SIGMA_MIN * scale
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -85,8 +86,10 @@ class GaussianMixture(Prior):
             raise ValueError("GaussianMixture: needs positive weights and std >= 0")
         self.means, self.std, self.shape = means, float(std), tuple(means.shape[1:])
         self.log_weights = (weights / weights.sum()).log()
-        # The second moment of any one direction is below the sum; a bound is all that is needed.
-        scale = math.sqrt(float(means.flatten(1).square().sum(1).mean()) + self.std**2)
+        self.centre = torch.einsum("k,k...->...", self.log_weights.exp().to(means), means)
+        spread = (means - self.centre).flatten(1).square().sum(1)
+        # No direction has more variance than all together; a bound is all that is needed.
+        scale = math.sqrt(float(spread.mean()) + self.std**2)
         self.sigma_max, self.sigma_min = _SIGMA_MAX * scale, _SIGMA_MIN * scale
         self._errors: dict[float, Covariance] = {}
 
@@ -95,9 +98,7 @@ class GaussianMixture(Prior):
         total = level**2 + self.std**2
         means = self.means.flatten(1).to(x)
         # Differences, not the expanded square: at small sigma the expansion loses every digit.
-        distance = torch.cdist(
-            x.flatten(1), means, compute_mode="donot_use_mm_for_euclid_dist"
-        )
+        distance = torch.cdist(x.flatten(1), means, compute_mode="donot_use_mm_for_euclid_dist")
         share = torch.softmax(self.log_weights.to(x) - distance**2 / (2 * total), dim=1)
         centre = share @ means
         return (centre + self.std**2 / total * (x.flatten(1) - centre)).reshape(x.shape)
@@ -112,9 +113,9 @@ class GaussianMixture(Prior):
             noise = normal((1,), clean.shape).to(clean)
             error = (clean - self.denoise(clean + sigma * noise, sigma)).flatten(1)
             if error.shape[1] > 1024:
-                self._errors[sigma] = isotropic(float(error.square().mean()))
+                self._errors[sigma] = isotropic(float(error.square().mean()), self.shape)
             else:
-                self._errors[sigma] = _dense(error.mT @ error / len(error), error.shape[1])
+                self._errors[sigma] = _dense(error.mT @ error / len(error), self.shape)
         return self._errors[sigma]
 
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
@@ -138,7 +139,8 @@ class Empirical(GaussianMixture):
         super().__init__(data, data.new_ones(len(data)), std)
 
 
-def _dense(covariance: Tensor, size: int) -> Covariance:
+def _dense(covariance: Tensor, shape: tuple[int, ...]) -> Covariance:
+    size = math.prod(shape)
     if tuple(covariance.shape) != (size, size):
         raise ValueError(
             f"Gaussian(covariance=): needs shape ({size}, {size}) for this mean, got "
@@ -152,7 +154,7 @@ def _dense(covariance: Tensor, size: int) -> Covariance:
             "Gaussian(covariance=): must be symmetric and positive semidefinite; asymmetry "
             f"{asymmetry:.1e}, smallest eigenvalue {float(values.min()):.1e}"
         )
-    return Covariance(Dense(vectors), values.clamp(min=0))
+    return Covariance(Dense(vectors, shape), values.clamp(min=0))
 
 
 def _periodic(spectrum: Tensor, shape: tuple[int, ...]) -> Covariance:

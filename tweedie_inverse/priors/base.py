@@ -23,12 +23,16 @@ def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:
 class Prior(ABC):
     """A denoiser ``D(x, sigma) = E[x0 | x0 + sigma n = x]`` in data units.
 
-    Subclasses give `shape`, `sigma_min`, `sigma_max`, `denoise` and `denoising_error`.
+    Attributes:
+        shape: of one image.
+        sigma_min, sigma_max: range of noise levels it answers for, in data units.
+        centre: mean of the data, roughly, a number or ``(*shape)``: walks start there, plus noise.
     """
 
     shape: tuple[int, ...]
     sigma_min: float
     sigma_max: float
+    centre: Tensor | float = 0.0
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:

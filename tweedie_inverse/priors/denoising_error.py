@@ -7,6 +7,7 @@ channels are decorrelated by a fixed orthogonal mixing.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,8 +55,12 @@ class DenoisingError:
         log_variance = log_variance + 2 * min(0.0, position - float(logs[0]))
         variance = resample_spectrum(log_variance, shape[-2:]).exp()
         # An error above sigma^2 would mean that doing nothing denoises better.
-        mixing = None if self.mixing.shape[0] == 1 else self.mixing
-        return Covariance(Cosines(mixing), variance.clamp(max=sigma**2))
+        return Covariance(self.basis, variance.clamp(max=sigma**2))
+
+    @cached_property
+    def basis(self) -> Cosines:
+        """Cosines of the decorrelated channels."""
+        return Cosines(None if self.mixing.shape[0] == 1 else self.mixing)
 
 
 def resample_spectrum(log_variance: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -72,9 +77,9 @@ def resample_spectrum(log_variance: Tensor, size: tuple[int, ...]) -> Tensor:
         ),
         dim=-1,
     )
-    return F.grid_sample(
-        log_variance[None], grid[None], align_corners=True, padding_mode="border"
-    )[0]
+    return F.grid_sample(log_variance[None], grid[None], align_corners=True, padding_mode="border")[
+        0
+    ]
 
 
 @torch.no_grad()

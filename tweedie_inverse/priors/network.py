@@ -4,6 +4,7 @@ The only place that knows what a network was trained on.  A network sees images 
 to its own range, in its own coordinates, with its own noise label; the prior answers in data units.
 """
 
+import copy
 from typing import Literal
 
 import torch
@@ -54,6 +55,7 @@ class NetworkPrior(Prior):
             network on [-1, 1], both are 0.5.
         sigma_data: standard deviation of the data in network units; edm only.
         sigma_min, sigma_max: trained range, in data units.
+        centre: mean pixel of the data, where a walk starts; default `offset`.
         error: measured denoising error (`measure_denoising_error`); without it
             ``sigma^2 I`` is used, which costs accuracy at few steps.
         fully_convolutional: whether images larger than `shape` are welcome.
@@ -73,6 +75,7 @@ class NetworkPrior(Prior):
         sigma_data: float = 0.5,
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
+        centre: float | None = None,
         error: DenoisingError | None = None,
         fully_convolutional: bool = False,
         name: str = "network",
@@ -94,6 +97,7 @@ class NetworkPrior(Prior):
         self.offset, self.scale, self.sigma_data = offset, scale, sigma_data
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self.error = error
+        self.centre = offset if centre is None else centre
         self.fully_convolutional = fully_convolutional
         self.name = name
 
@@ -109,7 +113,7 @@ class NetworkPrior(Prior):
 
     def denoising_error(self, sigma: float) -> Covariance:
         if self.error is None:
-            return isotropic(sigma**2)
+            return isotropic(sigma**2, self.shape)
         return self.error.at(sigma, self.shape)
 
     @property
@@ -125,23 +129,11 @@ class NetworkPrior(Prior):
             and all(new >= old for new, old in zip(shape[1:], self.shape[1:], strict=True))
         )
         if not fits:
-            super().for_shape(shape)
+            super().for_shape(shape)  # raises, or the shape is the same
             return self
-        return NetworkPrior(
-            self.module,
-            self.parameterization,
-            shape=shape,
-            coordinates=self.coordinates,
-            timesteps=self.timesteps,
-            offset=self.offset,
-            scale=self.scale,
-            sigma_data=self.sigma_data,
-            sigma_min=self.sigma_min,
-            sigma_max=self.sigma_max,
-            error=self.error,
-            fully_convolutional=True,
-            name=self.name,
-        )
+        resized = copy.copy(self)
+        resized.shape = shape
+        return resized
 
     def _input(self, x: Tensor, sigma: Tensor) -> Tensor:
         if self.coordinates == "vp":

@@ -33,13 +33,14 @@ TRAINING_PHOTOS = {
     "coins": "no known restrictions",
 }
 # How often each is drawn: everyday scenes most, instruments and textures for variety.
-_PHOTO_WEIGHTS = {"chelsea": 4.0, "rocket": 4.0, "china": 8.0, "flower": 5.0}
+_PHOTO_WEIGHTS = {"chelsea": 4.0, "rocket": 4.0, "china": 8.0, "flower": 5.0, "coffee": 4.0}
 
 
 class Dataset(Protocol):
     """Images by seed; `shape` is that of one image."""
 
-    shape: tuple[int, int, int]
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
 
     def images(self, seeds: Sequence[int]) -> Tensor: ...
 
@@ -239,6 +240,17 @@ def _pyramid(name: str, smallest: int) -> list[Tensor]:
         levels.append(level.clamp(0, 1))
         scale *= math.sqrt(0.5)
     return levels
+
+
+def held_out(name: str, size: int = 64, count: int = 512) -> Tensor:
+    """Images of the same kind that were never trained on, ``(count, channels, size, size)``.
+
+    Photographs: coffee and camera; the astronaut is kept for demonstrations.
+    """
+    data: Dataset = dataset(name, size)
+    if isinstance(data, Mixture):
+        data = Mixture(Photographs(size, ("coffee", "camera")), data.second, data.share)
+    return data.images(range(HELD_OUT_SEED, HELD_OUT_SEED + count))
 
 
 def dataset(name: str, size: int = 64) -> Dataset:

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 class NoiseEmbedding(nn.Module):
     """Sines and cosines of the noise label, then a two-layer perceptron."""
 
+    frequencies: Tensor
+
     def __init__(self, features: int):
         super().__init__()
         # From 1e-3 to 16: covers both labels in use, log(sigma) / 4 and timesteps up to 1000.
@@ -42,14 +44,28 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         same = channels_in == channels_out
         self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        _zero(self.conv2)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
         return self.skip(x) + h
+
+
+class Chain(nn.ModuleList):
+    """Residual blocks one after the other, all told the noise level."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, embedding)
+        return x
+
+
+def _zero(module: nn.Module) -> None:
+    """A last layer of zeros: the block starts as the identity, the network as its input."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
 
 
 class UNet(nn.Module):
@@ -79,21 +95,19 @@ class UNet(nn.Module):
         for width, count in zip(widths[:-1], blocks[:-1], strict=True):
             block_in = [ResidualBlock(width, width, features) for _ in range(count)]
             block_out = [
-                ResidualBlock(2 * width if i == 0 else width, width, features)
-                for i in range(count)
+                ResidualBlock(2 * width if i == 0 else width, width, features) for i in range(count)
             ]
-            self.down.append(nn.ModuleList(block_in))
-            self.up.append(nn.ModuleList(block_out))
+            self.down.append(Chain(block_in))
+            self.up.append(Chain(block_out))
         for fine, coarse in pairwise(widths):
             self.shrink.append(nn.Conv2d(fine, coarse, 3, stride=2, padding=1))
             self.grow.append(nn.Conv2d(coarse, fine, 3, padding=1))
-        self.middle = nn.ModuleList(
+        self.middle = Chain(
             ResidualBlock(widths[-1], widths[-1], features) for _ in range(blocks[-1])
         )
         self.norm = nn.GroupNorm(8, widths[0])
         self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        _zero(self.last)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -104,16 +118,12 @@ class UNet(nn.Module):
         h = self.first(x)
         skips = []
         for down, shrink in zip(self.down, self.shrink, strict=True):
-            for block in down:
-                h = block(h, embedding)
+            h = down(h, embedding)
             skips.append(h)
             h = shrink(h)
-        for block in self.middle:
-            h = block(h, embedding)
+        h = self.middle(h, embedding)
         for up, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
             h = grow(F.interpolate(h, scale_factor=2.0, mode="nearest"))
-            h = torch.cat([h, skips.pop()], dim=1)
-            for block in up:
-                h = block(h, embedding)
+            h = up(torch.cat([h, skips.pop()], dim=1), embedding)
         h = self.last(F.silu(self.norm(h)))
         return h[..., :height, :width]

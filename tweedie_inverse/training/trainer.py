@@ -97,7 +97,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)  # initial weights; a training process owns its generator
     prior = build_prior(config)
-    network = prior.module.to(device, memory_format=torch.channels_last)
+    network = prior.module.to(device).to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average)
     )

@@ -1,6 +1,7 @@
 """What a walk is: a grid of noise levels, a start, and a pure step from one level to the next."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
@@ -11,7 +12,8 @@ from ..priors.base import Prior
 from ..problem import Problem
 
 
-class Level(NamedTuple):
+@dataclass(frozen=True)
+class Level:
     """Where a walk stands: step `index` of `steps`, from noise level `sigma` to `sigma_next`."""
 
     index: int
@@ -25,7 +27,7 @@ class Info(NamedTuple):
 
     denoised: Tensor  # (walkers, *shape), D(x, sigma)
     iterations: int = 0  # of the inner linear solver
-    worst_residual: float = 0.0  # of the inner linear solver, in noise standard deviations
+    solver_error: float = 0.0  # of the inner linear solver, in posterior standard deviations
 
 
 class Walk(ABC):

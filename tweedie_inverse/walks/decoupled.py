@@ -12,6 +12,7 @@ with a one-step denoiser.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from operators.random import Streams
@@ -60,7 +61,8 @@ class Decoupled(Walk):
             )
 
     def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> Tensor:
-        return sigma * streams.normal(prior.shape, like=problem.y)
+        noise = streams.normal(prior.shape, like=problem.y)
+        return torch.as_tensor(prior.centre).to(noise) + sigma * noise
 
     def step(
         self, x: Tensor, level: Level, problem: Problem, prior: Prior, streams: Streams
@@ -69,7 +71,7 @@ class Decoupled(Walk):
         error = (
             prior.denoising_error(level.sigma)
             if self.error == "measured"
-            else isotropic(level.sigma**2)
+            else isotropic(level.sigma**2, prior.shape)
         )
         draw = conditional_draw(
             denoised,
@@ -79,5 +81,5 @@ class Decoupled(Walk):
             streams.normal(problem.operator.range_shape, like=x),
         )
         noise = streams.normal(prior.shape, like=x)
-        info = Info(denoised, draw.iterations, draw.worst_residual)
+        info = Info(denoised, draw.iterations, draw.error)
         return draw.x + level.sigma_next * noise, info

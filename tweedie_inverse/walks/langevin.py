@@ -8,6 +8,7 @@ that only the limit sigma -> 0 is the posterior; nothing approximates ``p(y | x_
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from operators import GaussianNoise, LinearOperator
@@ -35,8 +36,8 @@ class Langevin(Walk):
             (0, 1) in the settings of 2025.
         sigma_max, sigma_min: the schedule's ends in data units, cut to the prior's range.
         bend: temperature of the sigmoid schedule; 0.5 in version 1, 0.3 in 2025.
-        initial_std: the walk starts from N(0, initial_std^2), in data units.  Not sigma_max: the
-            capped step hardly contracts at large sigma, and would keep that noise.
+        initial_std: the walk starts from N(prior.centre, initial_std^2), in data units.  Not
+            sigma_max: the capped step hardly contracts at large sigma, and would keep that noise.
         norm: ``||A||``; None measures it.  Required for operators that are not linear, as a
             bound on the norm of their Jacobian.
     """
@@ -69,7 +70,8 @@ class Langevin(Walk):
             )
 
     def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> Tensor:
-        return self.initial_std * streams.normal(prior.shape, like=problem.y)
+        noise = streams.normal(prior.shape, like=problem.y)
+        return torch.as_tensor(prior.centre).to(noise) + self.initial_std * noise
 
     def step(
         self, x: Tensor, level: Level, problem: Problem, prior: Prior, streams: Streams

@@ -1,6 +1,6 @@
 """The one step of Park et al. 2024, table 1: drift along the score, then noise.
 
-    x' = x + tau * (D(x, sigma) - x) / sigma^2 + sqrt(2 tau T) n
+x' = x + tau * (D(x, sigma) - x) / sigma^2 + sqrt(2 tau T) n
 """
 
 import math

@@ -1,0 +1,5 @@
+"""``python -m tweedie_inverse``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,188 @@
+"""The command line: demo, solve, priors, info, train."""
+
+import argparse
+import dataclasses
+import importlib.util
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from .training.data import Dataset, dataset
+from .training.noise_levels import NOISE_LEVELS
+from .training.objective import WEIGHTS
+from .training.trainer import TrainingConfig
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse and run; a wrong input ends with its message and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tweedie-inverse",
+        description="Posterior samples of inverse problems with pretrained denoisers.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="solve four problems on held-out images")
+    demo.add_argument("--out", default="demo-output", help="folder for pictures and table")
+    demo.add_argument("--samples", type=int, default=8, help="posterior samples a problem")
+    demo.add_argument("--steps", type=int, help="network evaluations a sample")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.set_defaults(run=_demo)
+
+    solve = commands.add_parser("solve", help="posterior samples of a measurement in a .npy file")
+    solve.add_argument("measurement", help=".npy file, one measurement or a batch")
+    solve.add_argument(
+        "--operator",
+        required=True,
+        metavar="FILE.py:NAME",
+        help="python file and the name of an Operator in it",
+    )
+    solve.add_argument("--prior", required=True, help="shipped prior or prior file")
+    solve.add_argument("--noise", type=float, help="noise std, if the operator has no noise model")
+    solve.add_argument("--method", default="auto")
+    solve.add_argument("--samples", type=int, default=16)
+    solve.add_argument("--steps", type=int)
+    solve.add_argument("--seed", type=int, default=0)
+    solve.add_argument("--out", default="posterior.safetensors", help="a .png goes beside it")
+    solve.set_defaults(run=_solve)
+
+    priors = commands.add_parser("priors", help="list the shipped priors")
+    priors.set_defaults(run=_priors)
+    info = commands.add_parser("info", help="versions and devices, for bug reports")
+    info.set_defaults(run=_info)
+
+    train = commands.add_parser("train", help="train a prior; run again to resume")
+    train.add_argument("folder", help="checkpoint, prior file and card go here")
+    train.add_argument("--name", help="name of the prior; default is the folder's")
+    train.add_argument("--device", default="cpu")
+    choices = {"data": None, "noise_levels": sorted(NOISE_LEVELS), "weight": sorted(WEIGHTS)}
+    for field in dataclasses.fields(TrainingConfig):
+        _add_setting(train, field, choices.get(field.name))
+    train.set_defaults(run=_train)
+    return parser
+
+
+def _add_setting(parser: argparse.ArgumentParser, field, choices: list[str] | None) -> None:
+    """One option for one field of the training settings."""
+    option, default = "--" + field.name.replace("_", "-"), field.default
+    if isinstance(default, bool):
+        parser.add_argument(option, action="store_true", default=default)
+    elif isinstance(default, tuple):
+        kind, text = type(default[0]), "default: " + " ".join(map(str, default))
+        parser.add_argument(option, type=kind, nargs="+", default=default, help=text)
+    else:
+        parser.add_argument(
+            option, type=type(default), default=default, choices=choices, help=f"default: {default}"
+        )
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from .demo import run
+
+    run(options.out, num_samples=options.samples, steps=options.steps, seed=options.seed)
+
+
+def _solve(options: argparse.Namespace) -> None:
+    import numpy as np
+    import torch
+
+    from .priors.zoo import load_prior
+    from .solver import solve
+
+    y = torch.from_numpy(np.load(options.measurement))
+    posterior = solve(
+        y if y.is_floating_point() else y.float(),
+        _load_operator(options.operator),
+        load_prior(options.prior),
+        method=options.method,
+        num_samples=options.samples,
+        steps=options.steps,
+        seed=options.seed,
+        noise=options.noise,
+        progress=True,
+    )
+    out = Path(options.out)
+    posterior.save(out)
+    posterior.plot(out.with_suffix(".png"))
+    print(f"{posterior.stats.method} ({posterior.stats.reason})")
+    chi_square = float(posterior.diagnostics.residual_chi_square.mean())
+    print(f"residual chi-square per measurement: {chi_square:.3f} (should be near 1)")
+    print(f"samples: {out.resolve()}\npicture: {out.with_suffix('.png').resolve()}")
+
+
+def _load_operator(place: str):
+    """The object NAME of FILE.py; the file is the user's own and is executed."""
+    from operators import Operator
+
+    file, _, name = place.rpartition(":")
+    if not file or not Path(file).is_file():
+        raise ValueError(f"--operator {place}: needs FILE.py:NAME, with a file that exists")
+    spec = importlib.util.spec_from_file_location("user_operator", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = vars(module).get(name)
+    if not isinstance(found, Operator):
+        raise ValueError(
+            f"--operator {place}: {file} must define {name} as an instance of ops.Operator, found "
+            f"{type(found).__name__}"
+        )
+    return found
+
+
+def _priors(options: argparse.Namespace) -> None:
+    from .priors.zoo import describe, list_priors
+
+    print("\n\n".join(describe(card) for card in list_priors()))
+
+
+def _info(options: argparse.Namespace) -> None:
+    import torch
+
+    print(f"python {platform.python_version()} on {platform.platform()}")
+    for package in ("tweedie-inverse", "torch", "numpy", "scikit-image", "matplotlib", "deepinv"):
+        try:
+            print(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            print(f"{package} not installed")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"{torch.get_num_threads()} CPU threads; GPUs: {', '.join(gpus) or 'none'}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from .training.export import export
+    from .training.trainer import train
+
+    names = [field.name for field in dataclasses.fields(TrainingConfig)]
+    settings = {name: getattr(options, name) for name in names}
+    for name in ("widths", "blocks"):
+        settings[name] = tuple(settings[name])
+    config = TrainingConfig(**settings)
+    _warm_up(dataset(config.data, config.size))
+    with tqdm(total=config.steps, unit="step") as bar:
+        for progress in train(config, options.folder, device=options.device):
+            bar.update(progress.step - bar.n)
+            bar.set_postfix(loss=f"{progress.loss:.4f}")
+    print("measuring the denoising error on held-out images ...")
+    name = options.name or Path(options.folder).resolve().name
+    path = export(options.folder, name)
+    print(f"prior: {path}\ncard:  {path.with_suffix('.md')}")
+
+
+def _warm_up(data: Dataset) -> None:
+    """Fail on a missing image package before the progress bar starts."""
+    data.images([0])
