@@ -23,7 +23,7 @@ def conjugate_gradient(
     apply: Callable[[Tensor], Tensor],
     rhs: Tensor,
     *,
-    tolerance: float,
+    tolerance: float | Tensor,
     max_iterations: int,
     precondition: Callable[[Tensor], Tensor] = lambda r: r,
 ) -> Solution:
@@ -32,7 +32,7 @@ def conjugate_gradient(
     Args:
         apply: M, on ``(batch, *shape)``.
         rhs: ``(batch, *shape)``.
-        tolerance: a system counts as solved when ``sqrt(r . P r / size)`` is at or below this;
+        tolerance: number or ``(batch,)``; a system counts as solved when ``sqrt(r . P r / size)`` is at or below this;
             with no preconditioner that is the root mean square of the residual r.
         precondition: P, an approximate inverse of M, symmetric positive definite.
 

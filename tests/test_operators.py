@@ -1,0 +1,196 @@
+"""Contract of every operator, and each against somebody else's implementation."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import operators as ops
+from operators.random import normal
+from tests.registry import OPERATORS
+
+
+@pytest.fixture(params=OPERATORS)
+def operator(request):
+    return OPERATORS[request.param]()
+
+
+def images(operator, count=3):
+    return normal((9,), (count, *operator.domain_shape))
+
+
+def test_adjoint_and_linearity(operator):
+    assert ops.adjoint_error(operator) < 1e-12
+    assert ops.linearity_error(operator) < 1e-12
+
+
+def test_adjoint_equals_autograd(operator):
+    y = normal((8,), (2, *operator.range_shape))
+    derived = ops.LinearOperator.adjoint(operator, y)
+    torch.testing.assert_close(operator.adjoint(y), derived, rtol=1e-12, atol=1e-12)
+
+
+def test_equals_its_dense_matrix(operator):
+    x = images(operator)
+    expected = x.flatten(1) @ ops.dense_matrix(operator).mT
+    torch.testing.assert_close(operator.forward(x).flatten(1), expected, rtol=1e-12, atol=1e-12)
+    norm = float(torch.linalg.matrix_norm(ops.dense_matrix(operator), 2))
+    assert ops.operator_norm(operator, iterations=2000, tolerance=1e-9) == pytest.approx(
+        norm, rel=1e-3
+    )
+
+
+def test_batch_of_three_is_three_of_one(operator):
+    x = images(operator)
+    one_by_one = torch.cat([operator.forward(image[None]) for image in x])
+    torch.testing.assert_close(operator.forward(x), one_by_one, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_keeps_dtype_and_inputs(operator, dtype):
+    x = images(operator).to(dtype)
+    before = x.clone()
+    y = operator.forward(x)
+    assert y.dtype == dtype
+    assert tuple(y.shape) == (3, *operator.range_shape)
+    assert operator.adjoint(y).dtype == dtype
+    assert torch.equal(x, before)
+
+
+def test_measure_is_reproducible_and_independent_of_the_batch(operator):
+    x = images(operator)
+    y = operator.measure(x, seed=4)
+    assert torch.equal(y, operator.measure(x, seed=4))
+    assert not torch.equal(y, operator.measure(x, seed=5))
+    torch.testing.assert_close(y[:1], operator.measure(x[:1], seed=4), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(y[0], operator.measure(x[0], seed=4), rtol=1e-12, atol=1e-12)
+    noise = (y - operator.forward(x))[:, ...]
+    seen = operator.observed if operator.observed is not None else torch.ones_like(y[0]).bool()
+    values = noise[:, seen]
+    z = (values.square().mean() / 0.1**2 - 1) / (2 / values.numel()) ** 0.5
+    assert abs(float(z)) < 5
+
+
+def test_pseudo_inverse_reproduces_the_data_of_consistent_problems(operator):
+    y = operator.forward(images(operator))
+    again = operator.forward(operator.pseudo_inverse(y, iterations=400))
+    assert float((again - y).norm() / y.norm()) < 1e-3
+
+
+class ScaledAdjoint(ops.MatrixOperator):
+    """An adjoint too large by one part in a million."""
+
+    def adjoint(self, y):
+        return super().adjoint(y) * (1 + 1e-6)
+
+
+def test_the_check_sees_an_adjoint_off_by_a_millionth():
+    wrong = ScaledAdjoint(normal((2,), (7, 12)))
+    assert ops.adjoint_error(wrong) == pytest.approx(1e-6, rel=0.01)
+
+
+def test_forward_only_subclass_gets_its_adjoint():
+    class Gradient(ops.LinearOperator):
+        def __init__(self):
+            super().__init__(domain_shape=(1, 5, 5), range_shape=(1, 5, 4))
+
+        def forward(self, x):
+            return x[..., 1:] - x[..., :-1]
+
+    assert ops.adjoint_error(Gradient()) < 1e-12
+
+
+def test_forward_outside_torch_is_told_to_write_an_adjoint():
+    class Outside(ops.LinearOperator):
+        def __init__(self):
+            super().__init__(domain_shape=(3,), range_shape=(3,))
+
+        def forward(self, x):
+            return torch.from_numpy(2 * x.detach().numpy())
+
+    with pytest.raises(TypeError, match="Write adjoint"):
+        Outside().adjoint(torch.ones(1, 3))
+
+
+def test_blur_against_deepinv():
+    """deepinv's circular blur is a correlation; ours is a convolution."""
+    deepinv = pytest.importorskip("deepinv")
+    kernel, x = normal((1,), (5, 3)).float().abs(), normal((2,), (2, 3, 16, 12)).float()
+    theirs = deepinv.physics.Blur(filter=kernel.flip(0, 1)[None, None], padding="circular")
+    ours = ops.Blur(kernel, (3, 16, 12)).forward(x)
+    correlated = ops.Blur(kernel.flip(0, 1), (3, 16, 12)).forward(x)
+    other = theirs.A(x)
+    error = min(float((other - candidate).abs().max()) for candidate in (ours, correlated))
+    assert error < 1e-5
+
+
+def test_blur_is_the_defining_sum():
+    kernel, x = normal((1,), (3, 2)), normal((2,), (1, 1, 6, 5))
+    expected = torch.zeros_like(x)
+    for i in range(3):
+        for j in range(2):
+            expected += kernel[i, j] * x.roll((i - 1, j - 1), (2, 3))
+    torch.testing.assert_close(ops.Blur(kernel, (1, 6, 5)).forward(x), expected)
+
+
+def test_bicubic_against_torch():
+    x = normal((2,), (2, 3, 24, 32))
+    theirs = F.interpolate(x, scale_factor=0.25, mode="bicubic", antialias=True)
+    torch.testing.assert_close(ops.Downsampling((3, 24, 32), 4).forward(x), theirs)
+
+
+def test_block_mean_against_torch():
+    x = normal((2,), (2, 1, 12, 8))
+    ours = ops.Downsampling((1, 12, 8), 4, kernel="block_mean").forward(x)
+    torch.testing.assert_close(ours, F.avg_pool2d(x, 4))
+
+
+def disk(size, x, y, radius):
+    grid = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    inside = (grid[None] - x) ** 2 + (-grid[:, None] - y) ** 2 < radius**2
+    return inside.double()[None, None]
+
+
+def test_tomography_against_the_line_integrals_of_a_disk():
+    operator = ops.Tomography((1, 128, 128), angles=60)
+    sinogram = operator.forward(disk(128, 10, 20, 40))[0, 0]
+    angle = operator.angles.deg2rad()[:, None]
+    offset = torch.arange(sinogram.shape[1]) - (sinogram.shape[1] - 1) / 2
+    distance = offset - (10 * angle.cos() + 20 * angle.sin())
+    exact = 2 * (40**2 - distance**2).clamp(min=0).sqrt()
+    assert float((sinogram - exact).abs().mean() / exact.mean()) < 0.006
+
+
+def test_tomography_against_skimage():
+    from skimage.transform import radon
+
+    image = disk(64, -8, 5, 15)
+    theirs = radon(image[0, 0].numpy(), np.arange(12) * 15.0, circle=False).T
+    ours = ops.Tomography((1, 64, 64), angles=12, detectors=theirs.shape[1]).forward(image)[0, 0]
+    assert float(np.abs(ours.numpy() - theirs).mean() / theirs.mean()) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ops.GaussianNoise(0.0), "positive, finite"),
+        (lambda: ops.GaussianNoise(-1.0), "positive, finite"),
+        (lambda: ops.Mask(torch.zeros(4, 4)), "no pixel is observed"),
+        (lambda: ops.Mask(torch.full((4, 4), 0.5)), "zeros and ones"),
+        (lambda: ops.Blur(torch.ones(9, 9), (1, 8, 8)), "no larger than"),
+        (lambda: ops.Downsampling((1, 10, 10), 4), "divisible"),
+        (lambda: ops.Downsampling((1, 8, 8), 4, kernel="nearest"), "choose one of"),
+        (lambda: ops.Tomography((3, 8, 8), 4), r"needs \(1, height, width\)"),
+        (lambda: ops.Tomography((1, 8, 8), 0), "at least one angle"),
+        (lambda: ops.Tomography((1, 8, 8), 4, geometry="fan"), "only 'parallel'"),
+        (lambda: ops.MatrixOperator(torch.ones(3)), r"\(m, n\)"),
+        (lambda: ops.MatrixOperator(torch.ones(3, 3), noise=0.1), "noise model"),
+        (lambda: ops.MatrixOperator(torch.ones(3, 3)).measure(torch.ones(3)), "no noise model"),
+        (lambda: OPERATORS["matrix"]().measure(torch.ones(5)), "needs images of shape"),
+        (lambda: ops.random_mask((1, 4, 4), 0.0), "share in"),
+        (lambda: ops.gaussian_kernel(0), "positive width"),
+    ],
+)
+def test_bad_input_is_refused(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()

@@ -1,0 +1,212 @@
+"""Contract of every prior, exact denoisers, and networks in all six parameterizations."""
+
+import pytest
+import torch
+from torch import nn
+
+import tweedie_inverse as ti
+from operators.random import normal
+from tests.posteriors import prior_covariance, random_field
+from tests.registry import PRIORS
+from tweedie_inverse.priors.network import fractional_timestep
+
+
+@pytest.fixture(params=PRIORS)
+def prior(request):
+    return PRIORS[request.param]()
+
+
+def test_shapes_dtypes_and_inputs(prior):
+    x = normal((1,), (3, *prior.shape))
+    for dtype in (torch.float32, torch.float64):
+        given = x.to(dtype)
+        before = given.clone()
+        for sigma in (0.3, torch.tensor(0.3), torch.tensor([0.3, 0.3, 0.3])):
+            denoised = prior.denoise(given, sigma)
+            assert denoised.shape == given.shape
+            assert denoised.dtype == dtype
+        assert torch.equal(given, before)
+
+
+def test_each_image_has_its_own_sigma(prior):
+    x = normal((1,), (3, *prior.shape))
+    sigmas = torch.tensor([0.1, 1.0, 5.0]).double()
+    together = prior.denoise(x, sigmas)
+    for image, sigma, denoised in zip(x, sigmas, together, strict=True):
+        torch.testing.assert_close(prior.denoise(image[None], sigma)[0], denoised)
+    with pytest.raises(ValueError, match="one value an image"):
+        prior.denoise(x, torch.ones(2))
+
+
+def test_score_is_tweedie(prior):
+    x = normal((1,), (3, *prior.shape))
+    score = (prior.denoise(x, 0.4) - x) / 0.4**2
+    torch.testing.assert_close(prior.score(x, 0.4), score)
+
+
+def test_denoiser_is_the_best_one(prior):
+    """E[(x0 - D) x^T] = 0: a prior off by a factor of 2 in sigma fails (next test)."""
+    clean = prior.draw(20000, seed=1).double()
+    assert max(_orthogonality(prior, clean, sigma, sigma) for sigma in (0.2, 1.0)) < 5
+
+
+def test_a_factor_of_two_in_sigma_is_seen(prior):
+    clean = prior.draw(20000, seed=1).double()
+    assert max(_orthogonality(prior, clean, s, 2 * s) for s in (0.2, 1.0)) > 10
+
+
+def _orthogonality(prior, clean, sigma, told):
+    """Largest z-score of the error against the input, pixel by pixel."""
+    x = clean + sigma * normal((2,), clean.shape)
+    product = ((clean - prior.denoise(x, told)) * (x - clean.mean(0))).flatten(1)
+    return float((product.mean(0) / product.std(0) * len(x) ** 0.5).abs().max())
+
+
+def test_denoising_error_is_the_covariance_of_the_error(prior):
+    clean = prior.draw(20000, seed=3).double()
+    for sigma in (0.2, 1.0):
+        x = clean + sigma * normal((4,), clean.shape)
+        measured = (clean - prior.denoise(x, sigma)).flatten(1).square().sum(1)
+        units = torch.eye(clean[0].numel()).double().reshape(-1, *prior.shape)
+        trace = prior.denoising_error(sigma).apply(units).flatten(1).diagonal().sum()
+        # The mixtures' error is itself a Monte Carlo average over 2048 draws.
+        z = (measured.mean() - trace) / (measured.std() * (1 / 20000 + 1 / 2048) ** 0.5)
+        assert abs(float(z)) < 5
+
+
+def test_exact_samples_have_the_prior_covariance():
+    field = random_field(8)
+    flat = field.draw(20000, seed=1).flatten(1)
+    exact = prior_covariance(field)
+    spread = (exact.diagonal()[:, None] * exact.diagonal() + exact**2).sqrt() / 20000**0.5
+    assert float(((flat.mT @ flat / 20000 - exact) / spread).abs().max()) < 5.5
+
+
+def test_bare_data_set_returns_its_points():
+    data = normal((1,), (5, 1, 4, 4))
+    prior = ti.priors.Empirical(data)
+    torch.testing.assert_close(prior.denoise(data + 1e-3, 0.01), data)
+    torch.testing.assert_close(prior.denoise(data, 1e4)[0], data.mean(0), rtol=1e-3, atol=1e-3)
+
+
+def test_shape_mismatch_is_told():
+    with pytest.raises(ValueError, match="images of shape"):
+        random_field(8).for_shape((1, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ti.priors.Gaussian(torch.zeros(3)), "either covariance"),
+        (lambda: ti.priors.Gaussian(torch.zeros(3), torch.eye(4)), r"shape \(3, 3\)"),
+        (lambda: ti.priors.Gaussian(torch.zeros(2), -torch.eye(2)), "semidefinite"),
+        (
+            lambda: ti.priors.Gaussian(
+                torch.zeros(1, 4, 4), power_spectrum=torch.arange(16.0).reshape(4, 4)
+            ),
+            "even",
+        ),
+        (lambda: ti.priors.GaussianMixture(torch.zeros(2, 3), torch.ones(3), 1.0), "weights"),
+        (lambda: ti.priors.GaussianMixture(torch.zeros(2, 3), -torch.ones(2), 1.0), "positive"),
+        (lambda: ti.priors.NetworkPrior(nn.Identity(), "noise", shape=(1,)), "must be one of"),
+        (
+            lambda: ti.priors.NetworkPrior(
+                nn.Identity(), "epsilon", shape=(1,), timesteps=torch.tensor([2.0, 1.0])
+            ),
+            "increasing",
+        ),
+    ],
+)
+def test_bad_priors_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+class Exact(nn.Module):
+    """What a perfect network for N(0.3, 0.8^2) data would return; knows nothing of adapters."""
+
+    mean, std = 0.3, 0.8
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.dtype = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, given, label):
+        label = label.reshape(-1, 1)
+        if self.kind == "flow":  # label is t, input (1 - t) x0 + t n
+            sigma = label / (1 - label)
+            x = given * (1 + sigma)
+        elif self.kind in ("epsilon", "v"):  # label is sigma, input variance-preserving
+            sigma = label
+            x = given * (1 + sigma**2).sqrt()
+        elif self.kind == "edm":  # label is log(sigma) / 4, input of unit variance
+            sigma = (4 * label).exp()
+            x = given * (sigma**2 + 0.5**2).sqrt()
+        else:
+            sigma, x = label, given
+        gain = self.std**2 / (self.std**2 + sigma**2)
+        x0 = self.mean + gain * (x - self.mean)
+        n = (x - x0) / sigma
+        match self.kind:
+            case "x0":
+                return x0
+            case "epsilon":
+                return n
+            case "score":
+                return -n / sigma
+            case "flow":
+                return n - x0
+            case "v":
+                return (n - sigma * x0) / (1 + sigma**2).sqrt()
+        total = sigma**2 + 0.5**2
+        return (x0 - 0.25 / total * x) / (sigma * 0.5 / total.sqrt())
+
+
+@pytest.mark.parametrize("kind", ["x0", "epsilon", "v", "score", "edm", "flow"])
+def test_all_parameterizations_agree(kind):
+    """Data on [10, 14], network on [-1, 1]: offset 12, scale 2."""
+    prior = ti.priors.NetworkPrior(Exact(kind), kind, shape=(5,), offset=12.0, scale=2.0)
+    reference = ti.priors.Gaussian(
+        torch.full((5,), 12.0 + 2 * 0.3).double(), covariance=torch.eye(5) * (2 * 0.8) ** 2
+    )
+    x = 12 + 3 * normal((1,), (4, 5))
+    for sigma in (0.01, 0.5, 7.0):
+        torch.testing.assert_close(prior.denoise(x, sigma), reference.denoise(x, sigma))
+
+
+def test_fractional_timesteps():
+    table = torch.tensor([0.01, 0.1, 1.0, 10.0]).double()
+    sigmas = torch.tensor([0.001, 0.01, 0.1, 0.1**0.5, 10.0, 99.0]).double()
+    expected = torch.tensor([0.0, 0.0, 1.0, 1.5, 3.0, 3.0]).double()
+    torch.testing.assert_close(fractional_timestep(sigmas, table), expected)
+
+
+def test_measured_error_of_an_exact_prior_is_its_spectrum():
+    """Measured on a Gaussian field with a cosine spectrum, the spectrum comes back."""
+    from tweedie_inverse.covariance import Cosines, Covariance
+
+    k = torch.arange(8).double()
+    spectrum = 4 / (1 + k[:, None] ** 2 + k**2)
+    field = ti.priors.Gaussian(torch.zeros(1, 8, 8).double(), power_spectrum=torch.ones(8, 8))
+    field.covariance = Covariance(Cosines(), spectrum[None])
+    levels = torch.tensor([0.05, 0.8, 20.0]).double()
+    error = ti.measure_denoising_error(field, field.draw(4000, seed=2), sigmas=levels)
+    for sigma in levels.tolist():
+        ratio = error.at(sigma, (1, 8, 8)).variance / field.denoising_error(sigma).variance
+        assert float((ratio.log().abs()).max()) < 0.35  # neighbours are averaged
+        assert abs(float(ratio.log().mean())) < 0.05
+
+
+def test_spectrum_reads_the_same_frequency_at_other_sizes():
+    from tweedie_inverse.priors.denoising_error import resample_spectrum
+
+    def log_spectrum(n):
+        f = torch.arange(n).double() / n
+        return (-3 * (f[:, None] + f))[None]
+
+    torch.testing.assert_close(resample_spectrum(log_spectrum(16), (16, 16)), log_spectrum(16))
+    larger = resample_spectrum(log_spectrum(16), (32, 48))
+    f, g = torch.arange(32).double() / 32, torch.arange(48).double() / 48
+    expected = -3 * (f[:, None].clamp(max=15 / 16) + g.clamp(max=15 / 16))
+    torch.testing.assert_close(larger[0], expected)
