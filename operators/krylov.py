@@ -32,8 +32,8 @@ def conjugate_gradient(
     Args:
         apply: M, on ``(batch, *shape)``.
         rhs: ``(batch, *shape)``.
-        tolerance: number or ``(batch,)``; a system counts as solved when ``sqrt(r . P r / size)`` is at or below this;
-            with no preconditioner that is the root mean square of the residual r.
+        tolerance: number or ``(batch,)``; a system counts as solved when ``sqrt(r . P r / size)``
+            is at or below it; with no preconditioner that is the residual's root mean square.
         precondition: P, an approximate inverse of M, symmetric positive definite.
 
     Source: Hestenes and Stiefel 1952, preconditioned form.

@@ -61,7 +61,7 @@ def test_schedule_refuses_an_empty_range():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_keep_a_point_mass_at_its_noise_level(name):
-    """On a point mass at 0, D = 0: ddim, ddpm and consistent must keep the variance exact."""
+    """On a point mass at 0, D = 0: ddim and ddpm must keep the variance exact."""
     plan = RECIPES[name](schedules.karras(12, 0.05, 10.0))
     variance = plan.sigmas[0] ** 2
     for k in range(12):

@@ -53,9 +53,7 @@ class DenoisingError:
             fraction.clamp(0, 1),
         )
         log_variance = log_variance + 2 * min(0.0, position - float(logs[0]))
-        variance = resample_spectrum(log_variance, shape[-2:]).exp()
-        # An error above sigma^2 would mean that doing nothing denoises better.
-        return Covariance(self.basis, variance.clamp(max=sigma**2))
+        return Covariance(self.basis, resample_spectrum(log_variance, shape[-2:]).exp())
 
     @cached_property
     def basis(self) -> Cosines:
@@ -120,7 +118,7 @@ def measure_denoising_error(
         for clean, n in zip(images.split(batch_size), noise.split(batch_size), strict=True):
             error = clean - prior.denoise(clean + sigma * n, sigma)
             total += basis.transform(error.double()).square().sum(0).cpu()
-        spectra.append(_smooth(total / len(images)))
+        spectra.append((total / len(images)).clamp(min=1e-20))
     return DenoisingError(sigmas, torch.stack(spectra), mixing)
 
 
@@ -130,17 +128,3 @@ def _decorrelate_channels(images: Tensor) -> Tensor:
     covariance = torch.einsum("bchw,bdhw->cd", centred, centred)
     _, vectors = torch.linalg.eigh(covariance)
     return vectors.mT.flip(0).contiguous().cpu()
-
-
-def _smooth(spectrum: Tensor) -> Tensor:
-    """Average with the neighbours in frequency and with the transposed image.
-
-    A few hundred images leave some 5 to 10 % noise on every frequency; natural spectra are smooth
-    and nearly symmetric.  The lowest frequency stands alone: it is far above its neighbours.
-    """
-    if spectrum.shape[-1] == spectrum.shape[-2]:
-        spectrum = (spectrum + spectrum.mT) / 2
-    logs = spectrum.clamp(min=1e-20).log()
-    smooth = F.avg_pool2d(F.pad(logs[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]
-    smooth[..., :2, :2] = logs[..., :2, :2]
-    return smooth.exp()

@@ -59,7 +59,8 @@ def load_prior(name_or_path: str | Path, *, device: torch.device | str = "cpu") 
             "Wrap a network of your own in ti.priors.NetworkPrior"
         )
     settings, tensors = _read(path)
-    network = UNet(settings["shape"][0], tuple(settings["widths"]), tuple(settings["blocks"]))
+    with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
+        network = UNet(settings["shape"][0], tuple(settings["widths"]), tuple(settings["blocks"]))
     network.load_state_dict(
         {
             name.removeprefix("network."): value.float()

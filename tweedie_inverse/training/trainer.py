@@ -18,7 +18,7 @@ from torch import nn
 from ..priors.network import NetworkPrior, Parameterization
 from .data import dataset
 from .networks import UNet
-from .noise_levels import NOISE_LEVELS
+from .noise_levels import NOISE_LEVELS, VarianceExploded
 from .objective import WEIGHTS, denoising_loss
 
 
@@ -63,9 +63,12 @@ def build_prior(config: TrainingConfig) -> NetworkPrior:
     """A fresh network in its parameterization, for the data set of `config`."""
     shape = dataset(config.data, config.size).shape
     levels = NOISE_LEVELS[config.noise_levels]
-    table = levels.table() if hasattr(levels, "table") else None
+    table = levels.table() if isinstance(levels, VarianceExploded) else None
+    with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
+        torch.manual_seed(config.seed)
+        network = UNet(shape[0], config.widths, config.blocks)
     return NetworkPrior(
-        UNet(shape[0], config.widths, config.blocks),
+        network,
         config.parameterization,
         shape=shape,
         timesteps=table,
@@ -95,7 +98,6 @@ def train(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)  # initial weights; a training process owns its generator
     prior = build_prior(config)
     network = prior.module.to(device).to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(

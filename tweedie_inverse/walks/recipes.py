@@ -43,21 +43,7 @@ def ve_sde(sigmas: Tensor) -> Recipe:
     return Recipe(sigmas, now**2 - after**2, temperatures)
 
 
-def consistent(sigmas: Tensor, *, step: float = 0.4) -> Recipe:
-    """``tau = eps sigma^2`` with the temperature that is exact on a point mass.
-
-    ``T = (r^2 - (1 - eps)^2) / (2 eps)``; eps is raised to ``1 - r`` where it is smaller.
-    """
-    now, after = sigmas[:-1], sigmas[1:]
-    ratio = after / now
-    eps = (1 - ratio).clamp(min=step)
-    temperatures = ((ratio**2 - (1 - eps) ** 2) / (2 * eps)).clamp(min=0)
-    eps = torch.where(after > 0, eps, torch.ones_like(eps))
-    return Recipe(sigmas, eps * now**2, torch.where(after > 0, temperatures, 0.0))
-
-
 RECIPES: dict[str, Callable[[Tensor], Recipe]] = {
-    "consistent": consistent,
     "ddim": ddim,
     "ddpm": ddpm,
     "ve-sde": ve_sde,

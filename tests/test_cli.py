@@ -1,0 +1,86 @@
+"""The command line as a new user runs it."""
+
+import numpy as np
+import pytest
+import torch
+
+import operators as ops
+from tweedie_inverse import demo
+from tweedie_inverse.cli import main
+from tweedie_inverse.posterior import Posterior
+from tweedie_inverse.training.data import HELD_OUT_SEED, EllipsePhantoms
+
+OPERATOR_FILE = """
+import operators as ops
+scanner = ops.Tomography((1, 64, 64), angles=6)
+number = 3
+"""
+
+
+def test_priors_and_info(capsys):
+    main(["priors"])
+    assert "phantom-64" in capsys.readouterr().out
+    main(["info"])
+    assert "torch" in capsys.readouterr().out
+
+
+def test_solve_from_files(tmp_path, capsys):
+    scanner = ops.Tomography((1, 64, 64), angles=6, noise=ops.GaussianNoise(0.5))
+    y = scanner.measure(EllipsePhantoms(64).images([HELD_OUT_SEED])[0], seed=0)
+    np.save(tmp_path / "y.npy", y.numpy())
+    (tmp_path / "scanner.py").write_text(OPERATOR_FILE)
+    out = tmp_path / "out" / "posterior.safetensors"
+    command = ["solve", str(tmp_path / "y.npy"), "--prior", "phantom-64", "--steps", "3"]
+    command += ["--samples", "2", "--operator", f"{tmp_path / 'scanner.py'}:scanner"]
+    main([*command, "--noise", "0.5", "--out", str(out)])
+    assert "should be near 1" in capsys.readouterr().out
+    assert Posterior.load(out).samples.shape == (2, 1, 64, 64)
+    assert out.with_suffix(".png").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert "noise level is unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--operator", "nowhere.py:scanner", "--prior", "phantom-64"], "with a file that exists"),
+        (["--operator", "FILE:number", "--prior", "phantom-64"], "instance of ops.Operator"),
+        (["--operator", "FILE:scanner", "--prior", "faces"], "neither a shipped prior"),
+    ],
+)
+def test_wrong_arguments_end_with_a_message(tmp_path, capsys, arguments, message):
+    np.save(tmp_path / "y.npy", np.zeros((1, 6, 91), dtype=np.float32))
+    (tmp_path / "scanner.py").write_text(OPERATOR_FILE)
+    arguments = [part.replace("FILE", str(tmp_path / "scanner.py")) for part in arguments]
+    with pytest.raises(SystemExit):
+        main(["solve", str(tmp_path / "y.npy"), *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_train_writes_a_prior_and_resumes(tmp_path, capsys):
+    command = ["train", str(tmp_path / "tiny"), "--size", "16", "--batch", "2", "--widths", "8"]
+    command += ["8", "--blocks", "1", "1", "--steps"]
+    main([*command, "2"])
+    main([*command, "3"])
+    assert "tiny.safetensors" in capsys.readouterr().out
+    main(["priors"])
+
+
+def test_demo_draws_every_problem(tmp_path):
+    told = []
+    results = demo.run(tmp_path, num_samples=3, steps=2, progress=False, tell=told.append)
+    assert [r.name for r in results] == ["ct", "inpainting", "deblurring", "super-resolution"]
+    for result in results:
+        assert (tmp_path / f"{result.name}.png").stat().st_size > 20_000
+        assert result.evaluations == 2
+    assert "| ct |" in (tmp_path / "table.md").read_text()
+    assert str(tmp_path) in told[-1]
+
+
+def test_demo_truths_are_held_out_and_in_range():
+    for problem in demo.problems():
+        assert tuple(problem.truth.shape) == problem.operator.domain_shape
+        assert float(problem.truth.min()) >= 0
+        assert float(problem.truth.max()) <= 1
+        assert isinstance(problem.truth, torch.Tensor)

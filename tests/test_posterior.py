@@ -1,0 +1,106 @@
+"""Summaries against numpy and scoringrules; saving; calibration scores on known laws."""
+
+import numpy as np
+import pytest
+import torch
+
+import operators as ops
+import tweedie_inverse as ti
+from operators.random import normal
+from tweedie_inverse.calibration import coverage, crps
+from tweedie_inverse.posterior import Diagnostics, Posterior, Stats
+
+STATS = Stats("decoupled", "test", 20, 20.0, 100.0, 1.5)
+
+
+def posterior(samples, weights=None):
+    axis = 1 if samples.ndim == 5 else 0
+    if weights is None:
+        shape = samples.shape[: axis + 1]
+        weights = torch.full(shape, 1 / shape[-1], dtype=samples.dtype)
+    return Posterior(samples, weights, Diagnostics(weights * 0 + 1, weights.sum(-1)), STATS)
+
+
+def test_summaries_against_numpy():
+    samples = normal((1,), (2, 7, 1, 3, 4))
+    answer = posterior(samples)
+    torch.testing.assert_close(answer.mean, samples.mean(1))
+    torch.testing.assert_close(answer.std, samples.std(1))
+    for q in (0.0, 0.05, 0.3, 0.5, 0.99, 1.0):
+        expected = np.quantile(samples.numpy(), q, axis=1, method="hazen")
+        torch.testing.assert_close(answer.quantile(q), torch.from_numpy(expected))
+    with pytest.raises(ValueError, match="number in"):
+        answer.quantile(95)
+
+
+def test_weights_are_repetitions():
+    """Weights 1 and 3 must mean the same as the second sample appearing three times."""
+    samples = normal((1,), (2, 1, 2, 2))
+    weighted = posterior(samples, torch.tensor([0.25, 0.75]).double())
+    repeated = samples[[0, 1, 1, 1]]
+    torch.testing.assert_close(weighted.mean, repeated.mean(0))
+    # Reliability weights: the unbiased factor is 1 - sum of squares, here 0.375.
+    expected = repeated.var(0, correction=0) / 0.375
+    torch.testing.assert_close(weighted.std.square(), expected)
+
+
+def test_save_and_load(tmp_path):
+    answer = posterior(normal((1,), (2, 3, 1, 4, 4)).float())
+    path = tmp_path / "deep" / "posterior.safetensors"
+    answer.save(path)
+    again = Posterior.load(path)
+    assert torch.equal(again.samples, answer.samples)
+    assert torch.equal(again.weights, answer.weights)
+    assert again.stats == answer.stats
+
+
+def test_plot_writes_a_picture(tmp_path):
+    answer = posterior(normal((1,), (2, 5, 3, 8, 8)).sigmoid())
+    answer.plot(tmp_path / "a.png", truth=answer.mean)
+    posterior(normal((1,), (1, 1, 8, 8))).plot(tmp_path / "b.png")
+    assert (tmp_path / "a.png").stat().st_size > 5000
+    assert (tmp_path / "b.png").stat().st_size > 2000
+
+
+def test_crps_against_scoringrules():
+    scoringrules = pytest.importorskip("scoringrules")
+    samples, truth = normal((1,), (2, 9, 1, 3, 4)), normal((2,), (2, 1, 3, 4))
+    ensemble = samples.movedim(1, -1).numpy()
+    expected = scoringrules.crps_ensemble(truth.numpy(), ensemble, estimator="fair")
+    ours = crps(posterior(samples), truth)
+    torch.testing.assert_close(ours, torch.from_numpy(expected).flatten(1).mean(1))
+
+
+@pytest.mark.parametrize("count", [2, 8, 18, 19, 64])
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_calibrated_samples_cover_as_promised_whatever_their_number(count, level):
+    pixels = 100 * 100
+    truth, samples = normal((1,), (1, 100, 100)), normal((2,), (count, 1, 100, 100))
+    found = float(coverage(posterior(samples), truth, level))
+    assert abs(found - level) < 5 * (level * (1 - level) / pixels) ** 0.5
+
+
+def test_overconfident_samples_cover_less_and_score_worse():
+    truth, samples = normal((1,), (1, 100, 100)), normal((2,), (32, 1, 100, 100))
+    assert float(coverage(posterior(samples / 2), truth)) < 0.65
+    right = float(crps(posterior(samples), truth))
+    assert right < float(crps(posterior(samples / 2), truth))
+    assert right < float(crps(posterior(samples * 2), truth))
+
+
+def test_chi_square_of_the_truth_is_one():
+    operator = ops.Mask(ops.random_mask((1, 64, 64), 0.5), noise=ops.GaussianNoise(0.3))
+    x = normal((1,), (1, 1, 64, 64))
+    from tweedie_inverse.problem import residual_chi_square
+
+    value = residual_chi_square(x, operator.measure(x, seed=2), operator, operator.noise.std)
+    seen = int(operator.mask.sum())
+    assert abs(float(value) - 1) < 5 * (2 / seen) ** 0.5
+
+
+def test_public_names():
+    for name in ti.__all__:
+        assert hasattr(ti, name)
+    for name in ops.__all__:
+        assert hasattr(ops, name)
+    assert list(ti.__all__) == sorted(ti.__all__)

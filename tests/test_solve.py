@@ -1,0 +1,314 @@
+"""The verb: shapes, seeds, batches, costs, and every refusal before the first evaluation."""
+
+import math
+
+import pytest
+import torch
+
+import operators as ops
+import tweedie_inverse as ti
+from tests.posteriors import random_field
+from tests.registry import PRIORS, WALKS
+
+FIELD = random_field(8)
+MASK = ops.Mask(ops.random_mask((1, 8, 8), 0.4), noise=ops.GaussianNoise(0.1))
+Y = MASK.measure(FIELD.draw(5, seed=1), seed=2)
+
+
+class Forbidden(ti.priors.Prior):
+    """A prior that must not be called: input errors come first."""
+
+    shape, sigma_min, sigma_max = (1, 8, 8), 0.01, 10.0
+
+    def denoise(self, x, sigma):
+        raise AssertionError("the network was called")
+
+    def denoising_error(self, sigma):
+        raise AssertionError("the denoising error was asked for")
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_shapes_counts_and_dtype(walk):
+    for dtype in (torch.float32, torch.float64):
+        posterior = ti.solve(
+            Y[:2].to(dtype), MASK, FIELD, method=WALKS[walk](), num_samples=3, steps=4
+        )
+        assert posterior.samples.shape == (2, 3, 1, 8, 8)
+        assert posterior.samples.dtype == dtype
+        assert posterior.mean.shape == posterior.std.shape == (2, 1, 8, 8)
+        assert posterior.quantile(0.05).shape == (2, 1, 8, 8)
+        assert posterior.diagnostics.residual_chi_square.shape == (2, 3)
+        assert posterior.stats.denoiser_calls == 4
+        assert posterior.stats.operator_calls > 4
+        assert posterior.stats.steps == 4
+
+
+def test_one_measurement_without_batch_axis():
+    single = ti.solve(Y[0], MASK, FIELD, num_samples=3, steps=3)
+    batch = ti.solve(Y[:1], MASK, FIELD, num_samples=3, steps=3)
+    assert single.samples.shape == (3, 1, 8, 8)
+    assert single.mean.shape == (1, 8, 8)
+    assert torch.equal(single.samples, batch.samples[0])
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_same_seed_same_bits(walk):
+    def run(seed):
+        return ti.solve(
+            Y, MASK, FIELD, method=WALKS[walk](), num_samples=2, steps=4, seed=seed
+        ).samples
+
+    assert torch.equal(run(7), run(7))
+    assert float((run(7) - run(8)).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_samples_do_not_depend_on_batch_or_chunk(walk):
+    def run(y, **options):
+        return ti.solve(y, MASK, FIELD, method=WALKS[walk](), num_samples=3, steps=5, **options)
+
+    together = run(Y)
+    close = {"rtol": 1e-10, "atol": 1e-10}
+    torch.testing.assert_close(run(Y[:1]).samples[0], together.samples[0], **close)
+    for size in (1, 4):
+        chunked = run(Y, batch_size=size)
+        torch.testing.assert_close(chunked.samples, together.samples, **close)
+        assert chunked.stats.denoiser_calls == together.stats.denoiser_calls
+
+
+def test_fewer_samples_are_the_first_of_more():
+    few = ti.solve(Y[0], MASK, FIELD, num_samples=2, steps=4).samples
+    more = ti.solve(Y[0], MASK, FIELD, num_samples=6, steps=4).samples
+    torch.testing.assert_close(more[:2], few, rtol=1e-10, atol=1e-10)
+
+
+def test_iterate_is_the_loop_of_solve():
+    steps = list(ti.iterate(Y[:2], MASK, FIELD, num_samples=2, steps=6))
+    assert [step.level.index for step in steps] == list(range(6))
+    assert steps[-1].level.sigma_next == 0
+    assert steps[0].info.denoised.shape == (4, 1, 8, 8)
+    samples = ti.solve(Y[:2], MASK, FIELD, num_samples=2, steps=6).samples
+    torch.testing.assert_close(steps[-1].x.reshape(samples.shape), samples)
+
+
+def test_iterate_checks_when_called_not_when_drained():
+    with pytest.raises(ValueError, match="NaN"):
+        ti.iterate(Y * math.nan, MASK, Forbidden())
+
+
+def test_callback_sees_every_step_of_every_chunk():
+    seen = []
+    ti.solve(
+        Y[:3], MASK, FIELD, num_samples=2, steps=3, batch_size=4, callback=lambda s: seen.append(s)
+    )
+    assert [(step.walkers, step.level.index) for step in seen] == [
+        *(((0, 4), index) for index in range(3)),
+        *(((4, 6), index) for index in range(3)),
+    ]
+    assert seen[0].total == 6
+
+
+def test_auto_says_what_it_chose():
+    linear = ti.solve(Y[0], MASK, FIELD, num_samples=1, steps=1)
+    assert linear.stats.method == "decoupled"
+    assert "linear operator" in linear.stats.reason
+    network = ti.priors.NetworkPrior(Shrink(), "x0", shape=(1, 8, 8))
+    guessed = ti.solve(Y[0].float(), MASK, network, num_samples=1, steps=1)
+    assert "not measured" in guessed.stats.reason
+
+
+class Shrink(torch.nn.Module):
+    """A stand-in network."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x, label):
+        return self.factor * x / (1 + label.reshape(-1, 1, 1, 1) ** 2)
+
+
+def test_noise_of_the_call_overrides_the_operator():
+    bare = ops.Mask(MASK.mask)
+    given = ti.solve(Y[0], bare, FIELD, noise=0.1, num_samples=2, steps=3).samples
+    model = ti.solve(Y[0], bare, FIELD, noise=ops.GaussianNoise(0.1), num_samples=2, steps=3)
+    own = ti.solve(Y[0], MASK, FIELD, num_samples=2, steps=3).samples
+    assert torch.equal(given, own)
+    assert torch.equal(model.samples, own)
+
+
+def test_unobserved_entries_of_y_do_not_matter():
+    junk = torch.where(MASK.mask, Y[0], torch.full_like(Y[0], math.nan))
+    clean = ti.solve(Y[0], MASK, FIELD, num_samples=2, steps=3)
+    dirty = ti.solve(junk, MASK, FIELD, num_samples=2, steps=3)
+    assert torch.equal(clean.samples, dirty.samples)
+    assert torch.equal(clean.diagnostics.residual_chi_square, dirty.diagnostics.residual_chi_square)
+
+
+class UserOperator(ops.LinearOperator):
+    """Ten lines of a user: horizontal differences, forward only."""
+
+    def __init__(self):
+        super().__init__(
+            domain_shape=(1, 8, 8), range_shape=(1, 8, 7), noise=ops.GaussianNoise(0.05)
+        )
+
+    def forward(self, x):
+        return x[..., 1:] - x[..., :-1]
+
+
+def test_a_users_own_operator_goes_through_solve_exactly():
+    from tests.posteriors import agreement, gaussian_posterior
+
+    operator = UserOperator()
+    y = operator.measure(FIELD.draw(1, seed=1)[0], seed=2)
+    posterior = ti.solve(y, operator, FIELD, num_samples=2000, steps=10)
+    assert agreement(posterior.samples, gaussian_posterior(FIELD, operator, y, 0.05)).worst_z < 5
+
+
+class WrongAdjoint(UserOperator):
+    def adjoint(self, y):
+        return 1.2 * super().adjoint(y)
+
+
+class Offset(UserOperator):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+class WrongShape(UserOperator):
+    def forward(self, x):
+        return x
+
+
+class NonLinear(ops.Operator):
+    def __init__(self):
+        super().__init__(
+            domain_shape=(1, 8, 8), range_shape=(1, 8, 8), noise=ops.GaussianNoise(0.1)
+        )
+
+    def forward(self, x):
+        return x.square()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"y": Y[:, :, :7]}, r"y must be one of them or \(batch, 1, 8, 8\), got \(5, 1, 7, 8\)"),
+        ({"y": Y.numpy()}, "must be a float32 or float64 tensor, got ndarray"),
+        ({"y": Y.long()}, "float32 or float64 tensor, got dtype torch.int64"),
+        ({"y": Y.half()}, "use y.float"),
+        ({"y": torch.where(Y != 0, math.inf, Y)}, "NaN or infinite entries"),
+        ({"operator": ops.Mask(MASK.mask)}, "the noise level is unknown"),
+        ({"operator": ops.Mask(MASK.mask), "noise": -1.0}, "positive, finite"),
+        ({"noise": "loud"}, "a number or a noise model"),
+        ({"operator": torch.eye(3)}, "must derive from ops.Operator"),
+        ({"prior": torch.nn.Identity()}, "wrap a network in ti.priors.NetworkPrior"),
+        ({"prior": random_field(16)}, r"prior for images of shape \(1, 16, 16\)"),
+        ({"operator": WrongAdjoint(), "y": torch.zeros(1, 8, 7)}, r"off by 2.0e-01, relative"),
+        ({"operator": Offset(), "y": torch.zeros(1, 8, 7)}, "is declared linear, but"),
+        ({"operator": WrongShape(), "y": torch.zeros(1, 8, 7)}, r"must return \(1, 1, 8, 7\)"),
+        ({"operator": NonLinear(), "method": "decoupled"}, "linear operator with Gaussian noise"),
+        ({"operator": NonLinear()}, r"Langevin\(norm="),
+        ({"method": "magic"}, "choose 'auto'"),
+        ({"num_samples": 0}, "at least one sample"),
+        ({"steps": 0}, "at least one network evaluation"),
+        ({"batch_size": 0}, "positive number of walkers"),
+    ],
+)
+def test_bad_input_is_refused_before_the_first_evaluation(call, message):
+    arguments = {"y": Y, "operator": MASK, "prior": Forbidden(), **call}
+    with pytest.raises((ValueError, TypeError), match=message):
+        ti.solve(**arguments)
+
+
+def test_a_nonlinear_operator_walks_with_langevin():
+    """y = x^2 with positive x: the samples must reproduce the data within the noise."""
+    prior = ti.priors.Gaussian(torch.full((1, 8, 8), 2.0).double(), torch.eye(64) * 0.2**2)
+    operator = NonLinear()
+    y = operator.measure(prior.draw(1, seed=1)[0], seed=2)
+    walk = ti.walks.Langevin(norm=6.0, sigma_max=2.0, initial_std=0.2)
+    posterior = ti.solve(y, operator, prior, method=walk, num_samples=20, steps=1500)
+    assert posterior.stats.method == "langevin"
+    assert float(posterior.diagnostics.residual_chi_square.mean()) == pytest.approx(1, abs=0.35)
+
+
+class Diverging(Forbidden):
+    """Fine for the first measurement, NaN afterwards."""
+
+    calls = 0
+
+    def denoise(self, x, sigma):
+        self.calls += 1
+        return 0 * x if self.calls <= 4 else x * math.nan
+
+    def denoising_error(self, sigma):
+        return FIELD.denoising_error(sigma)
+
+
+def test_a_walk_that_diverges_says_where_and_keeps_what_was_finished():
+    with pytest.raises(ti.WalkDivergedError, match=r"step 3 of 4.*prior returned NaN") as caught:
+        ti.solve(Y[:2], MASK, Late(), num_samples=2, steps=4, batch_size=2)
+    assert caught.value.posterior.samples.shape == (1, 2, 1, 8, 8)
+    assert bool(caught.value.posterior.samples.isfinite().all())
+
+
+class Late(Diverging):
+    """NaN in the third step of the second chunk."""
+
+    def denoise(self, x, sigma):
+        self.calls += 1
+        return 0 * x if self.calls <= 6 else x * math.nan
+
+
+@pytest.mark.parametrize("recipe", ti.walks.RECIPES)
+def test_unconditional_samples_have_the_prior_moments(recipe):
+    """One template, three recipes, an exact Gaussian denoiser."""
+    samples = ti.sample(FIELD, 1500, recipe=recipe, steps=400, dtype=torch.float64)
+    assert samples.shape == (1500, 1, 8, 8)
+    exact = FIELD.covariance.variance
+    ratio = FIELD.covariance.basis.transform(samples).square().mean((0, 1)) / exact
+    # 64 frequencies, each a chi-square of 1500: their mean scatters by 0.5 %; the rest is the
+    # recipes' discretization error at 400 steps.
+    assert float(ratio.mean()) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_samples_of_every_prior(name):
+    prior = PRIORS[name]()
+    first = ti.sample(prior, 3, steps=5, seed=1)
+    assert first.shape == (3, *prior.shape)
+    torch.testing.assert_close(first[:2], ti.sample(prior, 2, steps=5, seed=1))
+
+
+def test_unknown_recipe_is_told():
+    with pytest.raises(ValueError, match="choose one of"):
+        ti.sample(FIELD, 1, recipe="magic")
+
+
+def test_user_callback_errors_pass_through():
+    def stop(step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ti.solve(Y[0], MASK, FIELD, steps=2, callback=stop)
+
+
+def test_posterior_of_a_mixture_by_the_decoupled_walk_is_close():
+    """A skewed target: two overlapping components of unequal weight, seen with noise."""
+    means = torch.tensor([[0.0], [2.0]]).double()
+    prior = ti.priors.GaussianMixture(means, torch.tensor([0.8, 0.2]).double(), 0.6)
+    operator = ops.MatrixOperator(torch.ones(1, 1), noise=ops.GaussianNoise(1.0))
+    y = torch.tensor([1.0]).double()
+    grid = torch.linspace(-6, 8, 20001).double()
+    density = torch.zeros_like(grid)
+    for weight, mean in ((0.8, 0.0), (0.2, 2.0)):
+        density += weight * torch.exp(-0.5 * ((grid - mean) / 0.6) ** 2)
+    density *= torch.exp(-0.5 * (1.0 - grid) ** 2)
+    density /= density.sum()
+    mean = float((density * grid).sum())
+    std = float((density * (grid - mean) ** 2).sum()) ** 0.5
+    samples = ti.solve(y, operator, prior, num_samples=4000, steps=200).samples
+    # Approximate for a mixture: the tolerance is the method's error, not the sampling error.
+    assert abs(float(samples.mean()) - mean) < 0.1 * std
+    assert float(samples.std()) == pytest.approx(std, rel=0.1)

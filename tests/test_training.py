@@ -1,0 +1,140 @@
+"""Data by seed, the training template, resuming, and a prior file made from a run."""
+
+import pytest
+import torch
+
+import tweedie_inverse as ti
+from operators.random import normal
+from tweedie_inverse.priors.zoo import load_prior
+from tweedie_inverse.training import data, noise_levels
+from tweedie_inverse.training.export import export
+from tweedie_inverse.training.networks import UNet
+from tweedie_inverse.training.objective import WEIGHTS, denoising_loss
+from tweedie_inverse.training.trainer import TrainingConfig, learning_rate, load_trained, train
+
+SMALL = TrainingConfig(
+    data="phantoms", size=16, steps=6, batch=4, widths=(8, 16), blocks=(1, 1), warmup=2
+)
+
+
+@pytest.mark.parametrize("name", ["phantoms", "leaves", "photos"])
+def test_images_are_fixed_by_their_seed(name):
+    images = data.dataset(name, 32)
+    batch = images.images([3, 4, 5])
+    assert batch.shape == (3, *images.shape)
+    assert float(batch.min()) >= 0
+    assert float(batch.max()) <= 1
+    assert torch.equal(images.images([4])[0], batch[1])
+    assert float(batch.flatten(1).std(0).mean()) > 0.02
+
+
+def test_held_out_photographs_are_not_trained_on():
+    assert not set(data.TRAINING_PHOTOS) & set(data.HELD_OUT_PHOTOS)
+    assert data.held_out("photos", 32, 2).shape == (2, 3, 32, 32)
+    with pytest.raises(ValueError, match="choose phantoms"):
+        data.dataset("faces")
+
+
+def test_ellipses_cover_their_area():
+    """A body alone: the image must integrate to its analytic area, edges included."""
+    phantoms = data.EllipsePhantoms(64)
+    centre, axes = torch.tensor([[[0.1, -0.05]]]), torch.tensor([[[0.6, 0.3]]])
+    covered = phantoms._inside(centre, axes, torch.tensor([[0.4]])).sum() * (2 / 64) ** 2
+    assert float(covered) == pytest.approx(3.14159 * 0.6 * 0.3, rel=0.005)
+
+
+@pytest.mark.parametrize("name", noise_levels.NOISE_LEVELS)
+def test_noise_levels_are_reproducible_and_in_range(name):
+    levels = noise_levels.NOISE_LEVELS[name]
+    draws = levels.sample(2000, torch.Generator().manual_seed(1))
+    assert torch.equal(draws, levels.sample(2000, torch.Generator().manual_seed(1)))
+    assert 0 < float(draws.min()) < float(draws.max()) < 200
+
+
+def test_ddpm_levels_are_those_of_the_schedule():
+    table = noise_levels.VarianceExploded().table()
+    torch.testing.assert_close(table.flip(0), ti.schedules.vp_linear(1000)[:-1])
+
+
+def test_rows_of_the_template_are_the_familiar_losses():
+    """DDPM's row is the plain epsilon loss; NCSN's printed row is denoising score matching."""
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+
+        def forward(self, x, label):
+            return self.gain * x
+
+    clean, noise = normal((1,), (5, 1, 4, 4)), normal((2,), (5, 1, 4, 4))
+    sigma = torch.tensor([0.1, 0.5, 1.0, 2.0, 9.0]).double()
+    column = sigma.reshape(-1, 1, 1, 1)
+    noisy = clean + column * noise
+    network = Network()
+
+    epsilon = ti.priors.NetworkPrior(network, "epsilon", shape=(1, 4, 4))
+    loss = denoising_loss(epsilon, clean, noise, sigma, WEIGHTS["inverse-square"])
+    plain = (network(noisy / (1 + column**2).sqrt(), None) - noise).square().mean((1, 2, 3))
+    torch.testing.assert_close(loss, plain)
+
+    score = ti.priors.NetworkPrior(network, "score", shape=(1, 4, 4))
+    loss = denoising_loss(score, clean, noise, sigma, WEIGHTS["inverse-fourth"])
+    matching = (network(noisy, None) + noise / column).square().mean((1, 2, 3))
+    torch.testing.assert_close(loss, matching)
+
+
+def test_network_accepts_any_size_and_starts_as_zero():
+    with torch.random.fork_rng(devices=[]):
+        network = UNet(3, (8, 16, 16), (1, 1, 1))
+    for size in ((16, 16), (17, 22)):
+        out = network(torch.ones(2, 3, *size), torch.zeros(2))
+        assert out.shape == (2, 3, *size)
+        assert float(out.detach().abs().max()) == 0
+
+
+def test_learning_rate_warms_up_and_cools_down():
+    config = TrainingConfig(steps=1000, warmup=100, cooldown=0.3, rate=1.0)
+    assert learning_rate(config, 0) == pytest.approx(0.01)
+    assert learning_rate(config, 500) == 1.0
+    assert learning_rate(config, 850) == pytest.approx(0.5)
+
+
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path):
+    straight = list(train(SMALL, tmp_path / "a", report_every=1, save_every=1))
+    assert [report.step for report in straight] == [1, 2, 3, 4, 5, 6]
+    broken = train(SMALL, tmp_path / "b", report_every=1, save_every=1)
+    for _ in range(3):
+        next(broken)
+    broken.close()
+    rest = list(train(SMALL, tmp_path / "b", report_every=1, save_every=1))
+    assert [report.step for report in rest] == [4, 5, 6]
+    for first, second in zip(
+        load_trained(tmp_path / "a")[0].module.parameters(),
+        load_trained(tmp_path / "b")[0].module.parameters(),
+        strict=True,
+    ):
+        torch.testing.assert_close(first, second)
+    other = TrainingConfig(**{**SMALL.__dict__, "rate": 0.5})
+    with pytest.raises(ValueError, match=r"other settings \(rate: 0.001 there, 0.5 now\)"):
+        next(train(other, tmp_path / "a"))
+
+
+def test_training_learns_and_exports_a_prior_that_solves(tmp_path):
+    import operators as ops
+
+    config = TrainingConfig(**{**SMALL.__dict__, "steps": 120, "batch": 16, "rate": 3e-3})
+    reports = list(train(config, tmp_path, report_every=20))
+    assert reports[-1].loss < 0.7 * reports[0].loss
+    path = export(tmp_path, "tiny", count=16)
+    prior = load_prior(path)
+    original = load_trained(tmp_path)[0]
+    x = data.dataset("phantoms", 16).images([1]) + 0.2 * normal((1,), (1, 1, 16, 16)).float()
+    torch.testing.assert_close(prior.denoise(x, 0.2), original.denoise(x, 0.2), rtol=0, atol=5e-3)
+    assert prior.error_is_measured
+    operator = ops.Mask(ops.random_mask((1, 16, 16), 0.5), noise=ops.GaussianNoise(0.1))
+    posterior = ti.solve(operator.measure(x, seed=0), operator, prior, num_samples=2, steps=5)
+    assert bool(posterior.samples.isfinite().all())
+    card = " ".join(path.with_suffix(".md").read_text().split())
+    for part in ("Seeds of the training images: 0 to 1919", "Licence", "| 120 |", "sigma"):
+        assert part in card

@@ -1,0 +1,71 @@
+"""The shipped priors: what their cards promise, on held-out images."""
+
+import pytest
+import torch
+
+import tweedie_inverse as ti
+from operators.random import normal
+from tweedie_inverse.priors import zoo
+from tweedie_inverse.training.data import held_out
+
+NAMES = ["phantom-64", "photo-64"]
+
+
+def test_names_and_cards():
+    cards = {card.name: card for card in ti.list_priors()}
+    assert sorted(cards) == NAMES
+    assert sum(card.size for card in cards.values()) < 20e6
+    for card in cards.values():
+        assert card.value_range == (0.0, 1.0)
+        text = (zoo.WEIGHTS_FOLDER / f"{card.name}.md").read_text()
+        text = " ".join(text.split())
+        for part in ("held out", "Licence", "Loss", "Noise levels", card.data.split(",")[0][1:]):
+            assert part in text
+        assert card.name in zoo.describe(card)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_denoises_held_out_images_at_every_level(name):
+    """Error below that of the noisy image and of the best linear shrinkage to the mean pixel."""
+    prior = ti.load_prior(name)
+    clean = held_out("phantoms" if name == "phantom-64" else "photos", 64, 16)
+    for sigma in (0.02, 0.1, 0.5, 2.0, 15.0):
+        noisy = clean + sigma * normal((1,), clean.shape).float()
+        error = float((prior.denoise(noisy, sigma) - clean).square().mean())
+        spread = float((clean - prior.centre).square().mean())
+        assert error < 0.8 * spread * sigma**2 / (spread + sigma**2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_denoising_error_matches_what_is_seen(name):
+    """Trace of V against the squared error on fresh held-out images, within a third."""
+    prior = ti.load_prior(name)
+    kind = "phantoms" if name == "phantom-64" else "photos"
+    clean = held_out(kind, 64, 560)[512:]
+    for sigma in (0.05, 0.3, 1.0):
+        noisy = clean + sigma * normal((2,), clean.shape).float()
+        seen = float((prior.denoise(noisy, sigma) - clean).square().mean())
+        promised = float(prior.denoising_error(sigma).variance.mean())
+        assert promised == pytest.approx(seen, rel=0.33)
+
+
+def test_photo_prior_takes_larger_images_and_phantom_prior_does_not():
+    larger = ti.load_prior("photo-64").for_shape((3, 70, 96))
+    assert larger.denoise(torch.zeros(1, 3, 70, 96), 0.1).shape == (1, 3, 70, 96)
+    assert larger.denoising_error(0.1).variance.shape == (3, 70, 96)
+    with pytest.raises(ValueError, match="images of shape"):
+        ti.load_prior("phantom-64").for_shape((1, 128, 128))
+
+
+def test_unknown_names_and_files_are_told(tmp_path):
+    with pytest.raises(ValueError, match=r"neither a shipped prior \(phantom-64, photo-64\)"):
+        ti.load_prior("faces-256")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not this")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        ti.load_prior(broken)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not a prior file of this package"):
+        ti.load_prior(tmp_path / "other.safetensors")
