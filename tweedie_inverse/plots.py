@@ -62,7 +62,8 @@ def draw_panels(panels, path: str | Path | None, *, columns: int, title: str = "
     from matplotlib.figure import Figure
 
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.7 * columns, 2.95 * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(2.6 * columns, 2.95 * rows + 0.3))
+    figure.subplots_adjust(0.01, 0.06, 0.99, 0.9, wspace=0.06, hspace=0.15)
     FigureCanvasAgg(figure)
     spreads = [_flat(image).max() for _, image, kind in panels if kind == "spread"]
     top = max(spreads) if spreads else 1.0
@@ -71,11 +72,12 @@ def draw_panels(panels, path: str | Path | None, *, columns: int, title: str = "
         axis.set_title(name, fontsize=10)
         axis.set_xticks([])
         axis.set_yticks([])
+        axis.set_box_aspect(1)
         _draw(figure, axis, image, kind, top)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if title:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(title, fontsize=12, y=0.985)
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)
@@ -83,6 +85,8 @@ def draw_panels(panels, path: str | Path | None, *, columns: int, title: str = "
 
 
 def _draw(figure, axis, image: Tensor, kind: str, top: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     if kind == "image":
         axis.imshow(_pixels(image), cmap="gray", vmin=0, vmax=1)
         return
@@ -95,7 +99,9 @@ def _draw(figure, axis, image: Tensor, kind: str, top: float) -> None:
         return
     limit, colours = (top, "magma") if kind == "spread" else (4.0, "viridis")
     shown = axis.imshow(_flat(image), cmap=colours, vmin=0, vmax=limit)
-    figure.colorbar(shown, ax=axis, shrink=0.75)
+    scale = axis.inset_axes((0.0, -0.06, 1.0, 0.04))
+    figure.colorbar(shown, cax=scale, orientation="horizontal").locator = MaxNLocator(4)
+    scale.tick_params(labelsize=7, pad=1)
 
 
 def _first(posterior: Posterior) -> tuple[Tensor, Tensor, Tensor]:

@@ -51,6 +51,10 @@ class Prior(ABC):
         """Gradient of ``log p_sigma(x)`` by Tweedie's formula, ``(D(x, sigma) - x) / sigma^2``."""
         return score_from_denoised(x, self.denoise(x, sigma), sigma_column(x, sigma))
 
+    def uncorrected(self) -> "Prior":
+        """This prior without any measured correction of its denoiser."""
+        return self
+
     @property
     def error_is_measured(self) -> bool:
         """Whether `denoising_error` is exact or measured, and not a guess."""

@@ -3,6 +3,11 @@
 The decoupled walk models ``p(x0 | x_sigma)`` by ``N(D, V_sigma)``.  For images V is close to
 diagonal in a 2-D cosine basis (cosines rather than Fourier: images are not periodic) once the
 channels are decorrelated by a fixed orthogonal mixing.
+
+The error of the best denoiser is orthogonal to its input.  That of a network is not quite: small
+networks lose the mean brightness and keep some noise.  So the same measurement also fits, for
+every frequency, the gain g that makes ``D + g (x - D)`` best; the prior applies it, and V is what
+then remains.
 """
 
 import math
@@ -22,19 +27,24 @@ if TYPE_CHECKING:
     from .base import Prior
 
 
+_TINY = 1e-20
+
+
 @dataclass(frozen=True)
 class DenoisingError:
-    """A measured spectrum, interpolated in log sigma and log variance.
+    """Measured spectra, interpolated in log sigma; axes are cosine frequencies.
 
     Attributes:
         sigmas: ``(levels,)``, increasing, in data units.
-        variance: ``(levels, channels, height, width)``, in squared data units; axes of the
-            spectrum are cosine frequencies.
+        variance: ``(levels, channels, height, width)``, of the corrected denoiser's error, in
+            squared data units.
+        gain: like `variance`, without unit; 0 leaves the denoiser as it is, 1 returns its input.
         mixing: ``(channels, channels)`` orthogonal, rows are the decorrelated channels.
     """
 
     sigmas: Tensor
     variance: Tensor
+    gain: Tensor
     mixing: Tensor
 
     def at(self, sigma: float, shape: tuple[int, ...]) -> Covariance:
@@ -43,29 +53,49 @@ class DenoisingError:
         Below the measured range the variance is scaled like sigma^2, above it stays constant.
         Other image sizes read the spectrum at the same spatial frequency.
         """
-        logs = self.sigmas.double().log()
-        position = math.log(sigma)
-        right = int(torch.searchsorted(logs, position).clamp(1, len(logs) - 1))
-        fraction = (position - logs[right - 1]) / (logs[right] - logs[right - 1])
-        log_variance = torch.lerp(
-            self.variance[right - 1].double().log(),
-            self.variance[right].double().log(),
-            fraction.clamp(0, 1),
-        )
-        log_variance = log_variance + 2 * min(0.0, position - float(logs[0]))
-        return Covariance(self.basis, resample_spectrum(log_variance, shape[-2:]).exp())
+        log_variance = self._between(self.variance.double().log(), torch.tensor([sigma]))
+        below = min(0.0, math.log(sigma / float(self.sigmas[0])))
+        variance = (resample_spectrum(log_variance, shape[-2:])[0] + 2 * below).exp()
+        return Covariance(self.basis, variance)
+
+    def correct(self, x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
+        """``D + g (x - D)`` for images ``(batch, *shape)`` at noise levels ``(batch,)``."""
+        if bool((sigma == sigma[0]).all()):
+            sigma = sigma[:1]
+        gain = resample_spectrum(self._between(self.gain.double(), sigma), tuple(x.shape[-2:]))
+        change = gain.to(x) * self.basis.transform(x - denoised)
+        return denoised + self.basis.inverse(change)
 
     @cached_property
     def basis(self) -> Cosines:
         """Cosines of the decorrelated channels."""
         return Cosines(None if self.mixing.shape[0] == 1 else self.mixing)
 
+    def _between(self, table: Tensor, sigma: Tensor) -> Tensor:
+        """Rows of `table` ``(levels, ...)`` at noise levels ``(count,)``, clamped to the range."""
+        position = fractional_index(sigma.double().cpu(), self.sigmas.double())
+        left = position.floor().long().clamp(max=len(self.sigmas) - 2)
+        fraction = (position - left).reshape(-1, 1, 1, 1)
+        return torch.lerp(table[left], table[left + 1], fraction)
 
-def resample_spectrum(log_variance: Tensor, size: tuple[int, ...]) -> Tensor:
-    """A cosine log-spectrum ``(channels, h, w)`` read at the frequencies of another image size."""
-    height, width = log_variance.shape[-2:]
+
+def fractional_index(sigma: Tensor, table: Tensor) -> Tensor:
+    """Index into the increasing noise levels `table` ``(levels,)``, linear in log sigma.
+
+    Outside the table the index is clamped to its ends.
+    """
+    logs, log_sigma = table.log(), sigma.log()
+    right = torch.searchsorted(logs, log_sigma).clamp(1, len(table) - 1)
+    left = logs[right - 1]
+    fraction = (log_sigma - left) / (logs[right] - left)
+    return right - 1 + fraction.clamp(0, 1)
+
+
+def resample_spectrum(spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Cosine spectra ``(count, channels, h, w)`` read at the frequencies of another image size."""
+    height, width = spectrum.shape[-2:]
     if (height, width) == tuple(size):
-        return log_variance
+        return spectrum
     # Frequency k of n pixels is k / (2 n) cycles a pixel; grid_sample wants it in [-1, 1].
     rows = torch.arange(size[0], dtype=torch.float64) * height / size[0]
     columns = torch.arange(size[1], dtype=torch.float64) * width / size[1]
@@ -74,10 +104,8 @@ def resample_spectrum(log_variance: Tensor, size: tuple[int, ...]) -> Tensor:
             2 * columns[None, :] / (width - 1) - 1, 2 * rows[:, None] / (height - 1) - 1
         ),
         dim=-1,
-    )
-    return F.grid_sample(log_variance[None], grid[None], align_corners=True, padding_mode="border")[
-        0
-    ]
+    ).expand(len(spectrum), -1, -1, -1)
+    return F.grid_sample(spectrum, grid, align_corners=True, padding_mode="border")
 
 
 @torch.no_grad()
@@ -90,10 +118,11 @@ def measure_denoising_error(
     batch_size: int = 64,
     seed: int = 0,
 ) -> DenoisingError:
-    """Measure ``Cov(x0 - D(x0 + sigma n, sigma))`` on images the prior was not trained on.
+    """Measure the error of a denoiser on images it was not trained on.
 
     Args:
-        prior: any prior on images ``(channels, height, width)``.
+        prior: any prior on images ``(channels, height, width)``; a correction that it may already
+            apply is left out.
         images: ``(count, channels, height, width)``, in data units; a hundred or more.
         sigmas: increasing noise levels; default `levels` of them, even in log sigma, over the
             prior's range.
@@ -110,16 +139,23 @@ def measure_denoising_error(
             math.log10(prior.sigma_min), math.log10(prior.sigma_max), levels, dtype=torch.float64
         )
     mixing = _decorrelate_channels(images)
-    basis = Cosines(mixing)
-    spectra = []
+    basis, bare = Cosines(mixing), prior.uncorrected()
+    variances, gains = [], []
     for index, sigma in enumerate(sigmas.tolist()):
         noise = normal((seed, index), images.shape).to(images)
-        total = torch.zeros(images.shape[1:], dtype=torch.float64)
+        squares, products, inputs = torch.zeros((3, *images.shape[1:]), dtype=torch.float64)
         for clean, n in zip(images.split(batch_size), noise.split(batch_size), strict=True):
-            error = clean - prior.denoise(clean + sigma * n, sigma)
-            total += basis.transform(error.double()).square().sum(0).cpu()
-        spectra.append((total / len(images)).clamp(min=1e-20))
-    return DenoisingError(sigmas, torch.stack(spectra), mixing)
+            denoised = bare.denoise(clean + sigma * n, sigma)
+            error = basis.transform((clean - denoised).double()).cpu()
+            removed = basis.transform((clean + sigma * n - denoised).double()).cpu()
+            squares += error.square().sum(0)
+            products += (error * removed).sum(0)
+            inputs += removed.square().sum(0)
+        # Least squares of the error on what was removed, one coefficient a frequency.
+        gain = products / inputs.clamp(min=_TINY)
+        gains.append(gain)
+        variances.append(((squares - gain * products) / len(images)).clamp(min=_TINY))
+    return DenoisingError(sigmas, torch.stack(variances), torch.stack(gains), mixing)
 
 
 def _decorrelate_channels(images: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from ..tweedie import (
     denoised_from_v,
 )
 from .base import Prior, sigma_column
-from .denoising_error import DenoisingError
+from .denoising_error import DenoisingError, fractional_index
 
 Parameterization = Literal["x0", "epsilon", "v", "score", "edm", "flow"]
 Coordinates = Literal["ve", "vp", "flow", "edm"]
@@ -56,8 +56,8 @@ class NetworkPrior(Prior):
         sigma_data: standard deviation of the data in network units; edm only.
         sigma_min, sigma_max: trained range, in data units.
         centre: mean pixel of the data, where a walk starts; default `offset`.
-        error: measured denoising error (`measure_denoising_error`); without it
-            ``sigma^2 I`` is used, which costs accuracy at few steps.
+        error: measured denoising error (`measure_denoising_error`), which also corrects the
+            denoiser; without it ``sigma^2 I`` is used, which costs accuracy at few steps.
         fully_convolutional: whether images larger than `shape` are welcome.
         name: for messages and cards.
     """
@@ -109,12 +109,21 @@ class NetworkPrior(Prior):
         level = sigma_column(x, sigma).to(weight) / self.scale
         state = (x.to(weight) - self.offset) / self.scale  # the one cast
         output = self.module(self._input(state, level), self._label(level.flatten()))
-        return (self.offset + self.scale * self._denoised(state, output, level)).to(x)
+        denoised = self.offset + self.scale * self._denoised(state, output, level)
+        if self.error is not None:
+            sigmas = (level * self.scale).flatten()
+            denoised = self.error.correct(x.to(denoised), denoised, sigmas)
+        return denoised.to(x)
 
     def denoising_error(self, sigma: float) -> Covariance:
         if self.error is None:
             return isotropic(sigma**2, self.shape)
         return self.error.at(sigma, self.shape)
+
+    def uncorrected(self) -> "NetworkPrior":
+        bare = copy.copy(self)
+        bare.error = None
+        return bare
 
     @property
     def error_is_measured(self) -> bool:
@@ -146,7 +155,7 @@ class NetworkPrior(Prior):
 
     def _label(self, sigma: Tensor) -> Tensor:
         if self.timesteps is not None:
-            return fractional_timestep(sigma, self.timesteps.to(sigma))
+            return fractional_index(sigma, self.timesteps.to(sigma))
         if self.coordinates == "edm":
             return sigma.log() / 4
         if self.coordinates == "flow":
@@ -168,18 +177,6 @@ class NetworkPrior(Prior):
         total = sigma**2 + self.sigma_data**2  # edm: Karras et al. 2022, table 1
         skip, out = self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
         return skip * x + out * output
-
-
-def fractional_timestep(sigma: Tensor, table: Tensor) -> Tensor:
-    """Index into the increasing noise levels `table` ``(steps,)``, linear in log sigma.
-
-    Outside the table the index is clamped to its ends.
-    """
-    logs, log_sigma = table.log(), sigma.log()
-    right = torch.searchsorted(logs, log_sigma).clamp(1, len(table) - 1)
-    left = logs[right - 1]
-    fraction = (log_sigma - left) / (logs[right] - left)
-    return right - 1 + fraction.clamp(0, 1)
 
 
 def _increasing(table: Tensor) -> Tensor:
