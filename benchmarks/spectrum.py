@@ -23,9 +23,9 @@ WALKS = {
 NOISE = ops.GaussianNoise
 
 
-def compare(num_samples: int, budgets: list[int], seed: int) -> Iterator[str]:
+def compare(names: list[str], num_samples: int, budgets: list[int], seed: int) -> Iterator[str]:
     """One table a problem: walk and number of evaluations a row."""
-    for problem in problems():
+    for problem in (problem for problem in problems() if problem.name in names):
         y = problem.operator.measure(problem.truth, seed=seed)
         prior = ti.load_prior(problem.prior)
         rows = []
@@ -82,7 +82,9 @@ def _operators(shape: tuple[int, int, int]) -> dict[str, ops.LinearOperator]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--own", action="store_true", help="truths from the priors themselves")
-    parser.add_argument("--samples", type=int, default=20)
+    names = [problem.name for problem in problems()]
+    parser.add_argument("--problems", nargs="+", choices=names, default=names)
+    parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--steps", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--count", type=int, default=12, help="truths, with --own")
     parser.add_argument("--seed", type=int, default=0)
@@ -90,7 +92,7 @@ def main() -> None:
     lines = (
         own_samples(options.count, options.samples, options.steps[0], options.seed)
         if options.own
-        else compare(options.samples, options.steps, options.seed)
+        else compare(options.problems, options.samples, options.steps, options.seed)
     )
     for line in lines:
         print(line, flush=True)

@@ -42,6 +42,7 @@ PRIORS = {
 
 WALKS = {
     "decoupled": lambda: ti.walks.Decoupled(),
+    "decoupled-average": lambda: ti.walks.Decoupled(error="average"),
     "decoupled-isotropic": lambda: ti.walks.Decoupled(error="isotropic"),
     "langevin": lambda: ti.walks.Langevin(),
 }

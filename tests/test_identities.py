@@ -117,7 +117,7 @@ def test_fourier_covariance_is_a_circular_convolution():
 def test_square_root_squared_is_the_covariance():
     covariance = Covariance(Cosines(), normal((1,), (1, 6, 6)).square())
     x = normal((9,), (2, 1, 6, 6))
-    torch.testing.assert_close(covariance.sqrt(covariance.sqrt(x)), covariance.apply(x))
+    torch.testing.assert_close(covariance.colour(covariance.colour(x)), covariance.apply(x))
     torch.testing.assert_close(isotropic(4.0, (1, 6, 6)).apply(x), 4 * x)
 
 

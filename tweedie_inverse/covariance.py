@@ -117,21 +117,30 @@ class Dense(Basis):
 
 @dataclass(frozen=True)
 class Covariance:
-    """``basis^T diag(variance) basis``; `variance` non-negative, in squared data units.
+    """``L L^T`` with ``L = basis^T diag(sqrt(variance))``.
 
-    `variance` broadcasts against the coefficients of one image.
+    `variance` is non-negative, in squared data units, and broadcasts against the coefficients of
+    one image.
     """
 
     basis: Basis
     variance: Tensor
 
+    def factor(self, coefficients: Tensor) -> Tensor:
+        """``L`` times coefficients."""
+        return self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
+
+    def factor_transposed(self, x: Tensor) -> Tensor:
+        """``L^T x``, coefficients."""
+        return self.basis.transform(x) * self.variance.to(x).sqrt()
+
     def apply(self, x: Tensor) -> Tensor:
         """Covariance times x, ``(batch, *shape)``."""
         return self.basis.inverse(self.basis.transform(x) * self.variance.to(x))
 
-    def sqrt(self, x: Tensor) -> Tensor:
-        """Symmetric square root times x: maps white noise to noise of this covariance."""
-        return self.basis.inverse(self.basis.transform(x) * self.variance.to(x).sqrt())
+    def colour(self, noise: Tensor) -> Tensor:
+        """White noise ``(batch, *shape)`` turned into noise of this covariance."""
+        return self.factor(self.basis.transform(noise))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Covariance":
         """The same basis with other variances."""

@@ -54,7 +54,7 @@ def conditional_draw(
     """
     assert isinstance(problem.noise, GaussianNoise)
     std = problem.noise.std.to(mean)
-    free = mean + covariance.sqrt(prior_noise)
+    free = mean + covariance.colour(prior_noise)
     misfit = (problem.y - problem.forward(free)) / std - data_noise
     if misfit[0].numel() <= DIRECT_LIMIT:
         return Draw(free + _correct_directly(covariance, problem, misfit, std), 0, 0.0)
@@ -82,21 +82,20 @@ def _correct_directly(
 def _correct_iteratively(
     covariance: Covariance, problem: Problem, misfit: Tensor, std: Tensor
 ) -> tuple[Tensor, int, float]:
-    """The same correction as ``B^T V^1/2 u`` with ``(I + W^T W) u = W^T misfit``.
+    """The same correction as ``L u`` with ``(I + W^T W) u = W^T misfit``, ``V = L L^T``.
 
-    ``W = S^-1/2 A B^T V^1/2``, B the basis of V.  Preconditioned by ``1 / (1 + V g)`` with g the
-    diagonal of ``B A^T S^-1 A B^T``: the residual is then measured in posterior standard
-    deviations, so that no direction is solved further than it matters.
+    ``W = S^-1/2 A L``.  Preconditioned by ``1 / (1 + v g)`` with v the spectrum of V and g the
+    diagonal of ``B A^T S^-1 A B^T``, B its basis: the residual is then measured in posterior
+    standard deviations, so that no direction is solved further than it matters.
     """
-    basis, spread = covariance.basis, covariance.variance.to(misfit).sqrt()
 
     def pull(z: Tensor) -> Tensor:
-        return spread * basis.transform(problem.adjoint(z / std))
+        return covariance.factor_transposed(problem.adjoint(z / std))
 
     def system(u: Tensor) -> Tensor:
-        return u + pull(problem.forward(basis.inverse(spread * u)) / std)
+        return u + pull(problem.forward(covariance.factor(u)) / std)
 
-    diagonal = 1 + spread**2 * problem.curvature(basis)
+    diagonal = 1 + covariance.variance.to(misfit) * problem.curvature(covariance.basis)
     u, iterations, error = conjugate_gradient(
         system,
         pull(misfit),
@@ -104,4 +103,4 @@ def _correct_iteratively(
         max_iterations=MAX_ITERATIONS,
         precondition=lambda r: r / diagonal,
     )
-    return basis.inverse(spread * u), iterations, float(error.max())
+    return covariance.factor(u), iterations, float(error.max())

@@ -68,6 +68,9 @@ class _CountedPrior(Prior):
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)
 
+    def conditional_covariance(self, sigma: float) -> Covariance:
+        return self.prior.conditional_covariance(sigma)
+
     @property
     def error_is_measured(self) -> bool:
         return self.prior.error_is_measured

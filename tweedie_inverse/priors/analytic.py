@@ -64,7 +64,7 @@ class Gaussian(Prior):
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
         noise = normal((seed,), (count, *self.shape)).to(self.mean)
-        return self.mean + self.covariance.sqrt(noise)
+        return self.mean + self.covariance.colour(noise)
 
 
 class GaussianMixture(Prior):

@@ -39,12 +39,15 @@ class DenoisingError:
         variance: ``(levels, channels, height, width)``, of the corrected denoiser's error, in
             squared data units.
         gain: like `variance`, without unit; 0 leaves the denoiser as it is, 1 returns its input.
+        kurtosis: ``(levels,)``, ``E e^4 / 3 (E e^2)^2`` of the error's pixels; 1 for Gaussian
+            images, more where the errors sit in few places.
         mixing: ``(channels, channels)`` orthogonal, rows are the decorrelated channels.
     """
 
     sigmas: Tensor
     variance: Tensor
     gain: Tensor
+    kurtosis: Tensor
     mixing: Tensor
 
     def at(self, sigma: float, shape: tuple[int, ...]) -> Covariance:
@@ -57,6 +60,18 @@ class DenoisingError:
         below = min(0.0, math.log(sigma / float(self.sigmas[0])))
         variance = (resample_spectrum(log_variance, shape[-2:])[0] + 2 * below).exp()
         return Covariance(self.basis, variance)
+
+    def where_errors_are(self, sigma: float, shape: tuple[int, ...]) -> Covariance:
+        """The covariance weighted by the error itself: that of the places where errors sit.
+
+        If the error is locally Gaussian with a variance v that differs from place to place, its
+        average is E v, and the average over the error's energy ``E v^2 / E v = kurtosis * E v``.
+        At most sigma^2, the value that ignores the prior, unless the average itself is above.
+        """
+        factor = self._between(self.kurtosis.double(), torch.tensor([sigma]))[0].clamp(min=1)
+        return self.at(sigma, shape).map(
+            lambda v: torch.maximum(v, (factor * v).clamp(max=sigma**2))
+        )
 
     def correct(self, x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
         """``D + g (x - D)`` for images ``(batch, *shape)`` at noise levels ``(batch,)``."""
@@ -75,7 +90,7 @@ class DenoisingError:
         """Rows of `table` ``(levels, ...)`` at noise levels ``(count,)``, clamped to the range."""
         position = fractional_index(sigma.double().cpu(), self.sigmas.double())
         left = position.floor().long().clamp(max=len(self.sigmas) - 2)
-        fraction = (position - left).reshape(-1, 1, 1, 1)
+        fraction = (position - left).reshape(-1, *[1] * (table.ndim - 1))
         return torch.lerp(table[left], table[left + 1], fraction)
 
 
@@ -140,22 +155,22 @@ def measure_denoising_error(
         )
     mixing = _decorrelate_channels(images)
     basis, bare = Cosines(mixing), prior.uncorrected()
-    variances, gains = [], []
+    variances, gains, kurtoses = [], [], []
     for index, sigma in enumerate(sigmas.tolist()):
         noise = normal((seed, index), images.shape).to(images)
-        squares, products, inputs = torch.zeros((3, *images.shape[1:]), dtype=torch.float64)
-        for clean, n in zip(images.split(batch_size), noise.split(batch_size), strict=True):
-            denoised = bare.denoise(clean + sigma * n, sigma)
-            error = basis.transform((clean - denoised).double()).cpu()
-            removed = basis.transform((clean + sigma * n - denoised).double()).cpu()
-            squares += error.square().sum(0)
-            products += (error * removed).sum(0)
-            inputs += removed.square().sum(0)
+        noisy = images + sigma * noise
+        denoised = torch.cat([bare.denoise(part, sigma) for part in noisy.split(batch_size)])
+        error = basis.transform((images - denoised).double())
+        removed = basis.transform((noisy - denoised).double())
         # Least squares of the error on what was removed, one coefficient a frequency.
-        gain = products / inputs.clamp(min=_TINY)
+        gain = (error * removed).sum(0) / removed.square().sum(0).clamp(min=_TINY)
+        remaining = error - gain * removed
+        pixels = basis.inverse(remaining)
+        kurtoses.append(pixels.pow(4).mean() / (3 * pixels.square().mean() ** 2).clamp(min=_TINY))
+        variances.append(remaining.square().mean(0).clamp(min=_TINY))
         gains.append(gain)
-        variances.append(((squares - gain * products) / len(images)).clamp(min=_TINY))
-    return DenoisingError(sigmas, torch.stack(variances), torch.stack(gains), mixing)
+    variance, gain, kurtosis = (torch.stack(p).cpu() for p in (variances, gains, kurtoses))
+    return DenoisingError(sigmas, variance, gain, kurtosis, mixing)
 
 
 def _decorrelate_channels(images: Tensor) -> Tensor:

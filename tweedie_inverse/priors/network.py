@@ -120,6 +120,11 @@ class NetworkPrior(Prior):
             return isotropic(sigma**2, self.shape)
         return self.error.at(sigma, self.shape)
 
+    def conditional_covariance(self, sigma: float) -> Covariance:
+        if self.error is None:
+            return self.denoising_error(sigma)
+        return self.error.where_errors_are(sigma, self.shape)
+
     def uncorrected(self) -> "NetworkPrior":
         bare = copy.copy(self)
         bare.error = None

@@ -85,6 +85,7 @@ def load_prior(name_or_path: str | Path, *, device: torch.device | str = "cpu") 
             tensors["error.sigmas"],
             tensors["error.log_variance"].double().exp(),
             tensors["error.gain"].double(),
+            tensors["error.kurtosis"].double(),
             tensors["error.mixing"],
         ),
         fully_convolutional=settings["fully_convolutional"],
@@ -106,6 +107,7 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
     tensors["error.sigmas"] = prior.error.sigmas.double()
     tensors["error.log_variance"] = prior.error.variance.log().half()
     tensors["error.gain"] = prior.error.gain.half()
+    tensors["error.kurtosis"] = prior.error.kurtosis
     tensors["error.mixing"] = prior.error.mixing.double()
     if prior.timesteps is not None:
         tensors["timesteps"] = prior.timesteps

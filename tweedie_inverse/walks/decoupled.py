@@ -17,7 +17,7 @@ from torch import Tensor
 
 from operators.random import Streams
 
-from ..covariance import isotropic
+from ..covariance import Covariance, isotropic
 from ..gaussian import conditional_draw
 from ..priors.base import Prior
 from ..problem import Problem
@@ -34,7 +34,9 @@ class Decoupled(Walk):
     Attributes:
         rho: of the Karras schedule over the prior's range of noise levels.
         sigma_max, sigma_min: ends of the schedule in data units; None is the prior's own.
-        error: ``"measured"`` uses the prior's denoising error, ``"isotropic"`` ``sigma^2 I``.
+        error: covariance V of the draw. ``"measured"`` is the prior's ``conditional_covariance``:
+            its denoising error, weighted towards the places where errors sit; ``"average"`` is
+            the plain denoising error, ``"isotropic"`` ``sigma^2 I``.
     """
 
     rho: float = 7.0
@@ -46,8 +48,10 @@ class Decoupled(Walk):
     default_steps = 50
 
     def __post_init__(self) -> None:
-        if self.error not in ("measured", "isotropic"):
-            raise ValueError(f"Decoupled(error={self.error!r}): 'measured' or 'isotropic'")
+        if self.error not in ("measured", "average", "isotropic"):
+            raise ValueError(
+                f"Decoupled(error={self.error!r}): choose 'measured', 'average' or 'isotropic'"
+            )
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
@@ -68,14 +72,9 @@ class Decoupled(Walk):
         self, x: Tensor, level: Level, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Tensor, Info]:
         denoised = prior.denoise(x, level.sigma)
-        error = (
-            prior.denoising_error(level.sigma)
-            if self.error == "measured"
-            else isotropic(level.sigma**2, prior.shape)
-        )
         draw = conditional_draw(
             denoised,
-            error,
+            self._covariance(prior, level.sigma),
             problem,
             streams.normal(prior.shape, like=x),
             streams.normal(problem.operator.range_shape, like=x),
@@ -83,3 +82,11 @@ class Decoupled(Walk):
         noise = streams.normal(prior.shape, like=x)
         info = Info(denoised, draw.iterations, draw.error)
         return draw.x + level.sigma_next * noise, info
+
+    def _covariance(self, prior: Prior, sigma: float) -> Covariance:
+        match self.error:
+            case "isotropic":
+                return isotropic(sigma**2, prior.shape)
+            case "average":
+                return prior.denoising_error(sigma)
+        return prior.conditional_covariance(sigma)
