@@ -1,9 +1,9 @@
 """Does the measured denoising error pay: against the isotropic walk, on the demo's problems.
 
-    python -m benchmarks.spectrum                 both walks at 20 and 200 evaluations
+    python -m benchmarks.spectrum                 all walks at 20 and 200 evaluations
     python -m benchmarks.spectrum --own           coverage on the priors' own samples
 
-Both walks see the same measurements and seeds, in one run; lower CRPS is better, coverage of the
+All walks see the same measurements and seeds, in one run; lower CRPS is better, coverage of the
 90 % interval should be 0.9.
 """
 
@@ -18,24 +18,27 @@ from tweedie_inverse.demo import problems, score, table
 
 WALKS = {
     "measured": ti.walks.Decoupled(),
+    "average": ti.walks.Decoupled(error="average"),
     "isotropic": ti.walks.Decoupled(error="isotropic"),
 }
 NOISE = ops.GaussianNoise
 
 
-def compare(names: list[str], num_samples: int, budgets: list[int], seed: int) -> Iterator[str]:
+def compare(
+    names: list[str], walks: list[str], num_samples: int, budgets: list[int], seed: int
+) -> Iterator[str]:
     """One table a problem: walk and number of evaluations a row."""
     for problem in (problem for problem in problems() if problem.name in names):
         y = problem.operator.measure(problem.truth, seed=seed)
         prior = ti.load_prior(problem.prior)
         rows = []
         for steps in budgets:
-            for name, walk in WALKS.items():
+            for name in walks:
                 posterior = ti.solve(
                     y,
                     problem.operator,
                     prior,
-                    method=walk,
+                    method=WALKS[name],
                     num_samples=num_samples,
                     steps=steps,
                     seed=seed,
@@ -84,6 +87,7 @@ def main() -> None:
     parser.add_argument("--own", action="store_true", help="truths from the priors themselves")
     names = [problem.name for problem in problems()]
     parser.add_argument("--problems", nargs="+", choices=names, default=names)
+    parser.add_argument("--walks", nargs="+", choices=list(WALKS), default=list(WALKS))
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--steps", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--count", type=int, default=12, help="truths, with --own")
@@ -92,7 +96,7 @@ def main() -> None:
     lines = (
         own_samples(options.count, options.samples, options.steps[0], options.seed)
         if options.own
-        else compare(options.problems, options.samples, options.steps, options.seed)
+        else compare(options.problems, options.walks, options.samples, options.steps, options.seed)
     )
     for line in lines:
         print(line, flush=True)

@@ -5,10 +5,10 @@ import torch
 
 import tweedie_inverse as ti
 from operators.random import normal
+from tweedie_inverse.priors.networks import UNet
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.training import data, noise_levels
 from tweedie_inverse.training.export import export
-from tweedie_inverse.training.networks import UNet
 from tweedie_inverse.training.objective import WEIGHTS, denoising_loss
 from tweedie_inverse.training.trainer import TrainingConfig, learning_rate, load_trained, train
 

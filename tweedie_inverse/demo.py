@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import operators as ops
 
 from .calibration import coverage, crps
+from .plots import plot_problem
 from .posterior import Posterior
 from .priors.zoo import load_prior
 from .solver import solve
@@ -104,8 +105,6 @@ def run(
     tell: Callable[[str], None] = print,
 ) -> list[DemoResult]:
     """Solve every problem, write a picture of each and the table, and tell where they are."""
-    from .plots import plot_problem
-
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     results = []
@@ -122,7 +121,7 @@ def run(
             progress=progress,
         )
         plot_problem(
-            posterior,
+            posterior.summary,
             folder / f"{problem.name}.png",
             truth=problem.truth,
             measurement=y,

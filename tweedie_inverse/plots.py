@@ -1,33 +1,38 @@
 """Pictures of a posterior.  matplotlib is imported when one is drawn."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .posterior import Posterior
+
+class Summary(NamedTuple):
+    """One posterior to draw: samples ``(count, *shape)``, mean and std ``(*shape)``."""
+
+    samples: Tensor
+    mean: Tensor
+    std: Tensor
 
 
-def plot_posterior(posterior: Posterior, path: str | Path | None = None, *, truth=None):
-    """Mean, standard deviation and up to three samples of the first measurement.
+def plot_posterior(summary: Summary, path: str | Path | None = None, truth: Tensor | None = None):
+    """Up to three samples, mean and standard deviation in a row; returns the figure.
 
     Args:
         path: where to save the picture; None only returns the figure.
-        truth: ``(*shape)`` or ``(batch, *shape)``, shown first where it is known.
+        truth: ``(*shape)``, shown first where it is known, and the error last.
     """
-    samples, mean, std = _first(posterior)
-    panels = [("sample", image, "image") for image in samples[:3]]
-    panels += [("posterior mean", mean, "image"), ("posterior std", std, "spread")]
+    panels = [("sample", image, "image") for image in summary.samples[:3]]
+    panels += [("posterior mean", summary.mean, "image"), ("posterior std", summary.std, "spread")]
     if truth is not None:
-        truth = truth if truth.ndim == mean.ndim else truth[0]
         panels.insert(0, ("truth", truth, "image"))
-        panels.append(("|mean - truth|", (mean - truth).abs(), "spread"))
+        panels.append(("|mean - truth|", (summary.mean - truth).abs(), "spread"))
     return draw_panels(panels, path, columns=len(panels))
 
 
 def plot_problem(
-    posterior: Posterior,
+    summary: Summary,
     path: str | Path,
     *,
     truth: Tensor,
@@ -39,19 +44,21 @@ def plot_problem(
 
     Args:
         truth, first_guess: ``(*shape)``; the guess is an adjoint or pseudo-inverse.
-        measurement: ``(*range_shape)``; three axes are drawn as an image.
+        measurement: ``(*range_shape)``; three channels are drawn as a colour image.
     """
-    samples, mean, std = _first(posterior)
-    error = (mean - truth).abs()
+    error = (summary.mean - truth).abs()
     panels = [
         ("truth", truth, "image"),
         ("measurement", measurement, "data"),
         ("pseudo-inverse", first_guess, "image"),
-        *((f"posterior sample {i + 1}", image, "image") for i, image in enumerate(samples[:3])),
-        ("posterior mean", mean, "image"),
-        ("posterior std", std, "spread"),
+        *(
+            (f"posterior sample {i + 1}", image, "image")
+            for i, image in enumerate(summary.samples[:3])
+        ),
+        ("posterior mean", summary.mean, "image"),
+        ("posterior std", summary.std, "spread"),
         ("|mean - truth|", error, "spread"),
-        ("|mean - truth| / std", error / std.clamp(min=1e-6), "ratio"),
+        ("|mean - truth| / std", error / summary.std.clamp(min=1e-6), "ratio"),
     ]
     return draw_panels(panels, path, columns=5, title=title)
 
@@ -102,16 +109,6 @@ def _draw(figure, axis, image: Tensor, kind: str, top: float) -> None:
     scale = axis.inset_axes((0.0, -0.06, 1.0, 0.04))
     figure.colorbar(shown, cax=scale, orientation="horizontal").locator = MaxNLocator(4)
     scale.tick_params(labelsize=7, pad=1)
-
-
-def _first(posterior: Posterior) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples, mean and std of the first measurement, on the CPU."""
-    first = 0 if posterior.weights.ndim == 2 else ...
-    samples, mean, std = (
-        tensor[first].detach().cpu().float()
-        for tensor in (posterior.samples, posterior.mean, posterior.std)
-    )
-    return samples, mean, std
 
 
 def _pixels(image: Tensor) -> np.ndarray:

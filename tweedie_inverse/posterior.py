@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .plots import Summary, plot_posterior
+
 
 @dataclass(frozen=True)
 class Stats:
@@ -97,11 +99,22 @@ class Posterior:
         share = ((level - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
         return torch.lerp(values.gather(-1, left), values.gather(-1, right), share)[..., 0]
 
-    def plot(self, path: str | Path | None = None, *, truth: Tensor | None = None):
-        """Mean, standard deviation and three samples of the first measurement, as a figure."""
-        from .plots import plot_posterior
+    @property
+    def summary(self) -> Summary:
+        """Samples, mean and std of the first measurement, for pictures."""
+        tensors = (self.samples, self.mean, self.std)
+        return Summary(*(tensor[0] if self._axis else tensor for tensor in tensors))
 
-        return plot_posterior(self, path, truth=truth)
+    def plot(self, path: str | Path | None = None, *, truth: Tensor | None = None):
+        """Samples, mean and standard deviation of the first measurement; returns the figure.
+
+        Args:
+            path: where to save the picture.
+            truth: ``(*shape)`` or ``(batch, *shape)``, where it is known.
+        """
+        if truth is not None and truth.ndim == self.mean.ndim and self._axis:
+            truth = truth[0]
+        return plot_posterior(self.summary, path, truth)
 
     def save(self, path: str | Path) -> None:
         """Write everything to one safetensors file; `Posterior.load` reads it."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from ..training.networks import UNet
 from .denoising_error import DenoisingError
 from .network import NetworkPrior
+from .networks import UNet
 
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 _FORMAT = "tweedie-inverse-prior-1"

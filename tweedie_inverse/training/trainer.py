@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from ..priors.network import NetworkPrior, Parameterization
+from ..priors.networks import UNet
 from .data import dataset
-from .networks import UNet
 from .noise_levels import NOISE_LEVELS, VarianceExploded
 from .objective import WEIGHTS, denoising_loss
 
