@@ -2,28 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from operators import GaussianNoise, LinearOperator, NoiseModel, Operator
+from operators import GaussianNoise, NoiseModel, Operator
 from operators.random import Streams
 
-from .covariance import Covariance
 from .posterior import Diagnostics, Posterior, Stats
+from .prepare import Run, prepare
 from .priors.base import Prior
-from .problem import (
-    Problem,
-    check_measurement,
-    check_operator,
-    residual_chi_square,
-    resolve_noise,
-)
-from .walks import Decoupled, Info, Langevin, Level, Walk
-from .walks.recipes import RECIPES, Recipe
-from .walks.template import template_step
+from .problem import Problem, residual_chi_square
+from .schedules import karras
+from .walks import RECIPES, Info, Level, Recipe, Walk, template_step
 
 # Walkers that run together unless the user says otherwise: this many numbers of state.
 _CHUNK_NUMBERS = 2**24
@@ -53,51 +45,6 @@ class WalkDivergedError(ArithmeticError):
     posterior: Posterior | None = None
 
 
-class _CountedPrior(Prior):
-    """A prior that counts its evaluations, one an image."""
-
-    def __init__(self, prior: Prior):
-        self.prior, self.calls = prior, 0
-        self.shape, self.centre = prior.shape, prior.centre
-        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
-
-    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        self.calls += x.shape[0]
-        return self.prior.denoise(x, sigma)
-
-    def denoising_error(self, sigma: float) -> Covariance:
-        return self.prior.denoising_error(sigma)
-
-    def conditional_covariance(self, sigma: float) -> Covariance:
-        return self.prior.conditional_covariance(sigma)
-
-    @property
-    def error_is_measured(self) -> bool:
-        return self.prior.error_is_measured
-
-
-@dataclass
-class _Run:
-    """A checked call of solve: what stays the same over all chunks, and the cost so far."""
-
-    y: Tensor
-    single: bool
-    operator: Operator
-    noise: NoiseModel
-    prior: _CountedPrior
-    walk: Walk
-    reason: str
-    sigmas: Tensor
-    num_samples: int
-    seed: int
-    operator_calls: int = 0
-    solver_error: float = 0.0
-
-    @property
-    def total(self) -> int:
-        return self.y.shape[0] * self.num_samples
-
-
 def iterate(
     y: Tensor,
     operator: Operator,
@@ -115,7 +62,7 @@ def iterate(
     bars, plots, early stopping and trajectories are the caller's ``for`` body.  The state after
     the last step holds the samples, measurement by measurement.
     """
-    run = _prepare(y, operator, prior, method, num_samples, steps, seed, noise)
+    run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
     return _walk(run, 0, run.total)
 
 
@@ -153,7 +100,7 @@ def solve(
         ValueError, TypeError: anything wrong with the input, before the first evaluation.
         WalkDivergedError: the walk became NaN or infinite; finished measurements are attached.
     """
-    run = _prepare(y, operator, prior, method, num_samples, steps, seed, noise)
+    run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"solve(batch_size={batch_size}): needs a positive number of walkers")
     numbers = torch.Size(run.prior.shape).numel()
@@ -196,8 +143,6 @@ def sample(
         recipe: a name in `walks.RECIPES`, or a function from the noise levels to a `Recipe`.
         steps: network evaluations a sample.
     """
-    from .schedules import karras
-
     if isinstance(recipe, str):
         if recipe not in RECIPES:
             raise ValueError(f"sample(recipe={recipe!r}): choose one of {', '.join(RECIPES)}")
@@ -215,73 +160,7 @@ def sample(
     return x
 
 
-def _prepare(
-    y: Tensor,
-    operator: Operator,
-    prior: Prior,
-    method: str | Walk,
-    num_samples: int,
-    steps: int | None,
-    seed: int,
-    noise: NoiseModel | float | None,
-) -> _Run:
-    if not isinstance(operator, Operator):
-        raise TypeError(
-            f"solve: operator must derive from ops.Operator or ops.LinearOperator, got "
-            f"{type(operator).__name__}"
-        )
-    if not isinstance(prior, Prior):
-        raise TypeError(
-            f"solve: prior must be a prior such as ti.load_prior('phantom-64'), got "
-            f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
-        )
-    if num_samples < 1:
-        raise ValueError(f"solve(num_samples={num_samples}): needs at least one sample")
-    y, single = check_measurement(y, operator)
-    model = resolve_noise(noise, operator)
-    prior = prior.for_shape(operator.domain_shape)
-    check_operator(operator, y)
-    walk, reason = _choose(method, operator, model, prior)
-    walk.refuse(Problem(y, operator, model), prior)
-    count = walk.default_steps if steps is None else steps
-    if count < 1:
-        raise ValueError(f"solve(steps={steps}): needs at least one network evaluation")
-    sigmas = walk.sigmas(prior, count)
-    return _Run(
-        y, single, operator, model, _CountedPrior(prior), walk, reason, sigmas, num_samples, seed
-    )
-
-
-def _choose(
-    method: str | Walk, operator: Operator, noise: NoiseModel, prior: Prior
-) -> tuple[Walk, str]:
-    """The walk of a call and the reason, for `posterior.stats`."""
-    if isinstance(method, Walk):
-        return method, "given"
-    if method == "decoupled":
-        return Decoupled(), "asked for" + _guess(prior)
-    if method == "langevin":
-        return Langevin(), "asked for"
-    if method != "auto":
-        raise ValueError(
-            f"solve(method={method!r}): choose 'auto', 'decoupled' or 'langevin', or pass a walk "
-            "such as ti.walks.Langevin(step_size=0.2)"
-        )
-    if isinstance(operator, LinearOperator) and isinstance(noise, GaussianNoise):
-        return Decoupled(), "auto: linear operator with Gaussian noise" + _guess(prior)
-    return Langevin(), "auto: the operator is not linear, or the noise not Gaussian"
-
-
-def _guess(prior: Prior) -> str:
-    if prior.error_is_measured:
-        return ""
-    return (
-        "; the prior's denoising error is not measured, so sigma^2 I stands in "
-        "(ti.priors.measure_denoising_error makes fewer steps do)"
-    )
-
-
-def _walk(run: _Run, first: int, last: int) -> Iterator[Step]:
+def _walk(run: Run, first: int, last: int) -> Iterator[Step]:
     """The loop: walkers `first` to `last` of all (measurement, sample) pairs."""
     pairs = [divmod(index, run.num_samples) for index in range(first, last)]
     measurement = torch.tensor([pair[0] for pair in pairs], device=run.y.device)
@@ -314,7 +193,7 @@ def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:
     )
 
 
-def _assemble(run: _Run, finished: list[Tensor], begin: float) -> Posterior | None:
+def _assemble(run: Run, finished: list[Tensor], begin: float) -> Posterior | None:
     """The posterior of all measurements whose samples are complete; None if there is none."""
     walkers = torch.cat(finished) if finished else run.y[:0]
     complete = len(walkers) // run.num_samples
@@ -342,14 +221,14 @@ def _assemble(run: _Run, finished: list[Tensor], begin: float) -> Posterior | No
 
 
 @torch.no_grad()
-def _chi_square(run: _Run, x: Tensor) -> Tensor:
+def _chi_square(run: Run, x: Tensor) -> Tensor:
     if not isinstance(run.noise, GaussianNoise):
         return x.new_full((len(x),), float("nan"))
     y = run.y.repeat_interleave(run.num_samples, 0)[: len(x)]
     return residual_chi_square(x, y, run.operator, run.noise.std)
 
 
-def _progress_bar(show: bool, run: _Run):
+def _progress_bar(show: bool, run: Run):
     from tqdm import tqdm
 
     evaluations = run.total * (len(run.sigmas) - 1)

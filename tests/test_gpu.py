@@ -1,0 +1,28 @@
+"""On an accelerator the same seed gives the same samples, up to rounding."""
+
+import pytest
+import torch
+
+import operators as ops
+import tweedie_inverse as ti
+from tweedie_inverse.training.data import HELD_OUT_SEED, EllipsePhantoms
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("method", ["decoupled", "langevin"])
+def test_samples_agree_with_the_cpu(method):
+    x = EllipsePhantoms(64).images([HELD_OUT_SEED])
+    operator = ops.Tomography((1, 64, 64), angles=10, noise=ops.GaussianNoise(0.5))
+    y = operator.measure(x, seed=1)
+
+    def run(device):
+        prior = ti.load_prior("phantom-64", device=device)
+        return ti.solve(
+            y.to(device), operator, prior, method=method, num_samples=2, steps=5
+        ).samples.cpu()
+
+    torch.testing.assert_close(run("cuda"), run("cpu"), rtol=1e-2, atol=1e-2)

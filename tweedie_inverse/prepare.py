@@ -1,0 +1,127 @@
+"""A checked call of `solve`: everything that can be wrong with the input is found here.
+
+Nothing in this file evaluates the network.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from operators import GaussianNoise, LinearOperator, NoiseModel, Operator
+
+from .covariance import Covariance
+from .priors.base import Prior
+from .problem import Problem, check_measurement, check_operator, resolve_noise
+from .walks import Decoupled, Langevin, Walk
+
+
+class CountedPrior(Prior):
+    """A prior that counts its evaluations, one an image."""
+
+    def __init__(self, prior: Prior):
+        self.prior, self.calls = prior, 0
+        self.shape, self.centre = prior.shape, prior.centre
+        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        self.calls += x.shape[0]
+        return self.prior.denoise(x, sigma)
+
+    def denoising_error(self, sigma: float) -> Covariance:
+        return self.prior.denoising_error(sigma)
+
+    def conditional_covariance(self, sigma: float) -> Covariance:
+        return self.prior.conditional_covariance(sigma)
+
+    @property
+    def error_is_measured(self) -> bool:
+        return self.prior.error_is_measured
+
+
+@dataclass
+class Run:
+    """A checked call of solve: what stays the same over all chunks, and the cost so far."""
+
+    y: Tensor
+    single: bool
+    operator: Operator
+    noise: NoiseModel
+    prior: CountedPrior
+    walk: Walk
+    reason: str
+    sigmas: Tensor
+    num_samples: int
+    seed: int
+    operator_calls: int = 0
+    solver_error: float = 0.0
+
+    @property
+    def total(self) -> int:
+        return self.y.shape[0] * self.num_samples
+
+
+def prepare(
+    y: Tensor,
+    operator: Operator,
+    prior: Prior,
+    method: str | Walk,
+    num_samples: int,
+    steps: int | None,
+    seed: int,
+    noise: NoiseModel | float | None,
+) -> Run:
+    """Check the arguments of `solve`, which see, and choose the walk."""
+    if not isinstance(operator, Operator):
+        raise TypeError(
+            f"solve: operator must derive from ops.Operator or ops.LinearOperator, got "
+            f"{type(operator).__name__}"
+        )
+    if not isinstance(prior, Prior):
+        raise TypeError(
+            f"solve: prior must be a prior such as ti.load_prior('phantom-64'), got "
+            f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
+        )
+    if num_samples < 1:
+        raise ValueError(f"solve(num_samples={num_samples}): needs at least one sample")
+    y, single = check_measurement(y, operator)
+    model = resolve_noise(noise, operator)
+    prior = prior.for_shape(operator.domain_shape)
+    check_operator(operator, y)
+    walk, reason = _choose(method, operator, model, prior)
+    walk.refuse(Problem(y, operator, model), prior)
+    count = walk.default_steps if steps is None else steps
+    if count < 1:
+        raise ValueError(f"solve(steps={steps}): needs at least one network evaluation")
+    sigmas = walk.sigmas(prior, count)
+    return Run(
+        y, single, operator, model, CountedPrior(prior), walk, reason, sigmas, num_samples, seed
+    )
+
+
+def _choose(
+    method: str | Walk, operator: Operator, noise: NoiseModel, prior: Prior
+) -> tuple[Walk, str]:
+    """The walk of a call and the reason, for `posterior.stats`."""
+    if isinstance(method, Walk):
+        return method, "given"
+    if method == "decoupled":
+        return Decoupled(), "asked for" + _guess(prior)
+    if method == "langevin":
+        return Langevin(), "asked for"
+    if method != "auto":
+        raise ValueError(
+            f"solve(method={method!r}): choose 'auto', 'decoupled' or 'langevin', or pass a walk "
+            "such as ti.walks.Langevin(step_size=0.2)"
+        )
+    if isinstance(operator, LinearOperator) and isinstance(noise, GaussianNoise):
+        return Decoupled(), "auto: linear operator with Gaussian noise" + _guess(prior)
+    return Langevin(), "auto: the operator is not linear, or the noise not Gaussian"
+
+
+def _guess(prior: Prior) -> str:
+    if prior.error_is_measured:
+        return ""
+    return (
+        "; the prior's denoising error is not measured, so sigma^2 I stands in "
+        "(ti.priors.measure_denoising_error makes fewer steps do)"
+    )
