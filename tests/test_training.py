@@ -130,7 +130,8 @@ def test_training_learns_and_exports_a_prior_that_solves(tmp_path):
     prior = load_prior(path)
     original = load_trained(tmp_path)[0]
     x = data.dataset("phantoms", 16).images([1]) + 0.2 * normal((1,), (1, 1, 16, 16)).float()
-    torch.testing.assert_close(prior.denoise(x, 0.2), original.denoise(x, 0.2), rtol=0, atol=5e-3)
+    bare = prior.uncorrected()  # weights survive half precision
+    torch.testing.assert_close(bare.denoise(x, 0.2), original.denoise(x, 0.2), rtol=0, atol=5e-3)
     assert prior.error_is_measured
     operator = ops.Mask(ops.random_mask((1, 16, 16), 0.5), noise=ops.GaussianNoise(0.1))
     posterior = ti.solve(operator.measure(x, seed=0), operator, prior, num_samples=2, steps=5)
