@@ -14,7 +14,7 @@ import torch
 
 import operators as ops
 import tweedie_inverse as ti
-from tweedie_inverse.demo import problems, score, table
+from tweedie_inverse.demo import TABLE_HEAD, problems, score, table_row
 
 WALKS = {
     "measured": ti.walks.Decoupled(),
@@ -31,7 +31,7 @@ def compare(
     for problem in (problem for problem in problems() if problem.name in names):
         y = problem.operator.measure(problem.truth, seed=seed)
         prior = ti.load_prior(problem.prior)
-        rows = []
+        yield f"\n{problem.title}\n\n{TABLE_HEAD}"
         for steps in budgets:
             for name in walks:
                 posterior = ti.solve(
@@ -44,8 +44,7 @@ def compare(
                     seed=seed,
                     progress=True,
                 )
-                rows.append(score(f"{name}, {steps}", posterior, problem.truth))
-        yield f"{problem.title}\n\n{table(rows)}\n"
+                yield table_row(score(f"{name}, {steps}", posterior, problem.truth))
 
 
 def own_samples(count: int, num_samples: int, steps: int, seed: int) -> Iterator[str]:

@@ -129,7 +129,7 @@ def run(
             title=problem.title,
         )
         results.append(score(problem.name, posterior, problem.truth))
-    text = table(results)
+    text = "\n".join([TABLE_HEAD, *map(table_row, results)])
     (folder / "table.md").write_text(text + "\n")
     tell("\n" + text)
     tell(f"\nPictures and table.md are in {folder}")
@@ -154,20 +154,19 @@ def score(name: str, posterior: Posterior, truth: Tensor) -> DemoResult:
     )
 
 
-def table(results: list[DemoResult]) -> str:
-    """Markdown, one problem a row."""
-    lines = [
-        "| problem | PSNR mean / sample / best | SSIM mean / sample | chi-square "
-        "| 90 % coverage | CRPS | evaluations | seconds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        lines.append(
-            f"| {r.name} | {r.psnr_mean:.2f} / {r.psnr_sample:.2f} / {r.psnr_best_sample:.2f} "
-            f"| {r.ssim_mean:.3f} / {r.ssim_sample:.3f} | {r.chi_square:.3f} "
-            f"| {r.coverage:.3f} | {r.crps:.4f} | {r.evaluations:.0f} | {r.seconds:.1f} |"
-        )
-    return "\n".join(lines)
+TABLE_HEAD = (
+    "| problem | PSNR mean / sample / best | SSIM mean / sample | chi-square "
+    "| 90 % coverage | CRPS | evaluations | seconds |\n|---|---|---|---|---|---|---|---|"
+)
+
+
+def table_row(r: DemoResult) -> str:
+    """One line of markdown below `TABLE_HEAD`."""
+    return (
+        f"| {r.name} | {r.psnr_mean:.2f} / {r.psnr_sample:.2f} / {r.psnr_best_sample:.2f} "
+        f"| {r.ssim_mean:.3f} / {r.ssim_sample:.3f} | {r.chi_square:.3f} "
+        f"| {r.coverage:.3f} | {r.crps:.4f} | {r.evaluations:.0f} | {r.seconds:.1f} |"
+    )
 
 
 def _psnr(image: Tensor, truth: Tensor) -> float:

@@ -216,7 +216,13 @@ class Mixture:
 def load_photo(name: str) -> Tensor:
     """A bundled photograph by name, ``(3, height, width)`` in [0, 1]; grey ones are repeated."""
     if name in ("china", "flower"):
-        from sklearn.datasets import load_sample_image
+        try:
+            from sklearn.datasets import load_sample_image
+        except ImportError as error:
+            raise ImportError(
+                f"the photograph {name!r} comes with scikit-learn, which is missing; "
+                "pip install 'tweedie-inverse[train]'"
+            ) from error
 
         array = load_sample_image(f"{name}.jpg")
     else:
