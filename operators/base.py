@@ -24,6 +24,9 @@ class Operator(ABC):
             ``noise=`` to `solve`).
     """
 
+    # Whether A commutes with circular shifts of the image, as a convolution does.
+    shift_invariant = False
+
     def __init__(
         self,
         *,

@@ -18,6 +18,8 @@ class Blur(LinearOperator):
         image_shape: ``(channels, height, width)``.
     """
 
+    shift_invariant = True
+
     def __init__(
         self, kernel: Tensor, image_shape: tuple[int, int, int], *, noise: NoiseModel | None = None
     ):

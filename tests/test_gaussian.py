@@ -79,3 +79,16 @@ def test_noise_of_a_different_size_on_every_pixel():
     whitened = ops.MatrixOperator(torch.diag(1 / scale))
     exact = gaussian_posterior(prior, whitened, y.flatten() / scale, 1.0)
     assert agreement(result.x, exact).worst_z < 5
+
+
+@pytest.mark.parametrize(("name", "most"), [("blur", 6), ("mask", 12)])
+def test_isotropic_draws_take_few_iterations(name, most, monkeypatch):
+    """Diagonal in the operator's own basis, or two clusters: hundreds would mean a wrong basis."""
+    from tweedie_inverse.covariance import isotropic
+
+    monkeypatch.setattr(gaussian, "DIRECT_LIMIT", 0)
+    operator, shape = OPERATORS[name], (2, 1, SIZE, SIZE)
+    problem = Problem(normal((1,), shape), operator, ops.GaussianNoise(0.01))
+    zero = torch.zeros(shape).double()
+    draw = conditional_draw(zero, isotropic(4.0), problem, normal((2,), shape), normal((3,), shape))
+    assert draw.iterations <= most

@@ -118,7 +118,7 @@ def test_square_root_squared_is_the_covariance():
     covariance = Covariance(Cosines(), normal((1,), (1, 6, 6)).square())
     x = normal((9,), (2, 1, 6, 6))
     torch.testing.assert_close(covariance.colour(covariance.colour(x)), covariance.apply(x))
-    torch.testing.assert_close(isotropic(4.0, (1, 6, 6)).apply(x), 4 * x)
+    torch.testing.assert_close(isotropic(4.0).apply(x), 4 * x)
 
 
 def test_streams_do_not_depend_on_company_or_call_sizes():

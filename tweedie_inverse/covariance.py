@@ -147,13 +147,16 @@ class Covariance:
         return Covariance(self.basis, function(self.variance))
 
 
-_PIXELS, _COSINES = Pixels(), Cosines()
+_PIXELS, _COSINES, _FOURIER = Pixels(), Cosines(), Fourier()
 
 
-def isotropic(variance: float, shape: tuple[int, ...]) -> Covariance:
-    """``variance * I`` for images of `shape`.
+def isotropic(variance: float) -> Covariance:
+    """``variance * I``, a single number: diagonal in every basis."""
+    return Covariance(_PIXELS, torch.tensor(float(variance), dtype=torch.float64))
 
-    Any basis would do; for images the cosine basis, in which the linear solves are preconditioned.
-    """
-    basis = _COSINES if len(shape) == 3 else _PIXELS
-    return Covariance(basis, torch.tensor(float(variance), dtype=torch.float64))
+
+def natural_basis(shape: tuple[int, ...], *, shift_invariant: bool) -> Basis:
+    """The basis in which an operator on images of `shape` is closest to diagonal."""
+    if len(shape) != 3:
+        return _PIXELS
+    return _FOURIER if shift_invariant else _COSINES

@@ -54,6 +54,8 @@ def conditional_draw(
     """
     assert isinstance(problem.noise, GaussianNoise)
     std = problem.noise.std.to(mean)
+    if covariance.variance.ndim == 0:  # isotropic: take the basis that suits the operator
+        covariance = Covariance(problem.basis, covariance.variance)
     free = mean + covariance.colour(prior_noise)
     misfit = (problem.y - problem.forward(free)) / std - data_noise
     if misfit[0].numel() <= DIRECT_LIMIT:

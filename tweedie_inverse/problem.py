@@ -11,7 +11,7 @@ from torch import Tensor
 from operators import GaussianNoise, LinearOperator, NoiseModel, Operator, operator_norm
 from operators.random import normal
 
-from .covariance import Basis
+from .covariance import Basis, natural_basis
 
 # Above this the adjoint is not the adjoint; rounding stays far below.
 _ADJOINT_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
@@ -43,10 +43,18 @@ class Problem:
         assert isinstance(self.operator, LinearOperator)
         return operator_norm(self.operator, dtype=self.y.dtype, device=self.y.device)
 
+    @property
+    def basis(self) -> Basis:
+        """Where A is closest to diagonal: for covariances that are diagonal in any basis."""
+        return natural_basis(
+            self.operator.domain_shape, shift_invariant=self.operator.shift_invariant
+        )
+
     def curvature(self, basis: Basis) -> Tensor:
         """Diagonal of ``B A^T S^-1 A B^T`` for Gaussian noise, estimated, once a basis.
 
-        By random signs (Hutchinson 1990), smoothed over neighbouring frequencies; good enough
+        By random signs (Hutchinson 1990), smoothed over neighbouring frequencies, its sign errors
+        folded back; good enough
         to precondition with, and the same for all walkers.
         """
         if basis not in self._curvatures:
@@ -55,7 +63,7 @@ class Problem:
             probes = basis.transform(signs.to(self.y)).sign()
             ax = self.forward(basis.inverse(probes))
             back = basis.transform(self.adjoint(ax / self.noise.std.to(ax) ** 2))
-            self._curvatures[basis] = basis.smooth((probes * back).mean(0)).clamp(min=0)
+            self._curvatures[basis] = basis.smooth((probes * back).mean(0)).abs()
         return self._curvatures[basis]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class GaussianMixture(Prior):
             noise = normal((1,), clean.shape).to(clean)
             error = (clean - self.denoise(clean + sigma * noise, sigma)).flatten(1)
             if error.shape[1] > 1024:
-                self._errors[sigma] = isotropic(float(error.square().mean()), self.shape)
+                self._errors[sigma] = isotropic(float(error.square().mean()))
             else:
                 self._errors[sigma] = _dense(error.mT @ error / len(error), self.shape)
         return self._errors[sigma]

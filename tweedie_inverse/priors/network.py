@@ -117,7 +117,7 @@ class NetworkPrior(Prior):
 
     def denoising_error(self, sigma: float) -> Covariance:
         if self.error is None:
-            return isotropic(sigma**2, self.shape)
+            return isotropic(sigma**2)
         return self.error.at(sigma, self.shape)
 
     def conditional_covariance(self, sigma: float) -> Covariance:

@@ -86,7 +86,7 @@ class Decoupled(Walk):
     def _covariance(self, prior: Prior, sigma: float) -> Covariance:
         match self.error:
             case "isotropic":
-                return isotropic(sigma**2, prior.shape)
+                return isotropic(sigma**2)
             case "average":
                 return prior.denoising_error(sigma)
         return prior.conditional_covariance(sigma)
