@@ -22,8 +22,8 @@ HELD_OUT_PHOTOS = ("astronaut", "coffee", "camera")
 TRAINING_PHOTOS = {
     "chelsea": "CC0",
     "rocket": "public domain",
-    "china": "CC BY 2.0, (c) Jeff Kubina",
-    "flower": "CC BY 2.0, (c) Toby 'tobo'",
+    "china": "CC BY 2.0, danielbuechele (flickr)",
+    "flower": "CC BY 2.0, vultilion (flickr)",
     "hubble_deep_field": "public domain (NASA)",
     "retina": "CC0",
     "immunohistochemistry": "no known restrictions",

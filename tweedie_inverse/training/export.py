@@ -103,7 +103,8 @@ Samplers use {prior.sigma_min:.4f} to {prior.sigma_max:.1f}.
 
 ## Denoising on held-out images
 
-PSNR, mean over {len(images)} images (mean pixel {mean:.3f}).
+PSNR, mean over {len(images)} images (mean pixel {mean:.3f}), with the linear correction that was
+fitted together with the denoising error on these and further held-out images.
 
 {table}
 
