@@ -1,6 +1,7 @@
 """The verb: one loop (`iterate`), and `solve` and `sample`, which drain it."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from operators import GaussianNoise, NoiseModel, Operator
 from operators.random import Streams
 
+from .gaussian import TOLERANCE
 from .posterior import Diagnostics, Posterior, Stats
 from .prepare import Run, prepare
 from .priors.base import Prior
@@ -121,6 +123,14 @@ def solve(
                 error.posterior = _assemble(run, finished, begin)
                 raise
             finished.append(step.x)
+    if run.solver_error > TOLERANCE:
+        warnings.warn(
+            f"solve: the inner linear solver stopped {run.solver_error:.1e} posterior standard "
+            f"deviations short (aimed at {TOLERANCE:.0e}): the draws at some noise levels are not "
+            "exact. A measured denoising error or a larger noise level makes it easier",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     posterior = _assemble(run, finished, begin)
     assert posterior is not None
     return posterior
