@@ -39,8 +39,8 @@ class StructuredRandom(LinearOperator):
                 f"measurements, one a pixel at most; got {tuple(image_shape)} and {measurements}"
             )
         super().__init__(domain_shape=image_shape, range_shape=(measurements,), noise=noise)
-        self.basis = Scrambled(normal((seed, 0), image_shape).sign())
-        self.choice = normal((seed, 1), (pixels,)).argsort()[:measurements]
+        self.basis = Scrambled(normal(("random signs", seed), image_shape).sign())
+        self.choice = normal(("random choice", seed), (pixels,)).argsort()[:measurements]
         self.scale = math.sqrt(pixels / measurements)
 
     @property

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from .noise import NoiseModel
-from .random import generator, normal
+from .noise import NoiseModel, white_noise
+from .random import generator
 
 # Below this many expected counts the rate is continued smoothly (`_rate`).
 FLOOR = 1e-2
@@ -107,8 +107,7 @@ class PoissonGaussianNoise(NoiseModel):
 
     def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
         counts = _counts(_rate(ax, self.gain), seed)
-        white = torch.stack([normal((seed, i, 1), ax.shape[1:]) for i in range(ax.shape[0])])
-        return self.gain * counts + self.std * white.to(ax)
+        return self.gain * counts + self.std * white_noise(ax, seed, "read-out noise")
 
     def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
         log_likelihood, _ = self._sum(y, _rate(ax, self.gain))
@@ -169,7 +168,8 @@ def _log_poisson(k: Tensor, rate: Tensor) -> Tensor:
     """``k log(rate) - rate - log k!``, arranged so that large counts do not cancel."""
     some = k.clamp(min=1e-30)
     excess = (rate - k) / some
-    deviance = torch.where(k > 0, k * torch.log1p(excess) - (rate - k), -rate)
+    ratio = torch.where(excess > -0.5, torch.log1p(excess), rate.log() - some.log())
+    deviance = torch.where(k > 0, k * ratio - (rate - k), -rate)
     # k log k - k - log k!, through Stirling's series where the terms are large.
     stirling = -0.5 * torch.log(2 * math.pi * some) - 1 / (12 * some) + 1 / (360 * some**3)
     small = torch.special.xlogy(k, k) - k - torch.lgamma(k + 1)
@@ -178,7 +178,7 @@ def _log_poisson(k: Tensor, rate: Tensor) -> Tensor:
 
 def _counts(rate: Tensor, seed: int) -> Tensor:
     rows = rate.double().cpu().numpy()
-    drawn = [generator((seed, i)).poisson(row) for i, row in enumerate(rows)]
+    drawn = [generator(("counts", seed, i)).poisson(row) for i, row in enumerate(rows)]
     return torch.stack([torch.from_numpy(row) for row in drawn]).to(rate)
 
 

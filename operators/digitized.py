@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .noise import NoiseModel
-from .random import normal
+from .noise import NoiseModel, white_noise
 
 
 class DigitizedNoise(NoiseModel):
@@ -46,8 +45,7 @@ class DigitizedNoise(NoiseModel):
         return f"DigitizedNoise({self.std:g}, step={self.step:g}, {limits})"
 
     def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
-        white = torch.stack([normal((seed, i), ax.shape[1:]) for i in range(ax.shape[0])])
-        analogue = ax + self.std * white.to(ax)
+        analogue = ax + self.std * white_noise(ax, seed)
         if self.step > 0:
             analogue = (analogue / self.step).round() * self.step
         return analogue.clamp(self.low, self.high)

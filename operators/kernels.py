@@ -37,7 +37,7 @@ def motion_kernel(size: int, *, length: float = 0.6, seed: int = 0) -> Tensor:
         )
     steps = 64 * size  # several to a pixel, so that the line has no gaps
     forget = 3.0 / steps
-    kicks = normal((seed, size), (steps, 2))
+    kicks = normal(("motion kernel", seed), (steps, 2))
     powers = (1 - forget) ** torch.arange(steps, dtype=torch.float64)
     # v_k = (1 - forget) v_{k-1} + kick_k, as a convolution; the FFT makes it one line.
     count = 2 * steps

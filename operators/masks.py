@@ -13,7 +13,7 @@ def random_mask(image_shape: tuple[int, int, int], keep: float, *, seed: int = 0
     if not 0 < keep <= 1:
         raise ValueError(f"random_mask(keep={keep}): needs a share in (0, 1]")
     threshold = torch.special.ndtri(torch.tensor(keep, dtype=torch.float64))
-    pixels = normal((seed, 0), image_shape[1:]) < threshold
+    pixels = normal(("random mask", seed), image_shape[1:]) < threshold
     return pixels.expand(image_shape).clone()
 
 
@@ -59,7 +59,7 @@ def cartesian_mask(
             f"to be seen in all and {central} of them in the centre; lower one of the two"
         )
     # The centre first, then the rest in random order.
-    order = normal((seed, width), (width,))
+    order = normal(("cartesian mask", seed), (width,))
     first = width // 2 - central // 2
     order[first : first + central] = -math.inf
     seen = torch.zeros(width, dtype=torch.bool)

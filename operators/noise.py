@@ -134,8 +134,7 @@ class GaussianNoise(NoiseModel):
         return self.whiten_transposed(z)
 
     def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
-        white = torch.stack([normal((seed, i), ax.shape[1:]) for i in range(ax.shape[0])])
-        return ax + self.colour(white.to(ax))
+        return ax + self.colour(white_noise(ax, seed))
 
     def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
         law = torch.distributions.Normal(0.0, self.std.to(ax), validate_args=False)
@@ -152,3 +151,9 @@ class GaussianNoise(NoiseModel):
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         return self.whiten(y - ax)
+
+
+def white_noise(like: Tensor, seed: int, purpose: str = "noise") -> Tensor:
+    """Standard normal numbers like ``(batch, ...)``, one stream an entry of the batch."""
+    rows = [normal((purpose, seed, i), like.shape[1:]) for i in range(len(like))]
+    return torch.stack(rows).to(like)

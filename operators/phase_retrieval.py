@@ -82,7 +82,7 @@ class PhaseRetrieval(Operator):
 
 def random_codes(count: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
     """Coded diffraction: `count` masks of random phases, complex ``(count, height, width)``."""
-    angle = torch.special.ndtr(normal((seed, count), (count, *size))) * (2 * math.pi)
+    angle = torch.special.ndtr(normal(("random codes", seed), (count, *size))) * (2 * math.pi)
     return torch.polar(torch.ones_like(angle), angle)
 
 

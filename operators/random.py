@@ -3,9 +3,13 @@
 Counter-based (Philox), so a stream is fixed by its key alone: the batch it runs in, the number of
 devices and the global state of any generator make no difference, and CPU and GPU see the same
 numbers.
+
+A key begins with a word for what the numbers are used for: a mask, the noise of a measurement and
+the walk that inverts it must not share their numbers because the user gave all three seed 0.
 """
 
 import math
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,14 +20,18 @@ from torch import Tensor
 _BLOCK = 1024
 
 
-def generator(key: Sequence[int]) -> np.random.Generator:
+Key = Sequence[int | str]
+
+
+def generator(key: Key) -> np.random.Generator:
     """The random stream named `key`."""
     # The length goes first: SeedSequence cannot tell [1] from [1, 0].
-    sequence = np.random.SeedSequence([len(key), *(int(part) & (2**64 - 1) for part in key)])
+    numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
+    sequence = np.random.SeedSequence([len(key), *(int(part) & (2**64 - 1) for part in numbers)])
     return np.random.Generator(np.random.Philox(sequence))
 
 
-def normal(key: Sequence[int], shape: Sequence[int]) -> Tensor:
+def normal(key: Key, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers of `shape`, float64, from the stream named `key`."""
     return torch.from_numpy(generator(key).standard_normal(tuple(shape)))
 
@@ -32,10 +40,10 @@ class Streams:
     """One stream of standard normal numbers for each walker.
 
     Args:
-        keys: one tuple of integers a walker, such as (seed, measurement, sample).
+        keys: one a walker, such as ("walk", seed, measurement, sample).
     """
 
-    def __init__(self, keys: Sequence[Sequence[int]]):
+    def __init__(self, keys: Sequence[Key]):
         self._streams = [generator(key) for key in keys]
         self._buffer = np.empty((len(self._streams), 0))
 

@@ -1,12 +1,16 @@
 """Contract of every operator, and each against somebody else's implementation."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 import operators as ops
+import tweedie_inverse as ti
 from operators.random import normal
+from tests.posteriors import agreement, gaussian_posterior
 from tests.registry import OPERATORS
 
 
@@ -38,6 +42,41 @@ def test_equals_its_dense_matrix(operator):
     assert ops.operator_norm(operator, iterations=2000, tolerance=1e-9) == pytest.approx(
         norm, rel=1e-3
     )
+
+
+def test_adjoint_in_single_precision(operator):
+    assert ops.adjoint_error(operator, dtype=torch.float32) < 1e-5
+
+
+def test_spectrum_is_the_singular_value_decomposition(operator):
+    spectrum = operator.spectrum
+    if spectrum is None:
+        return
+    x, y = images(operator), normal((8,), (3, *operator.range_shape))
+    close = {"rtol": 1e-9, "atol": 1e-12}
+    modes = spectrum.basis.transform(x)
+    torch.testing.assert_close(spectrum.basis.inverse(modes), x, **close)
+    torch.testing.assert_close(modes.flatten(1).norm(dim=1), x.flatten(1).norm(dim=1), **close)
+    torch.testing.assert_close(
+        spectrum.from_modes(spectrum.singular * modes), operator.forward(x), **close
+    )
+    back = spectrum.to_modes(y)
+    torch.testing.assert_close(
+        spectrum.basis.inverse(spectrum.singular * back), operator.adjoint(y), **close
+    )
+    torch.testing.assert_close(spectrum.to_modes(spectrum.from_modes(back)), back, **close)
+
+
+def test_posterior_through_solve_is_the_closed_form(operator):
+    """Every linear operator, on a dense Gaussian prior: mean and covariance by the textbook."""
+    size = math.prod(operator.domain_shape)
+    root = normal((11,), (size, size)) / size**0.5
+    prior = ti.priors.Gaussian(
+        normal((12,), operator.domain_shape), covariance=root @ root.mT + 0.1 * torch.eye(size)
+    )
+    y = operator.measure(prior.draw(1, seed=3)[0], seed=5)
+    posterior = ti.solve(y, operator, prior, num_samples=1500, steps=4, seed=1)
+    assert agreement(posterior.samples, gaussian_posterior(prior, operator, y, 0.1)).worst_z < 5
 
 
 def test_batch_of_three_is_three_of_one(operator):
@@ -112,11 +151,82 @@ def test_forward_outside_torch_is_told_to_write_an_adjoint():
         Outside().adjoint(torch.ones(1, 3))
 
 
-def test_blur_against_deepinv():
+PADDINGS = {
+    "circular": "circular",
+    "valid": "valid",
+    "zero": "constant",
+    "reflect": "reflect",
+    "replicate": "replicate",
+}
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 6)], ids=["odd", "even"])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_blur_against_deepinv(padding, shape):
     deepinv = pytest.importorskip("deepinv")
-    kernel, x = normal((1,), (5, 3)).float().abs(), normal((2,), (2, 3, 16, 12)).float()
-    theirs = deepinv.physics.Blur(filter=kernel[None, None], padding="circular").A(x)
-    torch.testing.assert_close(ops.Blur(kernel, (3, 16, 12)).forward(x), theirs)
+    kernel, x = normal((1,), shape).float().abs(), normal((2,), (2, 3, 16, 13)).float()
+    theirs = deepinv.physics.Blur(filter=kernel[None, None], padding=PADDINGS[padding]).A(x)
+    ours = ops.Blur(kernel, (3, 16, 13), padding=padding).forward(x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_more_operators_against_deepinv():
+    physics = pytest.importorskip("deepinv").physics
+    x = normal((2,), (2, 3, 16, 12)).float()
+    kernel = normal((1,), (5, 3)).float().abs()
+    colours = torch.eye(3)[..., None, None]
+    weights = tuple(physics.Decolorize().A(colours).flatten().tolist())
+    mask = ops.random_mask((3, 16, 12), 0.4)
+    pairs = [
+        (
+            ops.Blur(kernel, (3, 16, 12)),
+            physics.BlurFFT(img_size=(3, 16, 12), filter=kernel[None, None]),
+        ),
+        (
+            ops.Downsampling((3, 16, 12), 2, boundary="circular"),
+            physics.Downsampling(
+                img_size=(3, 16, 12), factor=2, filter="bicubic", padding="circular"
+            ),
+        ),
+        (ops.Greyscale((3, 16, 12), weights=weights), physics.Decolorize()),
+        (ops.Mask(mask), physics.Inpainting(img_size=(3, 16, 12), mask=mask)),
+    ]
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours.forward(x), theirs.A(x), rtol=1e-5, atol=1e-5)
+    mosaic = physics.Demosaicing(img_size=(3, 16, 12)).A(x).sum(1, keepdim=True)
+    ours = ops.Demosaicing((3, 16, 12), pattern="BGGR").forward(x)
+    torch.testing.assert_close(ours, mosaic)
+
+
+def test_mri_against_deepinv():
+    physics = pytest.importorskip("deepinv").physics
+    x, mask = normal((2,), (2, 2, 16, 13)).float(), ops.cartesian_mask((16, 13), 2)
+    theirs = physics.MRI(mask=mask.float(), img_size=(2, 16, 13)).A(x)
+    torch.testing.assert_close(ops.FourierSampling(mask).forward(x), theirs)
+    coils = torch.complex(normal((4,), (3, 16, 13)), normal((5,), (3, 16, 13)))
+    maps = coils[None].to(torch.complex64)
+    theirs = physics.MultiCoilMRI(mask=mask.float(), coil_maps=maps, img_size=(2, 16, 13)).A(x)
+    torch.testing.assert_close(ops.FourierSampling(mask, coils=coils).forward(x), theirs)
+
+
+@pytest.mark.parametrize(("factor", "kernel"), [(2.5, "bicubic"), (1.7, "bicubic"), (3, "lanczos")])
+def test_downsampling_by_any_factor_against_pillow(factor, kernel):
+    from PIL import Image
+
+    x = normal((3,), (30, 41)).float()
+    ours = ops.Downsampling((1, 30, 41), factor, kernel=kernel).forward(x[None, None])[0, 0]
+    theirs = Image.fromarray(x.numpy()).resize(
+        (ours.shape[1], ours.shape[0]), getattr(Image, kernel.upper())
+    )
+    np.testing.assert_allclose(ours.numpy(), np.array(theirs), atol=2e-6)
+
+
+def test_block_mean_by_any_factor_against_skimage():
+    from skimage.transform import resize_local_mean
+
+    x = normal((3,), (30, 41))
+    ours = ops.Downsampling((1, 30, 41), 2.5, kernel="block_mean").forward(x[None, None])[0, 0]
+    np.testing.assert_allclose(ours.numpy(), resize_local_mean(x.numpy(), ours.shape), atol=1e-12)
 
 
 def test_blur_is_the_defining_sum():

@@ -14,7 +14,7 @@ from operators import GaussianNoise, LinearOperator, NoiseModel, Operator, opera
 from operators.random import normal
 from operators.spectral import Basis, Cosines, Pixels, Spectrum
 
-_PROBES, _PROBE_SEED = 8, 20241127
+_PROBES = 8
 
 
 class Linearization(NamedTuple):
@@ -84,7 +84,7 @@ class Problem:
         folded back; good enough to precondition with, and the same for all walkers.
         """
         if basis not in self._curvatures:
-            signs = normal((_PROBE_SEED,), (_PROBES, *self.operator.domain_shape)).sign()
+            signs = normal(("probes",), (_PROBES, *self.operator.domain_shape)).sign()
             probes = basis.transform(signs.to(self.y)).sign()
             z = self.gaussian_noise.whiten(self.forward(basis.inverse(probes)))
             back = basis.transform(self.adjoint(self.gaussian_noise.whiten_transposed(z)))
@@ -97,7 +97,7 @@ class Problem:
         From products with the transposed Jacobian only, ``mean (B J^T F^1/2 z)^2`` over random
         signs z, smoothed over neighbouring frequencies; the same signs for every walker.
         """
-        signs = normal((_PROBE_SEED,), (_PROBES, *self.operator.range_shape)).sign().to(at.ax)
+        signs = normal(("probes",), (_PROBES, *self.operator.range_shape)).sign().to(at.ax)
         roots = (self.noise.information_root(z.expand_as(at.ax), at.ax) for z in signs)
         squares = [basis.transform(at.pull(root)).square() for root in roots]
         return basis.smooth(torch.stack(squares).mean(0))

@@ -157,7 +157,7 @@ def sample(
             raise ValueError(f"sample(recipe={recipe!r}): choose one of {', '.join(RECIPES)}")
         recipe = RECIPES[recipe]
     plan = recipe(karras(steps, prior.sigma_min, prior.sigma_max))
-    streams = Streams([(seed, index) for index in range(num_samples)])
+    streams = Streams([("sample", seed, index) for index in range(num_samples)])
     like = torch.zeros((), dtype=dtype, device=device)
     noise = streams.normal(prior.shape, like)
     x = torch.as_tensor(prior.centre).to(noise) + float(plan.sigmas[0]) * noise
@@ -183,7 +183,7 @@ def _walk(run: Run, first: int, last: int) -> Iterator[Step]:
     measurement = torch.tensor([pair[0] for pair in pairs], device=run.y.device)
     operator = run.operator.select(pairs[0][0])
     problem = Problem(run.y[measurement], operator, run.noise)
-    streams = Streams([(run.seed, *pair) for pair in pairs])
+    streams = Streams([("walk", run.seed, *pair) for pair in pairs])
     steps = len(run.sigmas) - 1
     values = run.sigmas.tolist()
     with torch.no_grad():

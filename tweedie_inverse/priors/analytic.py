@@ -64,7 +64,7 @@ class Gaussian(Prior):
 
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
-        noise = normal((seed,), (count, *self.shape)).to(self.mean)
+        noise = normal(("gaussian", seed), (count, *self.shape)).to(self.mean)
         return self.mean + self.covariance.colour(noise)
 
 
@@ -111,7 +111,7 @@ class GaussianMixture(Prior):
         """
         if sigma not in self._errors:
             clean = self.draw(2048, seed=0).double()
-            noise = normal((1,), clean.shape).to(clean)
+            noise = normal(("denoising error",), clean.shape).to(clean)
             error = (clean - self.denoise(clean + sigma * noise, sigma)).flatten(1)
             if error.shape[1] > 1024:
                 self._errors[sigma] = isotropic(float(error.square().mean()))
@@ -121,10 +121,10 @@ class GaussianMixture(Prior):
 
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
-        uniform = torch.special.ndtr(normal((seed, 0), (count,)))
+        uniform = torch.special.ndtr(normal(("component", seed), (count,)))
         edges = self.log_weights.double().exp().cumsum(0)
         index = torch.searchsorted(edges, uniform.to(edges)).clamp(max=len(edges) - 1)
-        noise = normal((seed, 1), (count, *self.shape)).to(self.means)
+        noise = normal(("mixture", seed), (count, *self.shape)).to(self.means)
         return self.means[index] + self.std * noise
 
 

@@ -158,7 +158,7 @@ def measure_denoising_error(
     basis, bare = Cosines(mixing), prior.uncorrected()
     variances, gains, kurtoses = [], [], []
     for index, sigma in enumerate(sigmas.tolist()):
-        noise = normal((seed, index), images.shape).to(images)
+        noise = normal(("denoising error", seed, index), images.shape).to(images)
         noisy = images + sigma * noise
         denoised = torch.cat([bare.denoise(part, sigma) for part in noisy.split(batch_size)])
         error = basis.transform((images - denoised).double())
