@@ -13,8 +13,8 @@ What stays out, and why:
 What these cases showed of deepinv 0.5.0, and the bridge goes round: `SequentialMRI` and
 `CompressiveSpectralImaging` fail deepinv's own `adjointness_test`, and `A_adjoint` of a 3-D `Blur`
 with an even side raises, so the derived adjoint is used; the adjoint that `LinearPhysics` derives
-works in float32 only; `SequentialMRI` and `SinglePhotonLidar` cannot take a batch, so they run image
-by image; `UltrasoundPlaneWave` computes in float32 whatever it is given.
+works in float32 only; `SequentialMRI` and `SinglePhotonLidar` cannot take a batch, so they run
+image by image; `UltrasoundPlaneWave` computes in float32 whatever it is given.
 """
 
 import math

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import operators as ops
+import tweedie_inverse as ti
 from operators.random import normal
 
 deepinv = pytest.importorskip("deepinv")
@@ -297,6 +298,24 @@ def test_what_is_refused(make, message):
 
 def _denoising(noise_model):
     return ops.from_deepinv(dp.Denoising(noise_model), domain_shape=(1, 4, 4))
+
+
+def test_solve_gives_the_same_samples_by_either_implementation():
+    prior = ti.priors.Gaussian(torch.zeros(2, 8, 8), power_spectrum=torch.ones(2, 8, 8))
+    noise = ops.GaussianNoise(0.1)
+    ours = ops.Mask(MASK, channels=2, noise=noise)
+    physics = dp.Inpainting((2, 8, 8), MASK.expand(2, 8, 8), noise_model=dp.GaussianNoise(0.1))
+    bridged = ops.from_deepinv(physics)
+    y = ours.measure(normal((3,), (1, 2, 8, 8)), seed=1)
+    torch.testing.assert_close(bridged.measure(normal((3,), (1, 2, 8, 8)), seed=1), y)
+    one, two = (ti.solve(y, op, prior, num_samples=2, steps=5, seed=2) for op in (ours, bridged))
+    torch.testing.assert_close(one.samples, two.samples, rtol=1e-5, atol=1e-5)
+
+
+def test_shift_invariance_is_passed_on():
+    assert operator_of("blur-fft").shift_invariant
+    assert operator_of("blur-circular").shift_invariant
+    assert not operator_of("blur-reflect").shift_invariant
 
 
 # deepinv's algorithms on ours.
