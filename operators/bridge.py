@@ -15,7 +15,7 @@ from .base import LinearOperator, Operator
 from .bridge_copies import FAILURES, Copies
 from .bridge_layout import Layout, Part
 from .bridge_noise import MappedNoise, noise_from_deepinv, noise_to_deepinv
-from .bridge_shapes import is_shift_invariant, observed_entries, runnable_copies
+from .bridge_shapes import observed_entries, runnable_copies
 from .noise import NoiseModel
 from .random import normal
 
@@ -114,7 +114,6 @@ class _Deepinv(Operator):
             domain_shape=copies.domain.shape, range_shape=copies.range.shape, noise=mapped.model
         )
         self.physics, self.copies, self.divisor = physics, copies, mapped.divisor
-        self.shift_invariant = is_shift_invariant(physics)
         self._mask = observed_entries(physics, copies.range)
         self._own_noise, self._has_own_noise = mapped.model, has_own_noise
 

@@ -66,7 +66,7 @@ def noise_to_deepinv(noise: NoiseModel | None) -> Any:
 
     if noise is None:
         return physics.ZeroNoise()
-    if isinstance(noise, GaussianNoise) and noise.std.ndim == 0:
+    if isinstance(noise, GaussianNoise) and noise.std.numel() == 1:
         return physics.GaussianNoise(float(noise.std), rng=torch.Generator())
     return SampledNoise(noise)
 

@@ -1,4 +1,4 @@
-"""What a deepinv physics knows: the shape of its images, its symmetry, what it observes.
+"""What a deepinv physics knows: the shape of its images, and which entries it observes.
 
 Every class keeps it elsewhere; this is the one place that knows where.
 """
@@ -77,15 +77,6 @@ def _downsampling_shape(physics: Any) -> tuple[int, ...] | None:
         return shape
     factor = int(physics.factor)
     return (shape[0], *(side // factor for side in shape[1:]))
-
-
-def is_shift_invariant(physics: Any) -> bool:
-    """Whether it commutes with circular shifts of the image."""
-    from deepinv import physics as dp
-
-    if isinstance(physics, dp.Blur):
-        return physics.padding == "circular"
-    return isinstance(physics, dp.BlurFFT | dp.Denoising)
 
 
 def observed_entries(physics: Any, layout: Layout) -> Tensor | None:

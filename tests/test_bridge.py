@@ -312,12 +312,6 @@ def test_solve_gives_the_same_samples_by_either_implementation():
     torch.testing.assert_close(one.samples, two.samples, rtol=1e-5, atol=1e-5)
 
 
-def test_shift_invariance_is_passed_on():
-    assert operator_of("blur-fft").shift_invariant
-    assert operator_of("blur-circular").shift_invariant
-    assert not operator_of("blur-reflect").shift_invariant
-
-
 # deepinv's algorithms on ours.
 
 
