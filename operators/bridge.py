@@ -32,7 +32,8 @@ def from_deepinv(
 ) -> Operator:
     """A deepinv physics as an operator; a `LinearOperator` if it is a `LinearPhysics`.
 
-    ``forward`` is ``physics.A``.  The adjoint of a linear one is ``physics.A_adjoint`` where that
+    ``forward`` is ``physics.A``; divided by the gain where deepinv's Poisson noise makes y counts,
+    so that it is the mean of y.  The adjoint of a linear one is ``physics.A_adjoint`` where that
     passes a dot test, otherwise the automatic derivative of ``A``.  The operator works on copies:
     `physics` stays as it is, and later changes to it are not seen.
 

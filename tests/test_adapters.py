@@ -1,6 +1,8 @@
 """Operators from functions, SciPy and PyLops; every code block of the guide runs."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +170,12 @@ def test_nonlinear_function():
 def test_bad_input_is_refused(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+def test_importing_operators_imports_none_of_the_bridged_packages():
+    code = "import operators, sys; print(*{'deepinv', 'pylops', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_the_guide_runs():
