@@ -80,19 +80,26 @@ def _downsampling_shape(physics: Any) -> tuple[int, ...] | None:
 
 
 def observed_entries(physics: Any, layout: Layout) -> Tensor | None:
-    """Entries of y that deepinv's masks let through, boolean; None if there is no mask."""
+    """Entries of y that masks let through, boolean; None if all are."""
     from deepinv import physics as dp
 
     leaves = physics.physics_list if isinstance(physics, dp.StackedPhysics) else [physics]
-    masked = dp.Inpainting | dp.MRI | dp.MultiCoilMRI
-    if not any(isinstance(leaf, masked) for leaf in leaves):
-        return None
-    entries = []
-    for leaf, part in zip(leaves, layout.parts, strict=True):
-        seen = torch.ones(part.real_shape, dtype=torch.bool)
-        if isinstance(leaf, masked):
-            mask = leaf.mask[:, :, None] if isinstance(leaf, dp.MultiCoilMRI) else leaf.mask
-            seen = (mask[0] != 0).cpu().expand(part.real_shape)
-        entries.append(seen)
+    entries = [_seen(leaf, part) for leaf, part in zip(leaves, layout.parts, strict=True)]
     observed = torch.cat([e.flatten() for e in entries]) if layout.is_list else entries[0]
     return None if bool(observed.all()) else observed
+
+
+def _seen(physics: Any, part: Part) -> Tensor:
+    from deepinv import physics as dp
+
+    from .bridge_physics import LinearOperatorPhysics, OperatorPhysics
+
+    everything = torch.ones(part.real_shape, dtype=torch.bool)
+    if isinstance(physics, OperatorPhysics | LinearOperatorPhysics):
+        observed = physics.operator.observed
+        return everything if observed is None else observed.cpu()
+    if isinstance(physics, dp.MultiCoilMRI):
+        return (physics.mask[0, :, None] != 0).cpu().expand(part.real_shape)
+    if isinstance(physics, dp.Inpainting | dp.MRI):
+        return (physics.mask[0] != 0).cpu().expand(part.real_shape)
+    return everything

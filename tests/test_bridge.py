@@ -122,6 +122,19 @@ def test_round_trip_of_ours():
     assert float(operator.noise.std) == 0.1
 
 
+def test_ours_among_theirs():
+    """A clone, and a stack with a physics of deepinv's."""
+    operator = ops.Mask(MASK, noise=ops.GaussianNoise(0.1))
+    physics = ops.to_deepinv(operator)
+    x = images(operator, 1, torch.float64)
+    torch.testing.assert_close(physics.clone().A(x), operator.forward(x))
+    stacked = ops.from_deepinv(dp.stack(physics, dp.Denoising(dp.GaussianNoise(0.2))))
+    assert stacked.range_shape == (128,)
+    assert torch.equal(stacked.observed[:64], operator.observed.flatten())
+    assert stacked.noise.std.unique().tolist() == pytest.approx([0.1, 0.2])
+    assert ops.adjoint_error(stacked) < 1e-12
+
+
 def test_replaced_noise_survives_the_way_to_deepinv():
     operator = ops.from_deepinv(physics_of("denoising"), domain_shape=(1, 5, 6))
     operator.noise = ops.GaussianNoise(0.3)
@@ -348,7 +361,7 @@ def test_linear_solvers_of_deepinv():
 
 
 def test_posterior_sampling_by_deepinv():
-    """Their unadjusted Langevin walk, on our operator, finds the closed-form posterior mean."""
+    """Their unadjusted Langevin walk, on our operator, finds the closed-form mean and variance."""
     operator, physics, _, y = problem()
     prior = deepinv.optim.ScorePrior(denoiser=Wiener())
     sampler = deepinv.sampling.ULA(
@@ -363,11 +376,15 @@ def test_posterior_sampling_by_deepinv():
     )
     with torch.random.fork_rng():
         mean, variance = sampler(y, physics, seed=0)
-    residual = operator.forward(mean) - y
-    gain = 0.25 * 0.04 / (0.25 * 0.04 + 0.05**2)  # of a block mean towards its measurement
-    expected = (1 - gain) * (0.5 - y)
-    assert float((residual - expected).square().mean().sqrt()) < 0.03
-    assert float(variance.mean()) > 0.01
+    # Pixels have variance 0.2^2, and the denoiser's own 0.05^2; a block mean has a quarter of it.
+    prior_variance = 0.2**2 + 0.05**2
+    shrinkage = 0.05**2 / (prior_variance / 4 + 0.05**2)
+    residual, pull = operator.forward(mean) - y, 0.5 - y
+    assert float((residual * pull).sum() / pull.square().sum()) == pytest.approx(
+        shrinkage, abs=0.03
+    )
+    expected = prior_variance * (1 - (1 - shrinkage) / 4)
+    assert float(variance.mean()) == pytest.approx(expected, rel=0.15)
 
 
 def test_diffusion_by_deepinv():
