@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .bridge_layout import Layout, Part
+from .counts import PoissonGaussianNoise, PoissonNoise
 from .noise import GaussianNoise, NoiseModel
 
 
@@ -68,6 +69,12 @@ def noise_to_deepinv(noise: NoiseModel | None) -> Any:
         return physics.ZeroNoise()
     if isinstance(noise, GaussianNoise) and noise.std.numel() == 1:
         return physics.GaussianNoise(float(noise.std), rng=torch.Generator())
+    if isinstance(noise, PoissonNoise):
+        return physics.PoissonNoise(noise.gain, clip_positive=True, rng=torch.Generator())
+    if isinstance(noise, PoissonGaussianNoise):
+        return physics.PoissonGaussianNoise(
+            noise.gain, noise.std, clip_positive=True, rng=torch.Generator()
+        )
     return SampledNoise(noise)
 
 
@@ -87,6 +94,15 @@ def _mapped(model: Any, part: Part) -> MappedNoise:
             return MappedNoise(None)
         # torch shares the variance of a complex normal number between its two parts.
         return MappedNoise(GaussianNoise(sigma / math.sqrt(2 if part.kind == "complex" else 1)))
+    if kind is physics.PoissonNoise and part.kind == "real":
+        gain = _number("PoissonNoise.gain", model.gain)
+        if model.normalize:
+            return MappedNoise(PoissonNoise(gain))
+        return MappedNoise(PoissonNoise(1), divisor=gain)
+    if kind is physics.PoissonGaussianNoise and part.kind == "real":
+        gain = _number("PoissonGaussianNoise.gain", model.gain)
+        sigma = _number("PoissonGaussianNoise.sigma", model.sigma)
+        return MappedNoise(PoissonGaussianNoise(gain, sigma) if sigma > 0 else PoissonNoise(gain))
     raise _refusal(f"noise model {kind.__name__} has no counterpart for these measurements")
 
 

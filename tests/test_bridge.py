@@ -103,8 +103,6 @@ def test_gradient_is_the_slope(name):
 @pytest.mark.parametrize("name", CASES)
 def test_round_trip_is_the_identity(name):
     physics, shape = physics_of(name), CASES[name].domain_shape
-    if name == "lidar":
-        pytest.skip("its Poisson noise has no counterpart yet")
     operator = ops.from_deepinv(physics, domain_shape=shape)
     assert ops.to_deepinv(operator) is physics
 
@@ -211,6 +209,13 @@ NOISY = {
         shifts=torch.zeros(1, 2, dtype=torch.int32),
         noise_model=dp.GaussianNoise(0.3),
     ),
+    "poisson": lambda: dp.Denoising(dp.PoissonNoise(0.2)),
+    "poisson-counts": lambda: dp.Denoising(dp.PoissonNoise(0.2, normalize=False)),
+    "poisson-gaussian": lambda: dp.Denoising(dp.PoissonGaussianNoise(0.2, 0.1)),
+    "poisson-gaussian-without": lambda: dp.Denoising(dp.PoissonGaussianNoise(0.2, 0.0)),
+    "poisson-stacked": lambda: dp.Pansharpen(
+        img_size=(3, 8, 8), noise_color=dp.PoissonNoise(0.2), noise_gray=dp.PoissonNoise(0.2)
+    ),
     "gaussian-stacked": lambda: dp.Pansharpen(
         img_size=(3, 8, 8), noise_color=dp.GaussianNoise(0.1), noise_gray=dp.GaussianNoise(0.4)
     ),
@@ -237,6 +242,25 @@ def test_noise_back_in_deepinv():
     assert_same_law(operator, physics, x)
     assert torch.equal(physics(x, seed=2), physics(x, seed=2))
     assert not torch.equal(physics(x, seed=2), physics(x, seed=3))
+
+
+@pytest.mark.parametrize("noise", [ops.PoissonNoise(0.2), ops.PoissonGaussianNoise(0.2, 0.1)])
+def test_counting_noise_back_in_deepinv(noise):
+    operator = ops.Mask(MASK, noise=noise)
+    physics = ops.to_deepinv(operator)
+    assert_same_law(operator, physics, images(operator, 1, torch.float32))
+    assert ops.from_deepinv(physics) is operator
+
+
+def test_counts_stay_in_the_units_of_y():
+    physics = dp.Denoising(dp.PoissonNoise(0.2, normalize=False))
+    operator = ops.from_deepinv(physics, domain_shape=(1, 4, 4))
+    x = images(operator, 1, torch.float64)
+    torch.testing.assert_close(operator.forward(x), x / 0.2)
+    assert ops.adjoint_error(operator) < 1e-12
+    assert ops.to_deepinv(operator) is physics
+    known = ops.from_deepinv(physics, domain_shape=(1, 4, 4), noise=ops.GaussianNoise(0.1))
+    torch.testing.assert_close(known.forward(x), x)
 
 
 def test_own_noise_back_in_deepinv():
