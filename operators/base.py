@@ -13,6 +13,7 @@ from torch import Tensor
 from .autograd import linear_map
 from .krylov import conjugate_gradient
 from .noise import NoiseModel
+from .spectral import Spectrum
 
 
 class Operator(ABC):
@@ -25,8 +26,8 @@ class Operator(ABC):
             ``noise=`` to `solve`).
     """
 
-    # Whether A commutes with circular shifts of the image, as a convolution does.
-    shift_invariant = False
+    # How many images it is made for, where each has an operator of its own; None: any number.
+    images: int | None = None
 
     def __init__(
         self,
@@ -47,6 +48,10 @@ class Operator(ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Noise-free measurements ``(batch, *range_shape)`` of ``(batch, *domain_shape)``."""
+
+    def select(self, index: int) -> "Operator":
+        """The operator of one image; this one, unless each has its own (`per_image`)."""
+        return self
 
     @staticmethod
     def from_function(
@@ -112,6 +117,11 @@ class LinearOperator(Operator):
     A subclass writes `forward` alone, or `forward` and `adjoint`; `adjoint_error` tells whether
     the two fit.
     """
+
+    @property
+    def spectrum(self) -> Spectrum | None:
+        """The singular value decomposition, where it is known and cheap to apply."""
+        return None
 
     @staticmethod
     def from_function(

@@ -95,8 +95,9 @@ class Copies:
         raise ValueError(
             f"from_deepinv: {type(self._physics).__name__}.A failed on an image of shape "
             f"{(1, *self.domain.shape)}: {failure or 'it changes the number type'}. Pass "
-            "domain_shape=, the shape of one image without the batch axis. Parameters that differ "
-            "from image to image are not possible: their batch axis must be 1"
+            "domain_shape=, the shape of one image without the batch axis. Parameters need a "
+            "batch axis of 1: where they differ, bridge one physics an image and join them with "
+            "ops.per_image"
         ) from failure
 
 

@@ -91,8 +91,7 @@ def layout_of(value: Any) -> Layout:
         if tensor.ndim < 1 or tensor.shape[0] != 1:
             raise ValueError(
                 f"from one image it made a measurement of shape {tuple(tensor.shape)}, not of "
-                "batch 1; per-image parameters need a batch axis of 1, so build one physics an "
-                "image"
+                "batch 1; parameters need a batch axis of 1 (ops.per_image joins several physics)"
             )
     parts = (
         Part(tuple(tensor.shape[1:]), "complex" if tensor.is_complex() else "real")

@@ -67,7 +67,7 @@ def noise_to_deepinv(noise: NoiseModel | None) -> Any:
 
     if noise is None:
         return physics.ZeroNoise()
-    if isinstance(noise, GaussianNoise) and noise.std.numel() == 1:
+    if isinstance(noise, GaussianNoise) and noise.is_white:
         return physics.GaussianNoise(float(noise.std), rng=torch.Generator())
     if isinstance(noise, PoissonNoise):
         return physics.PoissonNoise(noise.gain, clip_positive=True, rng=torch.Generator())

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .base import LinearOperator
 from .noise import NoiseModel
-from .random import normal
+from .spectral import Pixels, Spectrum
 
 
 class Mask(LinearOperator):
@@ -13,7 +13,7 @@ class Mask(LinearOperator):
 
     Args:
         mask: boolean or 0/1, ``(channels, height, width)``, or ``(height, width)`` for all
-            channels alike.
+            channels alike.  One mask an image: ``ops.per_image([ops.Mask(m) for m in masks])``.
         channels: number of channels of the image when `mask` is ``(height, width)``.
     """
 
@@ -24,7 +24,8 @@ class Mask(LinearOperator):
         if mask.ndim != 3 or not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(
                 "Mask: needs zeros and ones of shape (height, width) or (channels, height, width), "
-                f"got shape {tuple(mask.shape)} with values in [{mask.min()}, {mask.max()}]"
+                f"got shape {tuple(mask.shape)} with values in [{mask.min()}, {mask.max()}]; for "
+                "one mask an image use ops.per_image([ops.Mask(m) for m in masks])"
             )
         if not bool(mask.any()):
             raise ValueError("Mask: no pixel is observed; set some entries of the mask to 1")
@@ -35,17 +36,14 @@ class Mask(LinearOperator):
     def observed(self) -> Tensor:
         return self.mask
 
+    @property
+    def spectrum(self) -> Spectrum:
+        return Spectrum(
+            Pixels(), self.mask.double(), to_modes=self.adjoint, from_modes=self.forward
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         return x * self.mask.to(x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         return y * self.mask.to(y)
-
-
-def random_mask(image_shape: tuple[int, int, int], keep: float, *, seed: int = 0) -> Tensor:
-    """A mask that keeps each pixel (all its channels) with probability `keep`, boolean."""
-    if not 0 < keep <= 1:
-        raise ValueError(f"random_mask(keep={keep}): needs a share in (0, 1]")
-    threshold = torch.special.ndtri(torch.tensor(keep, dtype=torch.float64))
-    pixels = normal((seed, 0), image_shape[1:]) < threshold
-    return pixels.expand(image_shape).clone()

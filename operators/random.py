@@ -16,7 +16,8 @@ from torch import Tensor
 _BLOCK = 1024
 
 
-def _generator(key: Sequence[int]) -> np.random.Generator:
+def generator(key: Sequence[int]) -> np.random.Generator:
+    """The random stream named `key`."""
     # The length goes first: SeedSequence cannot tell [1] from [1, 0].
     sequence = np.random.SeedSequence([len(key), *(int(part) & (2**64 - 1) for part in key)])
     return np.random.Generator(np.random.Philox(sequence))
@@ -24,7 +25,7 @@ def _generator(key: Sequence[int]) -> np.random.Generator:
 
 def normal(key: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Standard normal numbers of `shape`, float64, from the stream named `key`."""
-    return torch.from_numpy(_generator(key).standard_normal(tuple(shape)))
+    return torch.from_numpy(generator(key).standard_normal(tuple(shape)))
 
 
 class Streams:
@@ -35,11 +36,11 @@ class Streams:
     """
 
     def __init__(self, keys: Sequence[Sequence[int]]):
-        self._generators = [_generator(key) for key in keys]
-        self._buffer = np.empty((len(self._generators), 0))
+        self._streams = [generator(key) for key in keys]
+        self._buffer = np.empty((len(self._streams), 0))
 
     def __len__(self) -> int:
-        return len(self._generators)
+        return len(self._streams)
 
     def normal(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """``(walkers, *shape)`` standard normal numbers with dtype and device of `like`."""
@@ -47,8 +48,8 @@ class Streams:
         missing = count - self._buffer.shape[1]
         if missing > 0:
             fresh = np.empty((len(self), -(-missing // _BLOCK) * _BLOCK))
-            for row, generator in zip(fresh, self._generators, strict=True):
-                generator.standard_normal(out=row)
+            for row, stream in zip(fresh, self._streams, strict=True):
+                stream.standard_normal(out=row)
             self._buffer = np.concatenate([self._buffer, fresh], axis=1)
         out, self._buffer = self._buffer[:, :count], self._buffer[:, count:]
         numbers = torch.tensor(out, dtype=like.dtype, device=like.device)

@@ -23,8 +23,43 @@ OPERATORS = {
     "mask-grey": lambda: ops.Mask(torch.eye(8), channels=2, noise=NOISE),
     "blur": lambda: ops.Blur(_kernel(), (2, 9, 12), noise=NOISE),
     "blur-4d-kernel": lambda: ops.Blur(_kernel()[None, None], (1, 8, 7), noise=NOISE),
+    **{
+        f"blur-{padding}": lambda padding=padding: ops.Blur(
+            _kernel(), (2, 9, 12), padding=padding, noise=NOISE
+        )
+        for padding in ("valid", "zero", "reflect", "replicate")
+    },
+    "blur-a-kernel-a-channel": lambda: ops.Blur(
+        normal((6,), (2, 3, 4)).abs(), (2, 9, 8), noise=NOISE
+    ),
     "bicubic": lambda: ops.Downsampling((2, 12, 16), 4, noise=NOISE),
     "lanczos": lambda: ops.Downsampling((1, 12, 9), 3, kernel="lanczos", noise=NOISE),
+    "bicubic-circular": lambda: ops.Downsampling((2, 12, 8), 4, boundary="circular", noise=NOISE),
+    "lanczos-any-factor": lambda: ops.Downsampling((1, 11, 9), 1.7, kernel="lanczos", noise=NOISE),
+    "block-mean-any-factor": lambda: ops.Downsampling(
+        (1, 11, 8), 2.5, kernel="block_mean", noise=NOISE
+    ),
+    "mri": lambda: ops.FourierSampling(ops.cartesian_mask((8, 9), 2, centre=0.1), noise=NOISE),
+    "mri-coils": lambda: ops.FourierSampling(
+        ops.radial_mask((8, 7), 3),
+        coils=torch.complex(normal((7,), (3, 8, 7)), normal((8,), (3, 8, 7))),
+        noise=NOISE,
+    ),
+    "mri-real": lambda: ops.FourierSampling(ops.radial_mask((8, 7), 3), real=True, noise=NOISE),
+    "compressed-sensing": lambda: ops.StructuredRandom((2, 6, 5), 20, noise=NOISE),
+    "greyscale": lambda: ops.Greyscale((3, 4, 5), noise=NOISE),
+    "demosaicing": lambda: ops.Demosaicing((3, 5, 6), noise=NOISE),
+    "composition": lambda: ops.compose(
+        ops.Downsampling((1, 8, 12), 2), ops.Blur(_kernel(), (1, 8, 12)), noise=NOISE
+    ),
+    "stack": lambda: ops.stack(
+        ops.Mask(ops.random_mask((1, 8, 8), 0.3), noise=NOISE),
+        ops.Downsampling((1, 8, 8), 2, noise=NOISE),
+    ),
+    "scaled": lambda: ops.scale(
+        ops.Downsampling((1, 8, 8), 2, noise=ops.GaussianNoise(0.04)), -2.5
+    ),
+    "transposed": lambda: ops.transpose(ops.Downsampling((1, 8, 8), 2), noise=NOISE),
     "block-mean": lambda: ops.Downsampling((1, 8, 8), 2, kernel="block_mean", noise=NOISE),
     "tomography": lambda: ops.Tomography((1, 12, 10), angles=7, noise=NOISE),
     "tomography-angles": lambda: ops.Tomography((1, 9, 9), [0.0, 33.0, 90.0], 11, noise=NOISE),

@@ -14,6 +14,7 @@ deepinv = pytest.importorskip("deepinv")
 from deepinv import physics as dp  # noqa: E402
 
 from tests.deepinv_physics import KERNEL, LINEAR, MASK, NONLINEAR  # noqa: E402
+from tests.registry import OPERATORS  # noqa: E402
 
 CASES = LINEAR | NONLINEAR
 
@@ -118,6 +119,21 @@ def test_round_trip_of_ours():
     assert float(changed.noise.std) == 0.5
     assert torch.equal(changed.observed, operator.observed)
     assert float(operator.noise.std) == 0.1
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_operator_of_ours_runs_in_deepinv(name):
+    operator = OPERATORS[name]()
+    physics = ops.to_deepinv(operator)
+    x = images(operator, operator.images or 2, torch.float64)
+    y = operator.forward(x)
+    torch.testing.assert_close(physics.A(x), y, rtol=0, atol=0)
+    torch.testing.assert_close(physics.A_adjoint(y), operator.adjoint(y), rtol=0, atol=0)
+    assert physics(x).shape == y.shape
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(physics.A(x).square().sum(), x)
+    torch.testing.assert_close(gradient, 2 * operator.adjoint(y), rtol=1e-9, atol=1e-9)
+    assert ops.from_deepinv(physics) is operator
 
 
 def test_ours_among_theirs():
@@ -263,6 +279,15 @@ def test_counts_stay_in_the_units_of_y():
     torch.testing.assert_close(known.forward(x), x)
 
 
+def test_coloured_noise_back_in_deepinv():
+    spectrum = torch.full((4, 4), 0.01)
+    spectrum[0, 0] = 4.0
+    operator = ops.Mask(torch.ones(4, 4), noise=ops.GaussianNoise.stationary(spectrum))
+    y = ops.to_deepinv(operator)(torch.zeros(4000, 1, 4, 4))
+    z = (y.mean((1, 2, 3)).var() * 16 / 4.0 - 1) / (2 / 4000) ** 0.5  # the lowest frequency
+    assert abs(float(z)) < 5
+
+
 def test_own_noise_back_in_deepinv():
     stds = torch.tensor([0.1, 0.2, 0.4])
     operator = ops.MatrixOperator(normal((2,), (3, 5)), noise=ops.GaussianNoise(stds))
@@ -291,7 +316,7 @@ def test_no_noise_is_unknown_noise():
                 dp.Blur(filter=KERNEL.expand(3, -1, -1, -1), padding="circular"),
                 domain_shape=(1, 8, 8),
             ),
-            "batch axis must be 1",
+            "ops.per_image",
         ),
         (
             lambda: ops.from_deepinv(

@@ -8,6 +8,7 @@ import tweedie_inverse as ti
 from tests.posteriors import Moments, agreement, gaussian_posterior, random_field
 from tweedie_inverse.problem import Problem
 from tweedie_inverse.walks import Level
+from tweedie_inverse.walks.langevin import LangevinState
 
 N = 16
 MASK = ops.random_mask((1, N, N), 0.08, seed=1)
@@ -117,7 +118,8 @@ def exact_moments_of_the_walk(walk, operator, y, prior, steps):
     curvature = (walk.norm / float(operator.noise.std)) ** 2
     for index in range(steps):
         level = Level(index, steps, sigmas[index], sigmas[index + 1])
-        pushed = walk.step(units, level, problem, prior, Silent(size + 1))[0].flatten(1)
+        state = LangevinState(units)
+        pushed = walk.step(state, level, problem, prior, Silent(size + 1))[0].x.flatten(1)
         offset = pushed[-1]
         matrix = (pushed[:-1] - offset).mT
         mean = matrix @ mean + offset

@@ -6,7 +6,9 @@ import torch
 import operators as ops
 from operators.random import normal
 from tests.posteriors import agreement, gaussian_posterior, random_field
+from tests.registry import OPERATORS as REGISTERED
 from tweedie_inverse import gaussian
+from tweedie_inverse.covariance import isotropic
 from tweedie_inverse.gaussian import conditional_draw
 from tweedie_inverse.problem import Problem
 
@@ -17,6 +19,12 @@ OPERATORS = {
     "bicubic": ops.Downsampling((1, SIZE, SIZE), 2),
     "tomography": ops.Tomography((1, SIZE, SIZE), angles=5),
 }
+
+
+def only(solver, monkeypatch):
+    """Rule the other ways out."""
+    monkeypatch.setattr(Problem, "is_diagonal", lambda self, basis: False)
+    monkeypatch.setattr(gaussian, "DIRECT_LIMIT", 10_000 if solver == "direct" else 0)
 
 
 def draw(operator, std, dtype=torch.float64):
@@ -37,19 +45,20 @@ def draw(operator, std, dtype=torch.float64):
 
 @pytest.mark.parametrize("std", [1.0, 0.01])
 @pytest.mark.parametrize("name", OPERATORS)
-@pytest.mark.parametrize("limit", [10_000, 0], ids=["direct", "iterative"])
-def test_draws_have_the_posterior_mean_and_covariance(name, std, limit, monkeypatch):
-    monkeypatch.setattr(gaussian, "DIRECT_LIMIT", limit)
+@pytest.mark.parametrize("solver", ["direct", "iterative"])
+def test_draws_have_the_posterior_mean_and_covariance(name, std, solver, monkeypatch):
+    only(solver, monkeypatch)
     result, exact = draw(OPERATORS[name], std)
     assert agreement(result.x, exact).worst_z < 5
-    assert (result.iterations > 0) == (limit == 0)
+    assert (result.iterations > 0) == (solver == "iterative")
     assert result.error <= gaussian.TOLERANCE
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_both_solvers_give_the_same_draws(name, monkeypatch):
+    only("direct", monkeypatch)
     direct, exact = draw(OPERATORS[name], 0.1)
-    monkeypatch.setattr(gaussian, "DIRECT_LIMIT", 0)
+    only("iterative", monkeypatch)
     iterated, _ = draw(OPERATORS[name], 0.1)
     spread = float(exact.covariance.trace() / exact.covariance.shape[0]) ** 0.5
     difference = float((direct.x - iterated.x).square().mean().sqrt())
@@ -81,14 +90,55 @@ def test_noise_of_a_different_size_on_every_pixel():
     assert agreement(result.x, exact).worst_z < 5
 
 
-@pytest.mark.parametrize(("name", "most"), [("blur", 6), ("mask", 12)])
-def test_isotropic_draws_take_few_iterations(name, most, monkeypatch):
-    """Diagonal in the operator's own basis, or two clusters: hundreds would mean a wrong basis."""
-    from tweedie_inverse.covariance import isotropic
+SPECTRAL = {
+    name: make
+    for name, make in REGISTERED.items()
+    if isinstance(make(), ops.LinearOperator) and make().spectrum is not None
+}
 
-    monkeypatch.setattr(gaussian, "DIRECT_LIMIT", 0)
-    operator, shape = OPERATORS[name], (2, 1, SIZE, SIZE)
-    problem = Problem(normal((1,), shape), operator, ops.GaussianNoise(0.01))
-    zero = torch.zeros(shape).double()
-    draw = conditional_draw(zero, isotropic(4.0), problem, normal((2,), shape), normal((3,), shape))
-    assert draw.iterations <= most
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_mode_by_mode_draws_equal_assembled_ones(name, monkeypatch):
+    """Isotropic V is diagonal in every basis: an operator with a spectrum needs no solver."""
+    operator, count = SPECTRAL[name](), 3
+    noise = ops.GaussianNoise(0.3)
+    problem = Problem(normal((1,), (count, *operator.range_shape)), operator, noise)
+    mean = normal((2,), (count, *operator.domain_shape))
+    white = normal((3,), mean.shape), normal((4,), problem.y.shape)
+    modes = conditional_draw(mean, isotropic(4.0), problem, *white)
+    assert modes.iterations == 0
+    only("direct", monkeypatch)
+    assembled = conditional_draw(mean, isotropic(4.0), problem, *white)
+    torch.testing.assert_close(modes.x, assembled.x, rtol=1e-8, atol=1e-8)
+
+
+def test_a_shared_basis_needs_no_solver_either(monkeypatch):
+    blur, exact = draw(OPERATORS["blur"], 0.1)
+    only("direct", monkeypatch)
+    assembled, _ = draw(OPERATORS["blur"], 0.1)
+    assert agreement(blur.x, exact).worst_z < 5
+    torch.testing.assert_close(blur.x, assembled.x, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("solver", ["direct", "iterative"])
+def test_correlated_noise(solver, monkeypatch):
+    """Noise with a spectrum of its own, against the dense formula."""
+    only(solver, monkeypatch)
+    prior, operator = random_field(SIZE), OPERATORS["blur"]
+    f = torch.fft.fftfreq(SIZE, dtype=torch.float64)
+    power = 0.04 + 0.5 * torch.exp(-20 * (f[:, None] ** 2 + f**2))
+    noise = ops.GaussianNoise.stationary(power)
+    y = operator.forward(prior.draw(1, seed=1))
+    problem = Problem(y.expand(COUNT, *y.shape[1:]), operator, noise)
+    result = conditional_draw(
+        prior.mean.expand(COUNT, *prior.shape),
+        prior.covariance,
+        problem,
+        normal((3,), (COUNT, *prior.shape)),
+        normal((4,), (COUNT, *prior.shape)),
+    )
+    units = torch.eye(SIZE**2).double().reshape(-1, 1, SIZE, SIZE)
+    whiten = ops.MatrixOperator(noise.whiten(units).flatten(1).mT)
+    whitened = ops.MatrixOperator(whiten.matrix @ ops.dense_matrix(operator))
+    exact = gaussian_posterior(prior, whitened, whiten.forward(y.flatten(1))[0], 1.0)
+    assert agreement(result.x, exact).worst_z < 5

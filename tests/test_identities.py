@@ -7,8 +7,9 @@ import torch
 
 from operators.krylov import conjugate_gradient
 from operators.random import Streams, normal
+from operators.spectral import Cosines, Dense, Fourier, Pixels
 from tweedie_inverse import schedules, tweedie
-from tweedie_inverse.covariance import Cosines, Covariance, Dense, Fourier, Pixels, isotropic
+from tweedie_inverse.covariance import Covariance, isotropic
 from tweedie_inverse.walks.recipes import RECIPES, ddim
 
 X0, N = normal((1,), (4, 6)), normal((2,), (4, 6))

@@ -93,7 +93,7 @@ def test_chi_square_of_the_truth_is_one():
     x = normal((1,), (1, 1, 64, 64))
     from tweedie_inverse.problem import residual_chi_square
 
-    value = residual_chi_square(x, operator.measure(x, seed=2), operator, operator.noise.std)
+    value = residual_chi_square(x, operator.measure(x, seed=2), operator, operator.noise)
     seen = int(operator.mask.sum())
     assert abs(float(value) - 1) < 5 * (2 / seen) ** 0.5
 

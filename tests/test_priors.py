@@ -6,9 +6,10 @@ from torch import nn
 
 import tweedie_inverse as ti
 from operators.random import normal
+from operators.spectral import Cosines
 from tests.posteriors import prior_covariance, random_field
 from tests.registry import PRIORS
-from tweedie_inverse.covariance import Cosines, Covariance
+from tweedie_inverse.covariance import Covariance
 from tweedie_inverse.priors.denoising_error import fractional_index, resample_spectrum
 
 

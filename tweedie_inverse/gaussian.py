@@ -4,9 +4,10 @@ Perturb and correct: with ``x' ~ N(m, V)`` and ``y' = A x' + noise`` drawn from 
 
     x = x' + V A^T (A V A^T + S)^-1 (y - y')
 
-has exactly the posterior law (Matheron's rule; Papandreou and Yuille 2010).  Few measurements: the
-matrix in brackets is assembled and factored.  Many: the same correction by conjugate gradients in
-the coefficients of V, where both ``V`` and a good preconditioner are diagonal.
+has exactly the posterior law (Matheron's rule; Papandreou and Yuille 2010).  Where A has a spectrum
+in the basis of V, the matrix in brackets is diagonal.  Else, with few measurements, it is assembled
+and factored; with many, the same correction comes from conjugate gradients in the coefficients of
+V, where both ``V`` and a good preconditioner are diagonal.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from operators import GaussianNoise
 from operators.krylov import conjugate_gradient
 
 from .covariance import Covariance
@@ -52,29 +52,38 @@ def conditional_draw(
         prior_noise: standard normal, like `mean`.
         data_noise: standard normal, like ``problem.y``.
     """
-    assert isinstance(problem.noise, GaussianNoise)
-    std = problem.noise.std.to(mean)
     if covariance.variance.ndim == 0:  # isotropic: take the basis that suits the operator
         covariance = Covariance(problem.basis, covariance.variance)
     free = mean + covariance.colour(prior_noise)
-    misfit = (problem.y - problem.forward(free)) / std - data_noise
+    misfit = problem.gaussian_noise.whiten(problem.y - problem.forward(free)) - data_noise
+    if problem.is_diagonal(covariance.basis):
+        return Draw(free + _correct_modes(covariance, problem, misfit), 0, 0.0)
     if misfit[0].numel() <= DIRECT_LIMIT:
-        return Draw(free + _correct_directly(covariance, problem, misfit, std), 0, 0.0)
-    correction, iterations, error = _correct_iteratively(covariance, problem, misfit, std)
+        return Draw(free + _correct_directly(covariance, problem, misfit), 0, 0.0)
+    correction, iterations, error = _correct_iteratively(covariance, problem, misfit)
     return Draw(free + correction, iterations, error)
 
 
-def _correct_directly(
-    covariance: Covariance, problem: Problem, misfit: Tensor, std: Tensor
-) -> Tensor:
+def _correct_modes(covariance: Covariance, problem: Problem, misfit: Tensor) -> Tensor:
+    """``A = U s W`` and ``V = W^T v W``: each mode on its own, ``v s / (v s^2 + std^2)``."""
+    spectrum, noise = problem.spectrum, problem.gaussian_noise
+    modes = spectrum.to_modes(noise.colour(misfit))
+    v, s = covariance.variance.to(misfit), spectrum.singular.to(misfit)
+    gain = v * s / (v * s**2 + noise.std.to(misfit).square().reshape(()))
+    return covariance.basis.inverse(gain * modes)
+
+
+def _correct_directly(covariance: Covariance, problem: Problem, misfit: Tensor) -> Tensor:
     """``V A^T S^-1/2 (I + S^-1/2 A V A^T S^-1/2)^-1 misfit``; factored in float64."""
 
+    noise = problem.gaussian_noise
+
     def gain(z: Tensor) -> Tensor:
-        return covariance.apply(problem.adjoint(z / std))
+        return covariance.apply(problem.adjoint(noise.whiten_transposed(z)))
 
     size = misfit[0].numel()
     units = torch.eye(size, dtype=misfit.dtype, device=misfit.device)
-    columns = problem.forward(gain(units.reshape(size, *misfit.shape[1:]))) / std
+    columns = noise.whiten(problem.forward(gain(units.reshape(size, *misfit.shape[1:]))))
     matrix = columns.reshape(size, size).double() + units.double()
     factor = torch.linalg.cholesky((matrix + matrix.mT) / 2)
     z = torch.cholesky_solve(misfit.flatten(1).double().mT, factor).mT
@@ -82,7 +91,7 @@ def _correct_directly(
 
 
 def _correct_iteratively(
-    covariance: Covariance, problem: Problem, misfit: Tensor, std: Tensor
+    covariance: Covariance, problem: Problem, misfit: Tensor
 ) -> tuple[Tensor, int, float]:
     """The same correction as ``L u`` with ``(I + W^T W) u = W^T misfit``, ``V = L L^T``.
 
@@ -91,11 +100,13 @@ def _correct_iteratively(
     standard deviations, so that no direction is solved further than it matters.
     """
 
+    noise = problem.gaussian_noise
+
     def pull(z: Tensor) -> Tensor:
-        return covariance.factor_transposed(problem.adjoint(z / std))
+        return covariance.factor_transposed(problem.adjoint(noise.whiten_transposed(z)))
 
     def system(u: Tensor) -> Tensor:
-        return u + pull(problem.forward(covariance.factor(u)) / std)
+        return u + pull(noise.whiten(problem.forward(covariance.factor(u))))
 
     diagonal = 1 + covariance.variance.to(misfit) * problem.curvature(covariance.basis)
     u, iterations, error = conjugate_gradient(

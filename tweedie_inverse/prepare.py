@@ -10,8 +10,9 @@ from torch import Tensor
 from operators import GaussianNoise, LinearOperator, NoiseModel, Operator
 
 from .covariance import Covariance
+from .inputs import check_measurement, check_operator, resolve_noise
 from .priors.base import Prior
-from .problem import Problem, check_measurement, check_operator, resolve_noise
+from .problem import Problem
 from .walks import Decoupled, Langevin, Walk
 
 
@@ -84,11 +85,11 @@ def prepare(
     if num_samples < 1:
         raise ValueError(f"solve(num_samples={num_samples}): needs at least one sample")
     y, single = check_measurement(y, operator)
-    model = resolve_noise(noise, operator)
+    model = resolve_noise(noise, operator, y)
     prior = prior.for_shape(operator.domain_shape)
     check_operator(operator, y)
     walk, reason = _choose(method, operator, model, prior)
-    walk.refuse(Problem(y, operator, model), prior)
+    walk.refuse(Problem(y[:1], operator.select(0), model), prior)
     count = walk.default_steps if steps is None else steps
     if count < 1:
         raise ValueError(f"solve(steps={steps}): needs at least one network evaluation")
@@ -115,7 +116,8 @@ def _choose(
         )
     if isinstance(operator, LinearOperator) and isinstance(noise, GaussianNoise):
         return Decoupled(), "auto: linear operator with Gaussian noise" + _guess(prior)
-    return Langevin(), "auto: the operator is not linear, or the noise not Gaussian"
+    cause = "nonlinear operator" if not isinstance(operator, LinearOperator) else f"{noise!r}"
+    return Decoupled(), f"auto: {cause}, so the draws are Hamiltonian moves" + _guess(prior)
 
 
 def _guess(prior: Prior) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from operators import GaussianNoise, NoiseModel, Operator
+from operators import NoiseModel, Operator
 from operators.random import Streams
 
 from .gaussian import TOLERANCE
@@ -65,7 +65,7 @@ def iterate(
     the last step holds the samples, measurement by measurement.
     """
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
-    return _walk(run, 0, run.total)
+    return (step for first, last in _chunks(run, run.total) for step in _walk(run, first, last))
 
 
 def solve(
@@ -112,8 +112,7 @@ def solve(
         torch.cuda.reset_peak_memory_stats(y.device)
     finished: list[Tensor] = []
     with _progress_bar(progress, run) as bar:
-        for first in range(0, run.total, chunk):
-            last = min(first + chunk, run.total)
+        for first, last in _chunks(run, chunk):
             try:
                 for step in _walk(run, first, last):
                     bar.update(last - first)
@@ -170,23 +169,32 @@ def sample(
     return x
 
 
+def _chunks(run: Run, size: int) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) walkers that run together, `size` or fewer; of one operator each."""
+    whole = run.total if run.operator.images is None else run.num_samples
+    for begin in range(0, run.total, whole):
+        for first in range(begin, begin + whole, size):
+            yield first, min(first + size, begin + whole)
+
+
 def _walk(run: Run, first: int, last: int) -> Iterator[Step]:
     """The loop: walkers `first` to `last` of all (measurement, sample) pairs."""
     pairs = [divmod(index, run.num_samples) for index in range(first, last)]
     measurement = torch.tensor([pair[0] for pair in pairs], device=run.y.device)
-    problem = Problem(run.y[measurement], run.operator, run.noise)
+    operator = run.operator.select(pairs[0][0])
+    problem = Problem(run.y[measurement], operator, run.noise)
     streams = Streams([(run.seed, *pair) for pair in pairs])
     steps = len(run.sigmas) - 1
     values = run.sigmas.tolist()
     with torch.no_grad():
-        x = run.walk.start(problem, run.prior, values[0], streams)
+        state = run.walk.start(problem, run.prior, values[0], streams)
     for index in range(steps):
         level = Level(index, steps, values[index], values[index + 1])
         with torch.no_grad():
-            x, info = run.walk.step(x, level, problem, run.prior, streams)
-        _refuse_divergence(x, info, level, run.walk)
+            state, info = run.walk.step(state, level, problem, run.prior, streams)
+        _refuse_divergence(state.x, info, level, run.walk)
         run.solver_error = max(run.solver_error, info.solver_error)
-        yield Step(level, x, info, (first, last), run.total)
+        yield Step(level, state.x, info, (first, last), run.total)
     run.operator_calls += problem.operator_calls
 
 
@@ -232,10 +240,12 @@ def _assemble(run: Run, finished: list[Tensor], begin: float) -> Posterior | Non
 
 @torch.no_grad()
 def _chi_square(run: Run, x: Tensor) -> Tensor:
-    if not isinstance(run.noise, GaussianNoise):
-        return x.new_full((len(x),), float("nan"))
-    y = run.y.repeat_interleave(run.num_samples, 0)[: len(x)]
-    return residual_chi_square(x, y, run.operator, run.noise.std)
+    """Measurement by measurement: an operator may be made for one image only."""
+    parts = [
+        residual_chi_square(part, run.y[[index]], run.operator.select(index), run.noise)
+        for index, part in enumerate(x.split(run.num_samples))
+    ]
+    return torch.cat(parts)
 
 
 def _progress_bar(show: bool, run: Run):

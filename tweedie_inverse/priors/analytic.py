@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from operators.random import normal
+from operators.spectral import Dense, Fourier
 
-from ..covariance import Covariance, Dense, Fourier, isotropic
+from ..covariance import Covariance, isotropic
 from .base import Prior, sigma_column
 
 # A start at this many standard deviations of the data is pure noise for every practical purpose.

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from operators.random import normal
+from operators.spectral import Cosines
 
-from ..covariance import Cosines, Covariance
+from ..covariance import Covariance
 
 if TYPE_CHECKING:
     from .base import Prior

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -22,15 +22,27 @@ class Level:
     sigma_next: float
 
 
+class State(Protocol):
+    """What the next step of a walk needs; a `NamedTuple` of its own in each walk."""
+
+    @property
+    def x(self) -> Tensor:
+        """``(walkers, *shape)``, the walkers at the present noise level."""
+
+
+S = TypeVar("S", bound=State)
+
+
 class Info(NamedTuple):
     """What a step leaves for its spectator; no later step needs it."""
 
     denoised: Tensor  # (walkers, *shape), D(x, sigma)
     iterations: int = 0  # of the inner linear solver
     solver_error: float = 0.0  # of the inner linear solver, in posterior standard deviations
+    acceptance: Tensor | None = None  # (walkers,), of the inner Hamiltonian moves
 
 
-class Walk(ABC):
+class Walk(ABC, Generic[S]):
     """A conditional random walk; subclasses are frozen dataclasses of their settings.
 
     One step costs one network evaluation a walker.
@@ -48,11 +60,11 @@ class Walk(ABC):
         """Raise a `ValueError` that says what to do where this walk cannot work."""
 
     @abstractmethod
-    def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> Tensor:
-        """First state ``(walkers, *shape)``, at level `sigma`."""
+    def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> S:
+        """First state, at level `sigma`."""
 
     @abstractmethod
     def step(
-        self, x: Tensor, level: Level, problem: Problem, prior: Prior, streams: Streams
-    ) -> tuple[Tensor, Info]:
-        """The state at ``level.sigma_next``; x is left as it is."""
+        self, state: S, level: Level, problem: Problem, prior: Prior, streams: Streams
+    ) -> tuple[S, Info]:
+        """The state at ``level.sigma_next``; the given one is left as it is."""

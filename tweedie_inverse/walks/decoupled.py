@@ -8,9 +8,14 @@ If ``x ~ p(x_sigma | y)`` and ``p(x0 | x_sigma) = N(m, V_sigma)`` then ``x' ~ p(
 ``p(y | x_sigma)`` appears.  V is the prior's measured denoising error; with it the walk is exact
 for a Gaussian prior at any number of steps.  With ``V = sigma^2 I`` it is DAPS (Zhang et al. 2024)
 with a one-step denoiser.
+
+For an operator that is not linear, or noise that is not Gaussian, the draw becomes a few
+Hamiltonian moves, begun at the last x0.  That is enough: x' was made from it, so that ``(x0, x')``
+already has the joint law of the model, and the moves keep it.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,17 +24,26 @@ from operators.random import Streams
 
 from ..covariance import Covariance, isotropic
 from ..gaussian import conditional_draw
+from ..hamiltonian import conditional_moves
 from ..priors.base import Prior
 from ..problem import Problem
 from ..schedules import karras
 from .base import Info, Level, Walk
 
 
+class DecoupledState(NamedTuple):
+    """``x (walkers, *shape)``; the last x0 too, where Hamiltonian moves begin."""
+
+    x: Tensor
+    x0: Tensor | None = None
+
+
 @dataclass(frozen=True)
-class Decoupled(Walk):
+class Decoupled(Walk[DecoupledState]):
     """Settings of the walk.
 
-    Cost: one network evaluation a step, and one linear solve.
+    Cost: one network evaluation a step, and one linear solve; for Hamiltonian moves ``newton +
+    moves (leapfrogs + 1)`` linear solves.
 
     Attributes:
         rho: of the Karras schedule over the prior's range of noise levels.
@@ -37,12 +51,19 @@ class Decoupled(Walk):
         error: covariance V of the draw. ``"measured"`` is the prior's ``conditional_covariance``:
             its denoising error, weighted towards the places where errors sit; ``"average"`` is
             the plain denoising error, ``"isotropic"`` ``sigma^2 I``.
+        moves, leapfrogs: Hamiltonian moves a step and integrator steps a move, for nonlinear
+            operators and noise that is not Gaussian; the first step makes `first_moves`.
+        newton: Gauss-Newton steps to the Gaussian that the moves turn about.
     """
 
     rho: float = 7.0
     sigma_max: float | None = None
     sigma_min: float | None = None
     error: str = "measured"
+    moves: int = 3
+    leapfrogs: int = 2
+    first_moves: int = 9
+    newton: int = 2
 
     name = "decoupled"
     default_steps = 50
@@ -52,6 +73,8 @@ class Decoupled(Walk):
             raise ValueError(
                 f"Decoupled(error={self.error!r}): choose 'measured', 'average' or 'isotropic'"
             )
+        if min(self.moves, self.leapfrogs, self.first_moves) < 1 or self.newton < 0:
+            raise ValueError("Decoupled: needs one move and one leapfrog step, or more")
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
@@ -59,29 +82,49 @@ class Decoupled(Walk):
 
     def refuse(self, problem: Problem, prior: Prior) -> None:
         if not problem.is_linear_gaussian:
-            raise ValueError(
-                "the decoupled walk draws exactly for a linear operator with Gaussian noise; got "
-                f"{problem.operator!r} with {problem.noise!r}. Use method=ti.walks.Langevin(...)"
-            )
+            # The gradient is needed; a forward map that has none raises here.
+            problem.gradient(torch.as_tensor(prior.centre).to(problem.y).expand(1, *prior.shape))
 
-    def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> Tensor:
+    def start(
+        self, problem: Problem, prior: Prior, sigma: float, streams: Streams
+    ) -> DecoupledState:
         noise = streams.normal(prior.shape, like=problem.y)
-        return torch.as_tensor(prior.centre).to(noise) + sigma * noise
+        return DecoupledState(torch.as_tensor(prior.centre).to(noise) + sigma * noise)
 
     def step(
-        self, x: Tensor, level: Level, problem: Problem, prior: Prior, streams: Streams
-    ) -> tuple[Tensor, Info]:
-        denoised = prior.denoise(x, level.sigma)
-        draw = conditional_draw(
+        self,
+        state: DecoupledState,
+        level: Level,
+        problem: Problem,
+        prior: Prior,
+        streams: Streams,
+    ) -> tuple[DecoupledState, Info]:
+        denoised = prior.denoise(state.x, level.sigma)
+        covariance = self._covariance(prior, level.sigma)
+        if problem.is_linear_gaussian:
+            draw = conditional_draw(
+                denoised,
+                covariance,
+                problem,
+                streams.normal(prior.shape, like=state.x),
+                streams.normal(problem.operator.range_shape, like=state.x),
+            )
+            noise = streams.normal(prior.shape, like=state.x)
+            info = Info(denoised, draw.iterations, draw.error)
+            return DecoupledState(draw.x + level.sigma_next * noise), info
+        moved = conditional_moves(
+            state.x0,
             denoised,
-            self._covariance(prior, level.sigma),
+            covariance,
             problem,
-            streams.normal(prior.shape, like=x),
-            streams.normal(problem.operator.range_shape, like=x),
+            streams,
+            moves=self.first_moves if state.x0 is None else self.moves,
+            leapfrogs=self.leapfrogs,
+            newton=self.newton,
         )
-        noise = streams.normal(prior.shape, like=x)
-        info = Info(denoised, draw.iterations, draw.error)
-        return draw.x + level.sigma_next * noise, info
+        x = moved.x0 + level.sigma_next * streams.normal(prior.shape, like=state.x)
+        info = Info(denoised, acceptance=moved.acceptance)
+        return DecoupledState(x, moved.x0), info
 
     def _covariance(self, prior: Prior, sigma: float) -> Covariance:
         match self.error:

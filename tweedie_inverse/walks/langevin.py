@@ -7,6 +7,7 @@ that only the limit sigma -> 0 is the posterior; nothing approximates ``p(y | x_
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +22,14 @@ from .base import Info, Level, Walk
 from .template import template_step
 
 
+class LangevinState(NamedTuple):
+    """``x (walkers, *shape)``."""
+
+    x: Tensor
+
+
 @dataclass(frozen=True)
-class Langevin(Walk):
+class Langevin(Walk[LangevinState]):
     """Settings of the walk; the defaults are those of the paper's first version.
 
     Differs from the paper: the Lipschitz constant of the likelihood is ``||A||^2 / std^2`` with
@@ -40,6 +47,7 @@ class Langevin(Walk):
             sigma_max: the capped step hardly contracts at large sigma, and would keep that noise.
         norm: ``||A||``; None measures it.  Required for operators that are not linear, as a
             bound on the norm of their Jacobian.
+        lipschitz: L itself, in inverse squared data units, where the noise is not Gaussian.
     """
 
     step_size: float = 0.38
@@ -49,6 +57,7 @@ class Langevin(Walk):
     bend: float = 0.5
     initial_std: float = 1.0
     norm: float | None = None
+    lipschitz: float | None = None
 
     name = "langevin"
     default_steps = 1000
@@ -58,10 +67,13 @@ class Langevin(Walk):
         return sigmoid(steps, low, high, temperature=self.bend)
 
     def refuse(self, problem: Problem, prior: Prior) -> None:
+        if self.lipschitz is not None:
+            return
         if not isinstance(problem.noise, GaussianNoise):
             raise ValueError(
-                f"the langevin walk needs the curvature of the likelihood, which it knows for "
-                f"GaussianNoise only; got {problem.noise!r}"
+                "the langevin walk knows the largest curvature of the likelihood for GaussianNoise "
+                f"only; got {problem.noise!r}. Pass method=ti.walks.Langevin(lipschitz=...), or "
+                "use the decoupled walk"
             )
         if self.norm is None and not isinstance(problem.operator, LinearOperator):
             raise ValueError(
@@ -69,13 +81,21 @@ class Langevin(Walk):
                 "linear; pass method=ti.walks.Langevin(norm=...), a bound on its Jacobian's norm"
             )
 
-    def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> Tensor:
+    def start(
+        self, problem: Problem, prior: Prior, sigma: float, streams: Streams
+    ) -> LangevinState:
         noise = streams.normal(prior.shape, like=problem.y)
-        return torch.as_tensor(prior.centre).to(noise) + self.initial_std * noise
+        return LangevinState(torch.as_tensor(prior.centre).to(noise) + self.initial_std * noise)
 
     def step(
-        self, x: Tensor, level: Level, problem: Problem, prior: Prior, streams: Streams
-    ) -> tuple[Tensor, Info]:
+        self,
+        state: LangevinState,
+        level: Level,
+        problem: Problem,
+        prior: Prior,
+        streams: Streams,
+    ) -> tuple[LangevinState, Info]:
+        x = state.x
         tau = min(self.step_size * level.sigma**2, 1 / self._lipschitz(problem))
         denoised = prior.denoise(x, level.sigma)
         first, last = self.temperature
@@ -85,9 +105,11 @@ class Langevin(Walk):
         else:
             noise = streams.normal(prior.shape, like=x)
         walked = template_step(x, denoised, noise, level.sigma, tau, temperature)
-        return walked + tau * problem.gradient(x), Info(denoised)
+        return LangevinState(walked + tau * problem.gradient(x)), Info(denoised)
 
     def _lipschitz(self, problem: Problem) -> float:
+        if self.lipschitz is not None:
+            return self.lipschitz
         assert isinstance(problem.noise, GaussianNoise)
         norm = self.norm if self.norm is not None else problem.operator_norm
         return (norm / float(problem.noise.std.min())) ** 2

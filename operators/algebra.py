@@ -1,0 +1,270 @@
+"""Operators made of operators: one after another, side by side, scaled, transposed."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .base import LinearOperator, Operator
+from .noise import GaussianNoise, NoiseModel
+from .spectral import Pixels, Spectrum
+
+
+def compose(*operators: Operator, noise: NoiseModel | None = None) -> Operator:
+    """``compose(A, B, C)`` is ``x -> A(B(C(x)))``; linear where all of them are.
+
+    Args:
+        operators: the outermost, which makes the measurement, first.
+        noise: None takes the outermost operator's.
+
+    Raises:
+        ValueError: shapes that do not follow on each other.
+    """
+    if not operators:
+        raise ValueError("compose: needs at least one operator")
+    for outer, inner in pairwise(operators):
+        if outer.domain_shape != inner.range_shape:
+            raise ValueError(
+                f"compose: {outer!r} cannot follow {inner!r}: it takes {outer.domain_shape}, but "
+                f"is given {inner.range_shape}. The operator applied last is named first"
+            )
+    noise = operators[0].noise if noise is None else noise
+    linear = [operator for operator in operators if isinstance(operator, LinearOperator)]
+    if len(linear) == len(operators):
+        return _LinearChain(linear, noise)
+    return _Chain(operators, noise)
+
+
+def stack(*operators: Operator, noise: NoiseModel | None = None) -> "Stack":
+    """Several instruments that look at the same image; y is all their measurements, flattened.
+
+    ``split(y)`` and ``join(parts)`` of the result go between the flat y and the parts in their own
+    shapes.  It is linear where all of them are.
+
+    Args:
+        noise: of the flat y; None takes the noise models of the parts, each for its part.
+
+    Raises:
+        ValueError: different image shapes.
+    """
+    shapes = {operator.domain_shape for operator in operators}
+    if len(shapes) != 1:
+        raise ValueError(
+            f"stack: all operators must act on images of one shape; got {sorted(shapes)}"
+        )
+    linear = [operator for operator in operators if isinstance(operator, LinearOperator)]
+    if len(linear) == len(operators):
+        return _LinearStack(linear, noise)
+    return Stack(operators, noise)
+
+
+def scale(operator: LinearOperator, factor: float) -> LinearOperator:
+    """``factor * A``, for data in other units; the noise is scaled with it.
+
+    Raises:
+        ValueError: factor 0, or noise that has no scaled form.
+    """
+    return _Scaled(operator, factor)
+
+
+def transpose(operator: LinearOperator, *, noise: NoiseModel | None = None) -> LinearOperator:
+    """``A^T`` as an operator, from measurements to images."""
+    return _Transposed(operator, noise)
+
+
+class _Chain(Operator):
+    """Operators one after another."""
+
+    def __init__(self, operators: Sequence[Operator], noise: NoiseModel | None):
+        super().__init__(
+            domain_shape=operators[-1].domain_shape,
+            range_shape=operators[0].range_shape,
+            noise=noise,
+        )
+        self.operators = tuple(operators)
+
+    @property
+    def observed(self) -> Tensor | None:
+        return self.operators[0].observed
+
+    def forward(self, x: Tensor) -> Tensor:
+        for operator in reversed(self.operators):
+            x = operator.forward(x)
+        return x
+
+
+class _LinearChain(_Chain, LinearOperator):
+    """Linear operators one after another; the adjoints in the other order."""
+
+    operators: tuple[LinearOperator, ...]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        for operator in self.operators:
+            y = operator.adjoint(y)
+        return y
+
+
+class Stack(Operator):
+    """Operators side by side; made by `stack`."""
+
+    def __init__(self, operators: Sequence[Operator], noise: NoiseModel | None):
+        self.operators = tuple(operators)
+        self._sizes = [math.prod(operator.range_shape) for operator in operators]
+        if noise is None:
+            noise = _joint_noise(self.operators)
+        super().__init__(
+            domain_shape=operators[0].domain_shape, range_shape=(sum(self._sizes),), noise=noise
+        )
+
+    @property
+    def observed(self) -> Tensor | None:
+        parts = [operator.observed for operator in self.operators]
+        if all(part is None for part in parts):
+            return None
+        return torch.cat(
+            [
+                torch.ones(size, dtype=torch.bool) if part is None else part.flatten()
+                for part, size in zip(parts, self._sizes, strict=True)
+            ]
+        )
+
+    def split(self, y: Tensor) -> list[Tensor]:
+        """The measurements ``(batch, *range_shape)`` of each operator."""
+        parts = y.split(self._sizes, dim=1)
+        return [
+            part.reshape(len(y), *operator.range_shape)
+            for part, operator in zip(parts, self.operators, strict=True)
+        ]
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """One flat measurement ``(batch, m)`` of the operators' own."""
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join([operator.forward(x) for operator in self.operators])
+
+
+class _LinearStack(Stack, LinearOperator):
+    """Linear operators side by side; their adjoints are added up."""
+
+    operators: tuple[LinearOperator, ...]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        pairs = zip(self.operators, self.split(y), strict=True)
+        return sum((operator.adjoint(part) for operator, part in pairs), y.new_zeros(()))
+
+
+class _StackedNoise(NoiseModel):
+    """Independent noise models, each for its part of a flat measurement."""
+
+    def __init__(self, operators: Sequence[Operator]):
+        self._models = [operator.noise for operator in operators if operator.noise is not None]
+        self._shapes = [operator.range_shape for operator in operators]
+        self._sizes = [math.prod(shape) for shape in self._shapes]
+
+    def __repr__(self) -> str:
+        return f"stack({', '.join(map(repr, self._models))})"
+
+    def _split(self, *tensors: Tensor) -> list[tuple[NoiseModel, list[Tensor]]]:
+        cut = [tensor.split(self._sizes, dim=1) for tensor in tensors]
+        return [
+            (model, [part[i].reshape(-1, *shape) for part in cut])
+            for i, (model, shape) in enumerate(zip(self._models, self._shapes, strict=True))
+        ]
+
+    def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
+        # The parts' streams must differ; a large odd factor keeps neighbouring seeds apart.
+        drawn = [
+            model.sample(part, seed=seed + 1_000_003 * index)
+            for index, (model, (part,)) in enumerate(self._split(ax))
+        ]
+        return torch.cat([part.flatten(1) for part in drawn], dim=1)
+
+    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
+        return torch.stack([model.log_prob(*parts) for model, parts in self._split(y, ax)]).sum(0)
+
+    def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
+        return self._joined([model.gradient(*parts) for model, parts in self._split(y, ax)])
+
+    def variance(self, ax: Tensor) -> Tensor:
+        return self._joined(
+            [model.variance(part).expand_as(part) for model, (part,) in self._split(ax)]
+        )
+
+    def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
+        return self._joined([model.standardize(*parts) for model, parts in self._split(y, ax)])
+
+    def refuse(self, y: Tensor) -> None:
+        for model, (part,) in self._split(y):
+            model.refuse(part)
+
+    @staticmethod
+    def _joined(parts: list[Tensor]) -> Tensor:
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+def _joint_noise(operators: Sequence[Operator]) -> NoiseModel | None:
+    """One Gaussian where all are Gaussian in their entries, so that draws stay exact."""
+    models = [operator.noise for operator in operators]
+    if any(model is None for model in models):
+        return None
+    stds = [
+        model.std.expand(operator.range_shape).flatten()
+        for model, operator in zip(models, operators, strict=True)
+        if isinstance(model, GaussianNoise) and isinstance(model.basis, Pixels)
+    ]
+    return GaussianNoise(torch.cat(stds)) if len(stds) == len(models) else _StackedNoise(operators)
+
+
+class _Scaled(LinearOperator):
+    """``factor * A``."""
+
+    def __init__(self, operator: LinearOperator, factor: float):
+        if factor == 0 or not math.isfinite(factor):
+            raise ValueError(f"scale(factor={factor}): needs a finite factor other than 0")
+        noise = None if operator.noise is None else operator.noise.scaled(factor)
+        super().__init__(
+            domain_shape=operator.domain_shape, range_shape=operator.range_shape, noise=noise
+        )
+        self.operator, self.factor = operator, factor
+
+    @property
+    def observed(self) -> Tensor | None:
+        return self.operator.observed
+
+    @property
+    def spectrum(self) -> Spectrum | None:
+        inner = self.operator.spectrum
+        if inner is None:
+            return None
+        sign = math.copysign(1.0, self.factor)
+        return Spectrum(
+            inner.basis,
+            abs(self.factor) * inner.singular,
+            to_modes=lambda y: sign * inner.to_modes(y),
+            from_modes=lambda c: sign * inner.from_modes(c),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.operator.forward(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.factor * self.operator.adjoint(y)
+
+
+class _Transposed(LinearOperator):
+    """``A^T``."""
+
+    def __init__(self, operator: LinearOperator, noise: NoiseModel | None):
+        super().__init__(
+            domain_shape=operator.range_shape, range_shape=operator.domain_shape, noise=noise
+        )
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.operator.adjoint(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.operator.forward(y)

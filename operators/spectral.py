@@ -1,0 +1,211 @@
+"""Orthonormal bases of images, and operators that are diagonal between two of them.
+
+A covariance is diagonal in a `Basis`; an operator with a `Spectrum` is ``A = U diag(s) W`` with W
+such a basis.  Where both share the basis, the posterior of a Gaussian is known mode by mode, and
+nothing has to be iterated.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Basis(ABC):
+    """An orthonormal real change of coordinates for tensors ``(batch, *shape)``."""
+
+    @abstractmethod
+    def transform(self, x: Tensor) -> Tensor:
+        """Coefficients of x, as many as there are pixels."""
+
+    @abstractmethod
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """The image with these coefficients."""
+
+    def smooth(self, spectrum: Tensor) -> Tensor:
+        """Rough spectra ``(batch, ...)``, neighbours averaged where coefficients have any."""
+        return spectrum
+
+
+@dataclass(frozen=True)
+class Pixels(Basis):
+    """The standard basis."""
+
+    def transform(self, x: Tensor) -> Tensor:
+        return x
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return coefficients
+
+
+@lru_cache(maxsize=32)
+def _cosine_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The orthonormal DCT-II matrix; rows are frequencies."""
+    k = torch.arange(size, dtype=torch.float64)
+    matrix = torch.cos(math.pi / size * k[:, None] * (k[None, :] + 0.5))
+    matrix *= math.sqrt(2 / size)
+    matrix[0] /= math.sqrt(2)
+    return matrix.to(dtype=dtype, device=device)
+
+
+@dataclass(frozen=True, eq=False)
+class Cosines(Basis):
+    """Orthonormal 2-D DCT-II, after an optional orthogonal `mixing` ``(channels, channels)``.
+
+    Coefficients are ``(batch, channels, height, width)``; rows are vertical frequencies.  As
+    matrix products: up to a few hundred pixels a side they beat an FFT-based transform.
+    """
+
+    mixing: Tensor | None = None
+
+    def transform(self, x: Tensor) -> Tensor:
+        rows = _cosine_matrix(x.shape[-2], x.dtype, x.device)
+        columns = _cosine_matrix(x.shape[-1], x.dtype, x.device)
+        if self.mixing is not None:
+            x = torch.einsum("kc,bchw->bkhw", self.mixing.to(x), x)
+        return rows @ x @ columns.mT
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        height, width = coefficients.shape[-2:]
+        rows = _cosine_matrix(height, coefficients.dtype, coefficients.device)
+        columns = _cosine_matrix(width, coefficients.dtype, coefficients.device)
+        x = rows.mT @ coefficients @ columns
+        if self.mixing is not None:
+            x = torch.einsum("kc,bkhw->bchw", self.mixing.to(x), x)
+        return x
+
+    def smooth(self, spectrum: Tensor) -> Tensor:
+        # 5x5 neighbours; fewer where the image itself is smaller.
+        reach = min(2, spectrum.shape[-2] - 1, spectrum.shape[-1] - 1)
+        padded = F.pad(spectrum, (reach,) * 4, mode="reflect")
+        return F.avg_pool2d(padded, 2 * reach + 1, stride=1)
+
+
+@dataclass(frozen=True)
+class Fourier(Basis):
+    """Orthonormal 2-D Hartley transform, ``Re F x - Im F x``: the Fourier basis, kept real.
+
+    A periodic field whose spectrum is even in frequency is diagonal here, in the layout of
+    ``torch.fft.fft2``; the transform is its own inverse.
+    """
+
+    def transform(self, x: Tensor) -> Tensor:
+        spectrum = torch.fft.fft2(x, norm="ortho")
+        return spectrum.real - spectrum.imag
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return self.transform(coefficients)
+
+
+@dataclass(frozen=True, eq=False)
+class Separable(Basis):
+    """Orthogonal matrices along rows ``(height, height)`` and along columns ``(width, width)``.
+
+    The rows of both matrices are the basis vectors.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def transform(self, x: Tensor) -> Tensor:
+        return self.rows.to(x) @ x @ self.columns.to(x).mT
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return self.rows.to(coefficients).mT @ coefficients @ self.columns.to(coefficients)
+
+
+@dataclass(frozen=True, eq=False)
+class Channels(Basis):
+    """An orthogonal ``(channels, channels)`` mixing of an image's channels."""
+
+    mixing: Tensor
+
+    def transform(self, x: Tensor) -> Tensor:
+        return torch.einsum("kc,bchw->bkhw", self.mixing.to(x), x)
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return torch.einsum("kc,bkhw->bchw", self.mixing.to(coefficients), coefficients)
+
+
+@dataclass(frozen=True, eq=False)
+class Scrambled(Basis):
+    """The Fourier basis of an image whose pixels are first multiplied by `signs` of +-1."""
+
+    signs: Tensor
+
+    def transform(self, x: Tensor) -> Tensor:
+        return Fourier().transform(x * self.signs.to(x))
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return Fourier().inverse(coefficients) * self.signs.to(coefficients)
+
+
+@dataclass(frozen=True)
+class ComplexFourier(Basis):
+    """Unitary, centred 2-D Fourier transform of a complex image held as two channels."""
+
+    def transform(self, x: Tensor) -> Tensor:
+        return from_complex(centred_fft(to_complex(x)))
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return from_complex(centred_ifft(to_complex(coefficients)))
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Basis):
+    """Columns of an orthogonal matrix `vectors` ``(n, n)``, for flattened images of `shape`."""
+
+    vectors: Tensor
+    shape: tuple[int, ...]
+
+    def transform(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.vectors.to(x)
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        flat = coefficients @ self.vectors.to(coefficients).mT
+        return flat.reshape(len(coefficients), *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """The singular value decomposition ``A = U diag(singular) W`` of a linear operator.
+
+    Attributes:
+        basis: W; its coefficients are the modes of the image.
+        singular: like the coefficients of one image (or broadcasting to them), not negative; 0
+            where a mode is not measured.
+        to_modes: ``U^T`` on measurements ``(batch, *range_shape)``; 0 where `singular` is.
+        from_modes: ``U``; ignores modes where `singular` is 0.
+    """
+
+    basis: Basis
+    singular: Tensor
+    to_modes: Callable[[Tensor], Tensor]
+    from_modes: Callable[[Tensor], Tensor]
+
+
+def to_complex(x: Tensor) -> Tensor:
+    """``(batch, 2, ...)`` real and imaginary part to complex ``(batch, ...)``."""
+    return torch.complex(x[:, 0], x[:, 1])
+
+
+def from_complex(z: Tensor) -> Tensor:
+    """Complex ``(batch, ...)`` to ``(batch, 2, ...)``."""
+    return torch.stack([z.real, z.imag], 1)
+
+
+def centred_fft(z: Tensor) -> Tensor:
+    """Unitary 2-D Fourier transform with the origin of both planes in their centre."""
+    shifted = torch.fft.ifftshift(z, dim=(-2, -1))
+    return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=(-2, -1))
+
+
+def centred_ifft(z: Tensor) -> Tensor:
+    """Inverse, and adjoint, of `centred_fft`."""
+    shifted = torch.fft.ifftshift(z, dim=(-2, -1))
+    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
