@@ -1,9 +1,11 @@
 """Forward operators of imaging instruments, with their noise models."""
 
 from . import spectral
+from .adapters import from_pylops, from_scipy
 from .algebra import compose, scale, stack, transpose
 from .base import LinearOperator, Operator
 from .blur import Blur
+from .bridge import from_deepinv, to_deepinv
 from .checks import adjoint_error, dense_matrix, linearity_error, operator_norm
 from .colour import Demosaicing, Greyscale
 from .compressed_sensing import StructuredRandom
@@ -49,6 +51,9 @@ __all__ = [
     "compose",
     "dense_matrix",
     "estimate_noise",
+    "from_deepinv",
+    "from_pylops",
+    "from_scipy",
     "gaussian_kernel",
     "linearity_error",
     "motion_kernel",
@@ -60,5 +65,6 @@ __all__ = [
     "scale",
     "spectral",
     "stack",
+    "to_deepinv",
     "transpose",
 ]

@@ -5,11 +5,12 @@ linear one gets its adjoint from automatic differentiation unless it writes its 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from .autograd import linear_map
 from .krylov import conjugate_gradient
 from .noise import NoiseModel
 from .spectral import Spectrum
@@ -51,6 +52,28 @@ class Operator(ABC):
     def select(self, index: int) -> "Operator":
         """The operator of one image; this one, unless each has its own (`per_image`)."""
         return self
+
+    @staticmethod
+    def from_function(
+        function: Callable[[Tensor], Tensor],
+        domain_shape: Sequence[int],
+        *,
+        range_shape: Sequence[int] | None = None,
+        noise: NoiseModel | None = None,
+    ) -> "Operator":
+        """An operator that need not be linear, from a function differentiable by torch.
+
+        Args:
+            function: ``(batch, *range_shape)`` from ``(batch, *domain_shape)``.
+            domain_shape: shape of one image, without the batch axis.
+            range_shape: shape of one measurement; found by one call on zeros (float32, on the
+                CPU) when not given.
+
+        Raises:
+            ValueError: the call on zeros failed, or did not keep the batch axis.
+        """
+        range_shape = range_shape or _probe(function, domain_shape)
+        return _Function(function, domain_shape, range_shape, noise)
 
     @property
     def observed(self) -> Tensor | None:
@@ -100,6 +123,26 @@ class LinearOperator(Operator):
         """The singular value decomposition, where it is known and cheap to apply."""
         return None
 
+    @staticmethod
+    def from_function(
+        function: Callable[[Tensor], Tensor],
+        domain_shape: Sequence[int],
+        *,
+        range_shape: Sequence[int] | None = None,
+        adjoint: Callable[[Tensor], Tensor] | None = None,
+        noise: NoiseModel | None = None,
+    ) -> "LinearOperator":
+        """A linear operator from a linear function; see `Operator.from_function`.
+
+        Args:
+            adjoint: ``(batch, *domain_shape)`` from ``(batch, *range_shape)``; by automatic
+                differentiation when not given.  With it, `function` may leave torch.
+        """
+        range_shape = range_shape or _probe(function, domain_shape)
+        if adjoint is None:
+            return _LinearFunction(function, domain_shape, range_shape, noise)
+        return _LinearPair(function, adjoint, domain_shape, range_shape, noise)
+
     def adjoint(self, y: Tensor) -> Tensor:
         """``A^T y``: images ``(batch, *domain_shape)`` from ``(batch, *range_shape)``."""
         with torch.enable_grad():
@@ -128,6 +171,65 @@ class LinearOperator(Operator):
             tolerance=resolution * rhs.flatten(1).square().mean(1).sqrt(),
             max_iterations=iterations,
         ).solution
+
+
+class _Function(Operator):
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        domain_shape: Sequence[int],
+        range_shape: Sequence[int],
+        noise: NoiseModel | None,
+    ):
+        super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
+        self._function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._function(x)
+
+
+class _LinearFunction(_Function, LinearOperator):
+    """Its adjoint is derived."""
+
+
+class _LinearPair(LinearOperator):
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        adjoint: Callable[[Tensor], Tensor],
+        domain_shape: Sequence[int],
+        range_shape: Sequence[int],
+        noise: NoiseModel | None,
+    ):
+        super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
+        self._function, self._adjoint = function, adjoint
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear_map(x, self._function, self._adjoint)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return linear_map(y, self._adjoint, self._function)
+
+
+@torch.no_grad()
+def _probe(function: Callable[[Tensor], Tensor], domain_shape: Sequence[int]) -> Sequence[int]:
+    """Shape of one measurement, by a call on one image of zeros."""
+    zeros = torch.zeros((1, *domain_shape), dtype=torch.float32)
+    try:
+        y = function(zeros)
+    except Exception as error:
+        raise ValueError(
+            f"from_function: the function failed on zeros of shape {tuple(zeros.shape)}, float32, "
+            f"on the CPU ({error}). Mend it, or pass range_shape= if it needs another dtype or "
+            "device"
+        ) from error
+    if not isinstance(y, Tensor) or y.ndim < 2 or y.shape[0] != 1:
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(
+            "from_function: the function must return a tensor (batch, ...) from a tensor (batch, "
+            f"...); from {tuple(zeros.shape)} it returned {got}. Keep the batch axis first"
+        )
+    return y.shape[1:]
 
 
 def _shape(operator: Operator, name: str, shape: Sequence[int]) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Every operator, prior and walk once: a line here puts a new one through all contract tests."""
 
+import scipy.sparse
 import torch
 
 import operators as ops
@@ -62,6 +63,18 @@ OPERATORS = {
     "block-mean": lambda: ops.Downsampling((1, 8, 8), 2, kernel="block_mean", noise=NOISE),
     "tomography": lambda: ops.Tomography((1, 12, 10), angles=7, noise=NOISE),
     "tomography-angles": lambda: ops.Tomography((1, 9, 9), [0.0, 33.0, 90.0], 11, noise=NOISE),
+    "scipy-sparse": lambda: ops.from_scipy(
+        scipy.sparse.csr_array(normal((2,), (6, 12)).numpy()), domain_shape=(1, 3, 4), noise=NOISE
+    ),
+    "scipy-complex": lambda: ops.from_scipy(
+        torch.complex(normal((2,), (3, 8)), normal((3,), (3, 8))).numpy(), noise=NOISE
+    ),
+    "function": lambda: ops.LinearOperator.from_function(
+        lambda x: x.cumsum(-1)[..., ::2], (1, 5, 6), noise=NOISE
+    ),
+    "function-and-adjoint": lambda: ops.LinearOperator.from_function(
+        lambda x: x.flip(-1) - x, (7,), adjoint=lambda y: y.flip(-1) - y, noise=NOISE
+    ),
 }
 
 PRIORS = {

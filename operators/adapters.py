@@ -1,0 +1,131 @@
+"""Linear operators of SciPy and PyLops, or anything with `shape`, `matvec` and `rmatvec`.
+
+Inside they work on numpy arrays on the CPU; outside, dtype and device of the tensor are kept, and
+gradients flow through `forward` and `adjoint`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .autograd import linear_map
+from .base import LinearOperator
+from .noise import NoiseModel
+
+
+def from_scipy(
+    operator: Any,
+    *,
+    domain_shape: Sequence[int] | None = None,
+    range_shape: Sequence[int] | None = None,
+    noise: NoiseModel | None = None,
+) -> LinearOperator:
+    """A SciPy linear operator, sparse or dense matrix.
+
+    An operator with complex values maps real images to complex measurements; they come as real
+    parts, then imaginary parts, along the first axis of the measurement, which is twice as long.
+    Its adjoint is then the real part of the complex one, which is the transpose of this real map.
+
+    Args:
+        operator: `scipy.sparse.linalg.LinearOperator`, scipy sparse matrix or array, numpy matrix,
+            or an object with `shape` ``(m, n)``, `matvec` and `rmatvec`.
+        domain_shape: shape of one image, with n entries; default ``(n,)``.
+        range_shape: shape of one measurement, with m entries; default ``(m,)``.
+
+    Raises:
+        TypeError: not such an operator, or it has no `rmatvec`.
+        ValueError: shapes that do not fit.
+    """
+    from scipy.sparse.linalg import aslinearoperator
+
+    try:
+        matrix = aslinearoperator(operator)
+        rows, columns = matrix.shape
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(
+            "from_scipy: needs a scipy LinearOperator, a sparse or dense matrix, or an object with "
+            f"shape (m, n), matvec and rmatvec; got {type(operator).__name__} ({error})"
+        ) from error
+    domain_shape = _checked("domain_shape", domain_shape, columns)
+    range_shape = _checked("range_shape", range_shape, rows)
+    try:
+        ax = matrix.matvec(np.zeros(columns))
+        matrix.rmatvec(np.zeros(rows))
+    except (NotImplementedError, AttributeError, TypeError) as error:
+        raise TypeError(
+            f"from_scipy: {type(operator).__name__} needs matvec and rmatvec on float64 vectors; "
+            f"it failed with {type(error).__name__}: {error}. Give it an rmatvec, the product with "
+            "the (conjugate) transpose"
+        ) from error
+    return _MatrixFree(matrix, domain_shape, range_shape, np.iscomplexobj(ax), noise)
+
+
+def from_pylops(operator: Any, *, noise: NoiseModel | None = None) -> LinearOperator:
+    """A PyLops operator with its own shapes, ``dims`` and ``dimsd``; otherwise like `from_scipy`.
+
+    Neither has a channel axis: images are ``(batch, *dims)``, or ``(batch, 1, height, width)``
+    with `from_scipy` and ``domain_shape=(1, height, width)``.
+    """
+    return from_scipy(operator, domain_shape=operator.dims, range_shape=operator.dimsd, noise=noise)
+
+
+class _MatrixFree(LinearOperator):
+    def __init__(
+        self,
+        matrix: Any,
+        domain_shape: tuple[int, ...],
+        range_shape: tuple[int, ...],
+        is_complex: bool,
+        noise: NoiseModel | None,
+    ):
+        if is_complex:
+            range_shape = (2 * range_shape[0], *range_shape[1:])
+        super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
+        self._matrix, self._is_complex = matrix, is_complex
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear_map(x, self._forward, self._adjoint)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return linear_map(y, self._adjoint, self._forward)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._apply(self._multiply, x, self.range_shape)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._apply(self._multiply_transposed, y, self.domain_shape)
+
+    def _multiply(self, columns: np.ndarray) -> np.ndarray:
+        product = np.asarray(self._matrix.matmat(columns))
+        return np.concatenate([product.real, product.imag]) if self._is_complex else product
+
+    def _multiply_transposed(self, columns: np.ndarray) -> np.ndarray:
+        if self._is_complex:
+            real, imaginary = np.split(columns, 2)
+            columns = real + 1j * imaginary
+        return np.asarray(self._matrix.rmatmat(columns)).real
+
+    @staticmethod
+    def _apply(
+        product: Callable[[np.ndarray], np.ndarray], x: Tensor, shape: tuple[int, ...]
+    ) -> Tensor:
+        # Half precision has no place in SciPy's products.
+        dtype = torch.float32 if x.dtype == torch.float32 else torch.float64
+        # A copy: foreign code may write to its argument, and some of it wants contiguous arrays.
+        columns = np.array(x.detach().to("cpu", dtype).flatten(1).mT.numpy(), order="C")
+        rows = np.ascontiguousarray(product(columns).T)
+        return torch.from_numpy(rows).to(x).reshape(x.shape[0], *shape)
+
+
+def _checked(name: str, shape: Sequence[int] | None, size: int) -> tuple[int, ...]:
+    shape = (size,) if shape is None else tuple(int(side) for side in shape)
+    if math.prod(shape) != size:
+        raise ValueError(
+            f"from_scipy({name}={shape}): the operator needs {size} entries there, that shape has "
+            f"{math.prod(shape)}"
+        )
+    return shape
