@@ -50,13 +50,9 @@ class PoissonNoise(NoiseModel):
     def variance(self, ax: Tensor) -> Tensor:
         return self.gain**2 * _rate(ax, self.gain)
 
-    def information(self, r: Tensor, ax: Tensor) -> Tensor:
+    def curvature(self, y: Tensor, ax: Tensor) -> Tensor:
         rate = _rate(ax, self.gain)
-        return r * _slope(rate).square() / (rate * self.gain**2)
-
-    def information_root(self, z: Tensor, ax: Tensor) -> Tensor:
-        rate = _rate(ax, self.gain)
-        return z * _slope(rate) / (rate.sqrt() * self.gain)
+        return _slope(rate).square() / (rate * self.gain**2)
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         rate = _rate(ax, self.gain)
@@ -121,11 +117,8 @@ class PoissonGaussianNoise(NoiseModel):
     def variance(self, ax: Tensor) -> Tensor:
         return self.gain**2 * _rate(ax, self.gain) + self.std**2
 
-    def information(self, r: Tensor, ax: Tensor) -> Tensor:
-        return r * _slope(_rate(ax, self.gain)).square() / self.variance(ax)
-
-    def information_root(self, z: Tensor, ax: Tensor) -> Tensor:
-        return z * _slope(_rate(ax, self.gain)) / self.variance(ax).sqrt()
+    def curvature(self, y: Tensor, ax: Tensor) -> Tensor:
+        return _slope(_rate(ax, self.gain)).square() / self.variance(ax)
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         rate = _rate(ax, self.gain)

@@ -61,12 +61,27 @@ class DigitizedNoise(NoiseModel):
         return inside.flatten(1).sum(1)
 
     def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
+        return self._derivatives(y, ax)[0]
+
+    def curvature(self, y: Tensor, ax: Tensor) -> Tensor:
+        """The observed one: nothing where a saturated value is far beyond the range."""
+        return self._derivatives(y, ax)[1].clamp(min=0)
+
+    def _derivatives(self, y: Tensor, ax: Tensor) -> tuple[Tensor, Tensor]:
+        """First derivative of the log-likelihood of every entry, and minus the second."""
         lower, upper = self._interval(y, ax)
         log_mass = _log_probability(lower, upper)
-        slope = (_log_density(lower) - log_mass).exp() - (_log_density(upper) - log_mass).exp()
+        at_lower = (_log_density(lower) - log_mass).exp()
+        at_upper = (_log_density(upper) - log_mass).exp()
+        slope = at_lower - at_upper
+        # z phi(z) is 0 at an open end.
+        change = lower.nan_to_num(0, 0, 0) * at_lower - upper.nan_to_num(0, 0, 0) * at_upper
+        bend = slope.square() - change
         if self.step == 0:
-            slope = torch.where(self._cut(y), slope, (y - ax) / self.std)
-        return slope / self.std
+            cut = self._cut(y)
+            slope = torch.where(cut, slope, (y - ax) / self.std)
+            bend = torch.where(cut, bend, 1.0)
+        return slope / self.std, bend / self.std**2
 
     def variance(self, ax: Tensor) -> Tensor:
         """Of the noise and of rounding; saturation, which only lowers it, is left out."""

@@ -38,13 +38,21 @@ class NoiseModel(ABC):
         """Residuals of mean 0 and variance 1 where `ax` is the truth, as many as y has entries."""
         return (y - ax) / self.variance(ax).sqrt()
 
-    def information(self, r: Tensor, ax: Tensor) -> Tensor:
-        """The Fisher information about Ax times r; here diagonal, the inverse variances."""
-        return r / self.variance(ax)
+    def curvature(self, y: Tensor, ax: Tensor) -> Tensor:
+        """Information about each entry of Ax, not negative: how sharply `log_prob` bends there.
 
-    def information_root(self, z: Tensor, ax: Tensor) -> Tensor:
-        """``R z`` with ``R R^T`` the Fisher information; z like y."""
-        return z / self.variance(ax).sqrt()
+        The expected one (Fisher) or the observed one; here the inverse variances, which is the
+        first for Gaussian and Poisson noise.
+        """
+        return (1 / self.variance(ax)).expand(ax.shape)
+
+    def information(self, r: Tensor, y: Tensor, ax: Tensor) -> Tensor:
+        """The matrix F whose diagonal is `curvature`, times r."""
+        return r * self.curvature(y, ax)
+
+    def information_root(self, z: Tensor, y: Tensor, ax: Tensor) -> Tensor:
+        """``R z`` with ``R R^T = F``; z like y."""
+        return z * self.curvature(y, ax).sqrt()
 
     def scaled(self, factor: float) -> "NoiseModel":
         """The noise of ``factor * y``, `factor` not 0.
@@ -127,10 +135,10 @@ class GaussianNoise(NoiseModel):
         """The transpose of `whiten`."""
         return self.basis.inverse(z / self.std.to(z))
 
-    def information(self, r: Tensor, ax: Tensor) -> Tensor:
+    def information(self, r: Tensor, y: Tensor, ax: Tensor) -> Tensor:
         return self.whiten_transposed(self.whiten(r))
 
-    def information_root(self, z: Tensor, ax: Tensor) -> Tensor:
+    def information_root(self, z: Tensor, y: Tensor, ax: Tensor) -> Tensor:
         return self.whiten_transposed(z)
 
     def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:

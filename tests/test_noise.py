@@ -91,15 +91,25 @@ def test_the_score_has_mean_zero_and_the_information_as_covariance(noise):
     z = gradient.mean(0) / (gradient.std(0) / COUNT**0.5)
     assert float(z.abs().max()) < 5
     if isinstance(noise, ops.DigitizedNoise | ops.PoissonGaussianNoise):
-        return  # their `information` is that of a Gaussian of the same variance, by design
-    units = torch.eye(30).double().reshape(30, *SHAPE)
-    information = noise.information(units, ax[:30]).flatten(1)
+        return  # the first answers with the observed information, the second with a lower bound
+    units, some = torch.eye(30).double().reshape(30, *SHAPE), ax[:30]
+    y = noise.sample(some)
+    information = noise.information(units, y, some).flatten(1)
     flat = gradient.flatten(1)
     found = flat.mT @ flat / COUNT
     scatter = ((flat[:, :, None] * flat[:, None]).std(0) / COUNT**0.5).clamp(min=1e-12)
     assert float(((found - information) / scatter).abs().max()) < 5.5
-    root = noise.information_root(units, ax[:30]).flatten(1)
+    root = noise.information_root(units, y, some).flatten(1)
     torch.testing.assert_close(root.mT @ root, information, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["digitized", "saturated"])
+def test_digitized_curvature_is_minus_the_second_derivative(name):
+    noise, ax, step = NOISES[name], clean(4), 1e-5
+    y = noise.sample(ax, seed=2)
+    assert bool((y == noise.high).any())
+    bend = (noise.gradient(y, ax - step) - noise.gradient(y, ax + step)) / (2 * step)
+    torch.testing.assert_close(noise.curvature(y, ax), bend, rtol=1e-5, atol=1e-6)
 
 
 def test_poisson_is_scipys():

@@ -1,10 +1,10 @@
 """Moves that leave ``N(x0; m, V) p(y | x0)`` as it is, for any differentiable likelihood.
 
-Hamiltonian Monte Carlo (Duane et al. 1987) about a Gaussian reference ``N(c, P^-1)``, the Laplace
-approximation of the target: with P as the mass, the reference's share of the dynamics is a rotation
-of position and velocity, done exactly, and only the rest of the force kicks (Shahbaba et al. 2014;
-Beskos et al. 2011).  Every move is accepted or refused by the true likelihood, so the reference,
-and even the gradient, affect the effort and not the law.
+Hamiltonian Monte Carlo (Duane et al. 1987) about a Gaussian reference ``N(c, P^-1)``, such as the
+Laplace approximation of the target: with P as the mass, the reference's share of the dynamics is a
+rotation of position and velocity, done exactly, and only the rest of the force kicks (Shahbaba et
+al. 2014; Beskos et al. 2011).  Every move is accepted or refused by the true likelihood, so the
+reference, and even the gradient, affect the effort and not the law.
 
 For a linear operator with Gaussian noise the reference is the target: nothing kicks, and a quarter
 turn is an independent draw.
@@ -19,7 +19,7 @@ from torch import Tensor
 from operators.random import Streams
 
 from .covariance import Covariance
-from .laplace import Reference, Target, choose, dot, laplace
+from .laplace import Flat, Reference, Target, choose, dot, laplace
 from .problem import Problem
 
 # Moves take these fractions of a quarter turn in rotation: the whole where the reference is good,
@@ -29,19 +29,21 @@ _FRACTIONS = (1.0, 0.3, 0.1)
 
 
 class Moved(NamedTuple):
-    """``x0 (walkers, *shape)`` after the moves, and the share of them that was accepted."""
+    """``x0 (walkers, *shape)`` after the moves; how likely those about the Laplace approximation
+    were to be accepted, ``(walkers,)``.
+    """
 
     x0: Tensor
-    acceptance: Tensor  # (walkers,)
+    acceptance: Tensor
 
 
 class _Point(NamedTuple):
-    """A walker: position, velocity, U, and ``P^-1`` times the gradient of U."""
+    """A walker: position, velocity, U and its gradient."""
 
     u: Tensor
     velocity: Tensor
     energy: Tensor
-    pull: Tensor
+    gradient: Tensor
 
 
 def conditional_moves(
@@ -55,36 +57,54 @@ def conditional_moves(
     leapfrogs: int,
     newton: int,
 ) -> Moved:
-    """`moves` Hamiltonian trajectories of `leapfrogs` steps in every walker's target.
+    """`moves` pairs of Hamiltonian trajectories in every walker's target.
+
+    One of a pair turns about the Laplace approximation, the other about ``N(m, V)``: where the
+    likelihood is a plateau with edges, its curvature says nothing about its width.
 
     Args:
-        x0: where to begin, ``(walkers, *shape)``; None draws from the reference.
+        x0: where to begin, ``(walkers, *shape)``; None draws from the Laplace approximation.
         mean: m, ``(walkers, *shape)``.
         covariance: V.
-        newton: Gauss-Newton steps from m to the reference's centre.
+        leapfrogs: integrator steps of a trajectory.
+        newton: Gauss-Newton steps from m to the centre of the Laplace approximation.
     """
     if covariance.variance.ndim == 0:  # isotropic: take the basis that suits the operator
         covariance = Covariance(problem.basis, covariance.variance)
     target = Target(mean, covariance, problem)
-    reference = laplace(target, target.coordinates(mean), iterations=newton)
-    if x0 is None:
-        u = reference.mode + reference.curvature.draw(streams, mean)
-    else:
+    zero = torch.zeros_like(target.coordinates(mean))
+    near, wide = laplace(target, zero, iterations=newton), Reference(zero, Flat())
+    u = near.mode + near.curvature.draw(streams, zero)
+    if x0 is not None:
         u = target.coordinates(x0)
-    point = _at(target, reference, u, torch.zeros_like(u))
+    point = _Point(u, zero, *_force(target, u))
     total = mean.new_zeros(len(mean))
     for index in range(moves):
-        point = point._replace(velocity=reference.curvature.draw(streams, u))
-        jitter, level = torch.special.ndtr(streams.normal((2,), like=mean)).unbind(1)
-        turn = _FRACTIONS[index % len(_FRACTIONS)] * math.pi / 2 * (0.8 + 0.4 * jitter)
-        end = _trajectory(target, reference, point, turn / leapfrogs, leapfrogs)
-        gained = _hamiltonian(reference, point) - _hamiltonian(reference, end)
-        # Not a number: the trajectory left the region where the likelihood is defined.
-        probability = gained.nan_to_num(nan=-math.inf).clamp(max=0).exp().to(mean)
-        accepted = level < probability
-        point = _Point(*(choose(accepted, new, old) for new, old in zip(end, point, strict=True)))
-        total += probability
+        for reference in (near, wide):
+            turn = _FRACTIONS[index % len(_FRACTIONS)] * math.pi / 2
+            point, probability = _move(target, reference, point, turn, leapfrogs, streams)
+            total += probability if reference is near else 0
     return Moved(target.place(point.u), total / moves)
+
+
+def _move(
+    target: Target,
+    reference: Reference,
+    point: _Point,
+    turn: float,
+    leapfrogs: int,
+    streams: Streams,
+) -> tuple[_Point, Tensor]:
+    """A trajectory with a new velocity, accepted or not; and the probability that it is."""
+    point = point._replace(velocity=reference.curvature.draw(streams, point.u))
+    jitter, level = torch.special.ndtr(streams.normal((2,), like=point.u)).unbind(1)
+    end = _trajectory(target, reference, point, turn * (0.8 + 0.4 * jitter) / leapfrogs, leapfrogs)
+    gained = _hamiltonian(reference, point) - _hamiltonian(reference, end)
+    # Not a number: the trajectory left the region where the likelihood is defined.
+    probability = gained.nan_to_num(nan=-math.inf).clamp(max=0).exp().to(point.u)
+    accepted = level < probability
+    chosen = (choose(accepted, new, old) for new, old in zip(end, point, strict=True))
+    return _Point(*chosen), probability
 
 
 def _trajectory(
@@ -92,22 +112,24 @@ def _trajectory(
 ) -> _Point:
     """Half a kick, a rotation by `turn`, half a kick, `leapfrogs` times."""
     half = turn.reshape(-1, *[1] * (point.u.ndim - 1)) / 2
-    cos, sin, mode = (2 * half).cos(), (2 * half).sin(), reference.mode
+    cos, sin = (2 * half).cos(), (2 * half).sin()
+    u, velocity, energy, gradient = point
+    pull = reference.curvature.solve(gradient)
     for _ in range(leapfrogs):
-        offset = point.u - mode
-        velocity = point.velocity - half * (point.pull - offset)
-        u = mode + cos * offset + sin * velocity
-        velocity = cos * velocity - sin * offset
-        point = _at(target, reference, u, velocity)
-        point = point._replace(velocity=velocity - half * (point.pull - (u - mode)))
-    return point
+        offset = u - reference.mode
+        velocity = velocity - half * (pull - offset)
+        offset, velocity = cos * offset + sin * velocity, cos * velocity - sin * offset
+        u = reference.mode + offset
+        energy, gradient = _force(target, u)
+        pull = reference.curvature.solve(gradient)
+        velocity = velocity - half * (pull - offset)
+    return _Point(u, velocity, energy, gradient)
 
 
-def _at(target: Target, reference: Reference, u: Tensor, velocity: Tensor) -> _Point:
+def _force(target: Target, u: Tensor) -> tuple[Tensor, Tensor]:
     energy, gradient = target.energy_and_gradient(u)
     # A walker that flew off would stall the solver for all; it is refused by its energy anyway.
-    gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-    return _Point(u, velocity, energy, reference.curvature.solve(gradient))
+    return energy, gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 def _hamiltonian(reference: Reference, point: _Point) -> Tensor:

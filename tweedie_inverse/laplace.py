@@ -2,7 +2,7 @@
 
 In the coordinates u of ``x0 = m + L u``, ``V = L L^T``, the target is ``exp(-U(u))`` with ``U =
 |u|^2 / 2 - log p(y | m + L u)``.  Gauss-Newton steps lead to a mode; there
-``P = I + L^T J^T F J L``, with J the Jacobian of A and F the Fisher information of the noise.  P is
+``P = I + L^T J^T F J L``, with J the Jacobian of A and F the information of the noise.  P is
 never assembled: systems with it are solved by conjugate gradients, preconditioned by its diagonal
 in the basis of V.
 """
@@ -56,23 +56,38 @@ class Target:
         return 0.5 * dot(u, u) - value.double(), u - self.covariance.factor_transposed(gradient)
 
 
-class Curvature:
+class Flat:
+    """``P = I``, as if there were no measurement."""
+
+    def apply(self, u: Tensor) -> Tensor:
+        """``P u``."""
+        return u
+
+    def solve(self, rhs: Tensor) -> Tensor:
+        """``P^-1 rhs``."""
+        return rhs
+
+    def draw(self, streams: Streams, like: Tensor) -> Tensor:
+        """``N(0, P^-1)``, like u."""
+        return streams.normal(like.shape[1:], like=like)
+
+
+class Curvature(Flat):
     """P at one place of every walker."""
 
     def __init__(self, target: Target, u: Tensor):
         self._covariance, self._noise = target.covariance, target.problem.noise
+        self._y = target.problem.y
         self._at = target.problem.linearize(target.place(u))
         self._range_shape = target.problem.operator.range_shape
         information = target.problem.information(self._at, target.covariance.basis)
         self._diagonal = 1 + target.covariance.variance.to(u) * information
 
     def apply(self, u: Tensor) -> Tensor:
-        """``P u``."""
         seen = self._at.push(self._covariance.factor(u))
-        return u + self._pull(self._noise.information(seen, self._at.ax))
+        return u + self._pull(self._noise.information(seen, self._y, self._at.ax))
 
     def solve(self, rhs: Tensor) -> Tensor:
-        """``P^-1 rhs``."""
         return conjugate_gradient(
             self.apply,
             rhs,
@@ -82,10 +97,12 @@ class Curvature:
         ).solution
 
     def draw(self, streams: Streams, like: Tensor) -> Tensor:
-        """``N(0, P^-1)``, like u: the solution of P with a right-hand side of covariance P."""
+        # The solution of P with a right-hand side of covariance P.
         white = streams.normal(like.shape[1:], like=like)
         seen = streams.normal(self._range_shape, like=like)
-        return self.solve(white + self._pull(self._noise.information_root(seen, self._at.ax)))
+        return self.solve(
+            white + self._pull(self._noise.information_root(seen, self._y, self._at.ax))
+        )
 
     def _pull(self, z: Tensor) -> Tensor:
         return self._covariance.factor_transposed(self._at.pull(z))
@@ -95,7 +112,7 @@ class Reference(NamedTuple):
     """``N(mode, curvature^-1)`` in the coordinates u."""
 
     mode: Tensor
-    curvature: Curvature
+    curvature: Flat
 
 
 def laplace(target: Target, start: Tensor, *, iterations: int) -> Reference:

@@ -92,13 +92,13 @@ class Problem:
         return self._curvatures[basis]
 
     def information(self, at: "Linearization", basis: Basis) -> Tensor:
-        """Diagonal of ``B J^T F J B^T``, a walker each: F the Fisher information of the noise.
+        """Diagonal of ``B J^T F J B^T``, a walker each: F the information of the noise.
 
         From products with the transposed Jacobian only, ``mean (B J^T F^1/2 z)^2`` over random
         signs z, smoothed over neighbouring frequencies; the same signs for every walker.
         """
         signs = normal(("probes",), (_PROBES, *self.operator.range_shape)).sign().to(at.ax)
-        roots = (self.noise.information_root(z.expand_as(at.ax), at.ax) for z in signs)
+        roots = (self.noise.information_root(z.expand_as(at.ax), self.y, at.ax) for z in signs)
         squares = [basis.transform(at.pull(root)).square() for root in roots]
         return basis.smooth(torch.stack(squares).mean(0))
 
