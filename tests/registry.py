@@ -27,6 +27,22 @@ OPERATORS = {
     "block-mean": lambda: ops.Downsampling((1, 8, 8), 2, kernel="block_mean", noise=NOISE),
     "tomography": lambda: ops.Tomography((1, 12, 10), angles=7, noise=NOISE),
     "tomography-angles": lambda: ops.Tomography((1, 9, 9), [0.0, 33.0, 90.0], 11, noise=NOISE),
+    "tomography-fan": lambda: ops.Tomography((1, 9, 12), 8, geometry="fan", noise=NOISE),
+    "tomography-matrix-free": lambda: ops.Tomography(
+        (1, 10, 7), 5, storage="matrix-free", noise=NOISE
+    ),
+    "tomography-fan-arc": lambda: ops.Tomography(
+        (1, 7, 7),
+        [-100.0, -45.0, 10.0, 45.0],
+        8,
+        geometry="fan",
+        pixel_size=0.25,
+        detector_spacing=0.5,
+        source_distance=1.5,
+        detector_distance=1.0,
+        storage="matrix-free",
+        noise=NOISE,
+    ),
 }
 
 PRIORS = {
