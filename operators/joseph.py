@@ -11,7 +11,7 @@ from .ct_geometry import ScanGeometry
 from .sparse import csr
 
 # Candidate weights worked on at once: what bounds the memory, some 100 bytes each.
-CHUNK = 2**20
+CHUNK = 2**18
 # Rays along the grid pass the next pixel by a rounding error: no weight of its own.
 _ROUNDING = 1e-12
 
@@ -23,10 +23,15 @@ def chunks(geometry: ScanGeometry) -> list[tuple[int, int]]:
     return [(first, min(first + step, rays)) for first in range(0, rays, step)]
 
 
-def joseph_rows(
+def joseph_weights(
     geometry: ScanGeometry, first: int, stop: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Rows `first` to `stop` of the system matrix, ``(rays, pixels)`` compressed, of `dtype`."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What rays `first` to `stop` may cross.
+
+    Returns:
+        pixel, weight: ``(rays, 2 lines)`` each; outside the image the weight is 0, the pixel too.
+        steep: ``(rays,)``, whether the ray crosses rows: then its pixels are in order.
+    """
     height, width = geometry.height, geometry.width
     start, slope, length, steep = _crossings(geometry, *geometry.rays(first, stop, device))
     number = torch.arange(max(height, width), dtype=torch.float64, device=device)
@@ -39,27 +44,44 @@ def joseph_rows(
     keep = (place >= 0) & (place < size) & (weight > _ROUNDING)
     if height != width:
         keep &= (number < torch.where(steep, height, width)[:, None])[..., None]
-    weight = (weight * length[:, None, None]).to(dtype)
     line_stride = torch.where(steep, float(width), 1.0)[:, None, None]
     place_stride = torch.where(steep, 1.0, float(width))[:, None, None]
-    pixel = number[:, None] * line_stride + place * place_stride
-    pixel = torch.where(keep, pixel, float(height * width)).int()  # the last one is nowhere
-    pixel, weight = pixel.flatten(1), weight.flatten(1)
-    # Along a steep ray the pixels come in order; compressed rows want it for the flat ones too.
-    flat = ~steep
-    if flat.any():
-        pixel[flat], order = pixel[flat].sort(1)
-        weight[flat] = weight[flat].gather(1, order)
-    keep = pixel < height * width
-    kept = keep.flatten().nonzero()[:, 0]
-    return csr(keep.sum(1), pixel.flatten()[kept], weight.flatten()[kept], height * width)
+    pixel = (number[:, None] * line_stride + place * place_stride) * keep
+    weight = weight * length[:, None, None] * keep
+    return pixel.int().flatten(1), weight.to(dtype).flatten(1), steep
+
+
+def joseph_rows(
+    geometry: ScanGeometry, first: int, stop: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Rows `first` to `stop` of the system matrix, ``(rays, pixels)`` compressed, of `dtype`."""
+    pixels = geometry.height * geometry.width
+    pixel, weight, steep = joseph_weights(geometry, first, stop, dtype, device)
+    flat = (~steep).nonzero()[:, 0]
+    # Compressed rows want their pixels in order; those outside go last.
+    ordered, order = torch.where(weight[flat] != 0, pixel[flat], pixels).sort(1)
+    pixel[flat], weight[flat] = ordered, weight[flat].gather(1, order)
+    kept = weight.flatten().nonzero()[:, 0]
+    return csr((weight != 0).sum(1), pixel.flatten()[kept], weight.flatten()[kept], pixels)
+
+
+def joseph_columns(
+    geometry: ScanGeometry, first: int, stop: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The transpose of `joseph_rows`, ``(pixels, rays)`` compressed, without building that."""
+    pixel, weight, _ = joseph_weights(geometry, first, stop, dtype, device)
+    kept = weight.flatten().nonzero()[:, 0]
+    ordered, order = pixel.flatten()[kept].sort(stable=True)
+    kept = kept[order]
+    counts = torch.bincount(ordered, minlength=geometry.height * geometry.width)
+    return csr(counts, kept // weight.shape[1], weight.flatten()[kept], stop - first)
 
 
 def nonzeros(geometry: ScanGeometry) -> int:
     """About how many weights the system matrix has, from where each ray enters and leaves."""
     total, rays = 0.0, len(geometry.angles) * geometry.detectors
-    for first in range(0, rays, CHUNK):
-        points, directions = geometry.rays(first, min(first + CHUNK, rays), torch.device("cpu"))
+    for first in range(0, rays, 4 * CHUNK):
+        points, directions = geometry.rays(first, min(first + 4 * CHUNK, rays), torch.device("cpu"))
         start, slope, _, steep = _crossings(geometry, points, directions)
         size = torch.where(steep, geometry.width, geometry.height)
         lines = torch.where(steep, geometry.height, geometry.width)

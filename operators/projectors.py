@@ -5,9 +5,10 @@ Both multiply ``(columns, batch)`` operands and use the same weights, so they ag
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .ct_geometry import ScanGeometry
-from .joseph import chunks, joseph_rows, nonzeros
+from .joseph import chunks, joseph_columns, joseph_rows, joseph_weights, nonzeros
 from .sparse import nbytes, stack_rows, transpose
 
 # Above this many bytes in float32, matrix and transpose together, `Tomography` does not store them.
@@ -54,7 +55,7 @@ class StoredMatrix:
 
 
 class MatrixFree:
-    """The same products through pieces of the matrix that are built, used and forgotten."""
+    """The same products from weights that are computed, used and forgotten, chunk by chunk."""
 
     storage = "matrix-free"
 
@@ -62,18 +63,17 @@ class MatrixFree:
         self._geometry = geometry
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat(
-            [
-                joseph_rows(self._geometry, *rays, x.dtype, x.device) @ x
-                for rays in chunks(self._geometry)
-            ]
-        )
+        parts = []
+        for rays in chunks(self._geometry):
+            pixel, weight, _ = joseph_weights(self._geometry, *rays, x.dtype, x.device)
+            parts.append(F.embedding_bag(pixel, x, mode="sum", per_sample_weights=weight))
+        return torch.cat(parts)
 
     def adjoint(self, y: Tensor) -> Tensor:
         x = y.new_zeros(self._geometry.height * self._geometry.width, y.shape[1])
         for first, stop in chunks(self._geometry):
-            piece = joseph_rows(self._geometry, first, stop, y.dtype, y.device)
-            x = torch.addmm(x, transpose(piece), y[first:stop])
+            piece = joseph_columns(self._geometry, first, stop, y.dtype, y.device)
+            x = torch.addmm(x, piece, y[first:stop])
         return x
 
     def nbytes(self) -> int:
