@@ -156,11 +156,20 @@ class LinearOperator(Operator):
             (gradient,) = torch.autograd.grad(ax, x, y)
         return gradient
 
-    @torch.no_grad()
-    def pseudo_inverse(self, y: Tensor, *, iterations: int = 50) -> Tensor:
-        """Least-squares solution of least norm, by conjugate gradients stopped early.
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        """Images ``(batch, *domain_shape)`` from y: `least_squares`, or the instrument's own way.
 
         For first pictures and comparisons; nothing in the samplers uses it.
+        """
+        return self.least_squares(y)
+
+    @torch.no_grad()
+    def least_squares(self, y: Tensor, *, iterations: int = 50) -> Tensor:
+        """Least-squares solution of least norm, by conjugate gradients stopped early.
+
+        Args:
+            y: ``(batch, *range_shape)``.
+            iterations: of conjugate gradients at most, a forward and an adjoint each.
         """
         rhs = self.adjoint(y)
         # Past the square root of the number type's resolution a singular system only grows noise.

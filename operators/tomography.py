@@ -1,27 +1,58 @@
-"""Parallel-beam X-ray transform as a sparse matrix (Joseph 1982); its adjoint is the transpose."""
+"""X-ray transform of a parallel or fan beam: line integrals of an image, by Joseph's projector."""
 
-import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .base import LinearOperator
+from .ct_geometry import ScanGeometry, scan_geometry
+from .filtered_backprojection import filtered_backprojection
 from .noise import NoiseModel
+from .projectors import MATRIX_LIMIT, MatrixFree, StoredMatrix, matrix_bytes
 
 
 class Tomography(LinearOperator):
-    """Line integrals of an image in units of one pixel side, ``(1, angles, detectors)``.
+    """Line integrals of an image along the rays of a scan, ``(1, angles, detectors)``.
 
-    A ray at angle a and detector offset t runs along ``x cos a + y sin a = t``, with x to the
-    right, y up and the origin in the image centre.
+    With x to the right, y up, the origin in the image centre and the detector along
+    ``e = (cos a, sin a)``, bin k of D is at offset ``t = (k - (D - 1) / 2) detector_spacing``:
+
+    - parallel: the ray at angle a and offset t is the line ``x cos a + y sin a = t``;
+    - fan: with ``n = (-sin a, cos a)``, the ray goes from the source at ``-source_distance n`` to
+      ``detector_distance n + t e`` on a flat detector.  At angle 0 the source is below the image.
+
+    Angles turn counter-clockwise.  Lengths are in one unit of your choice, that of `pixel_size`;
+    data are in image units times that unit.
 
     Args:
-        image_shape: ``(1, height, width)``.
-        angles: how many, spread evenly over the half turn, or the angles in degrees.
-        detectors: how many, one pixel side apart; default covers the image diagonal.
-        geometry: ``"parallel"``.
+        image_shape: ``(1, height, width)``; pixels are square.
+        angles: how many, spread evenly over the half turn (fan: the full turn), or the angles in
+            degrees, in any order and range.
+        detectors: how many bins; default covers the circle around the image (with the default
+            spacing: one bin a pixel of the image diagonal).
+        geometry: ``"parallel"`` or ``"fan"``.
+        pixel_size: side of a pixel.
+        detector_spacing: from bin centre to bin centre on the detector; default `pixel_size`, for
+            a fan the circle's shadow divided by the number of bins.
+        source_distance: fan only, source to rotation centre; default two image diagonals.
+        detector_distance: fan only, rotation centre to detector; default `source_distance`.  0 is
+            a virtual detector through the centre.
+        storage: ``"matrix"`` keeps the system matrix and its transpose (fast), ``"matrix-free"``
+            recomputes the same weights at each call, ``"auto"`` takes the matrix up to 4 GiB in
+            float32 and warns beyond.
+
+    Attributes:
+        geometry: the checked numbers of the scan, defaults filled in.
+        projector: the two products; with a stored matrix, ``projector.pair(dtype, device)``.
+
+    Raises:
+        ValueError: sizes or lengths not positive, no angle, a source inside the circle around the
+            image, fan distances for a parallel beam.
+
+    Source: P. M. Joseph, "An improved algorithm for reprojecting rays through pixel images", IEEE
+    Trans. Med. Imaging 1, 1982.  Directions are those of ASTRA's 2-D geometries.
     """
 
     def __init__(
@@ -31,97 +62,116 @@ class Tomography(LinearOperator):
         detectors: int | None = None,
         *,
         geometry: str = "parallel",
+        pixel_size: float = 1.0,
+        detector_spacing: float | None = None,
+        source_distance: float | None = None,
+        detector_distance: float | None = None,
+        storage: str = "auto",
         noise: NoiseModel | None = None,
     ):
-        if geometry != "parallel":
-            raise ValueError(
-                f"Tomography(geometry={geometry!r}): only 'parallel' exists so far; for a fan beam "
-                "rebin to parallel rays or subclass LinearOperator"
-            )
-        if len(image_shape) != 3 or image_shape[0] != 1:
-            raise ValueError(
-                f"Tomography(image_shape={tuple(image_shape)}): needs (1, height, width)"
-            )
-        degrees = angle_list(angles)
-        height, width = image_shape[1:]
-        detectors = detectors or math.ceil(math.hypot(height, width))
-        super().__init__(
-            domain_shape=image_shape, range_shape=(1, len(degrees), detectors), noise=noise
+        self.geometry = scan_geometry(
+            image_shape,
+            angles,
+            detectors,
+            geometry,
+            pixel_size,
+            detector_spacing,
+            source_distance,
+            detector_distance,
         )
-        self.angles = degrees
-        rows, columns, values = _joseph(height, width, degrees.deg2rad(), detectors)
-        size = (len(degrees) * detectors, height * width)
-        self._coo = torch.sparse_coo_tensor(
-            torch.stack([rows, columns]), values, size, check_invariants=True
-        ).coalesce()
-        self._pairs: dict[tuple, tuple[Tensor, Tensor]] = {}
+        super().__init__(
+            domain_shape=image_shape,
+            range_shape=(1, len(self.geometry.angles), self.geometry.detectors),
+            noise=noise,
+        )
+        self.projector = _projector(self.geometry, storage)
+
+    @property
+    def angles(self) -> Tensor:
+        """In degrees, float64."""
+        return self.geometry.angles
+
+    @property
+    def storage(self) -> str:
+        """What is used: ``"matrix"`` or ``"matrix-free"``."""
+        return self.projector.storage
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._multiply(self._pair(x)[0], x, self.range_shape)
+        self._check("forward", x, self.domain_shape)
+        y = _Product.apply(_columns(x), self.projector.forward, self.projector.adjoint)
+        return y.mT.contiguous().reshape(-1, *self.range_shape)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self._multiply(self._pair(y)[1], y, self.domain_shape)
+        self._check("adjoint", y, self.range_shape)
+        x = _Product.apply(_columns(y), self.projector.adjoint, self.projector.forward)
+        return x.mT.contiguous().reshape(-1, *self.domain_shape)
 
-    def _pair(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The matrix and its transpose in compressed rows, one copy a dtype and device."""
-        key = (like.dtype, like.device)
-        if key not in self._pairs:
-            coo = self._coo.to(device=like.device, dtype=like.dtype)
-            self._pairs[key] = (_csr(coo), _csr(coo.t().coalesce()))
-        return self._pairs[key]
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        """Filtered backprojection, in image units: a fast approximate inverse for dense angles.
+
+        With few or missing angles it shows streaks; `least_squares` fits the data better.  See
+        `filtered_backprojection` for the weights of irregular angles.
+        """
+        self._check("pseudo_inverse", y, self.range_shape)
+        return filtered_backprojection(y, self.geometry)
+
+    def _check(self, name: str, values: Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(values.shape[1:]) != shape:
+            raise ValueError(
+                f"Tomography.{name}: needs shape (batch, {', '.join(map(str, shape))}), got "
+                f"{tuple(values.shape)}"
+            )
+        if values.dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"Tomography.{name}: needs float32 or float64, got {values.dtype}; convert it first"
+            )
+
+    def __repr__(self) -> str:
+        beam = "parallel" if self.geometry.source_distance is None else "fan"
+        return f"Tomography({self.domain_shape} -> {self.range_shape}, {beam}, {self.storage})"
+
+
+class _Product(torch.autograd.Function):
+    """A linear map whose derivative is its given transpose, so that no gradient is traced."""
 
     @staticmethod
-    def _multiply(matrix: Tensor, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return (matrix @ x.flatten(1).mT).mT.reshape(x.shape[0], *shape)
+    def forward(
+        x: Tensor, multiply: Callable[[Tensor], Tensor], transposed: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        return multiply(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.multiply, ctx.transposed = inputs
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Product.apply(gradient.contiguous(), ctx.transposed, ctx.multiply), None, None
+
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        return _Product.apply(tangent.contiguous(), ctx.multiply, ctx.transposed)
 
 
-def angle_list(angles: int | Sequence[float] | Tensor) -> Tensor:
-    """Angles in degrees, float64; a count is spread evenly over [0, 180)."""
-    if isinstance(angles, int):
-        if angles < 1:
-            raise ValueError(f"Tomography(angles={angles}): needs at least one angle")
-        return torch.arange(angles, dtype=torch.float64) * (180.0 / angles)
-    degrees = torch.as_tensor(angles, dtype=torch.float64)
-    if degrees.ndim != 1 or not len(degrees):
+def _columns(values: Tensor) -> Tensor:
+    """``(size, batch)``, contiguous."""
+    return values.flatten(1).mT.contiguous()
+
+
+def _projector(geometry: ScanGeometry, storage: str) -> StoredMatrix | MatrixFree:
+    if storage not in ("auto", "matrix", "matrix-free"):
         raise ValueError(
-            f"Tomography(angles=): needs a count or a list of degrees, got {tuple(degrees.shape)}"
+            f"Tomography(storage={storage!r}): choose 'auto', 'matrix' or 'matrix-free'"
         )
-    return degrees
-
-
-def _joseph(
-    height: int, width: int, angles: Tensor, detectors: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Row, column and value of every nonzero.
-
-    A ray crosses each row (or, when it is rather flat, each column) of pixel centres once; its
-    value there is interpolated linearly between the two neighbours, times the step length.
-    """
-    offset = torch.arange(detectors, dtype=torch.float64) - (detectors - 1) / 2
-    x = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
-    y = (height - 1) / 2 - torch.arange(height, dtype=torch.float64)  # up
-    parts = []
-    for number, angle in enumerate(angles):
-        cos, sin = float(angle.cos()), float(angle.sin())
-        if abs(cos) >= abs(sin):  # steep: one crossing a row
-            crossing = (offset[:, None] - y[None, :] * sin) / cos + (width - 1) / 2
-            line, length, size = torch.arange(height).expand_as(crossing), 1 / abs(cos), width
-        else:  # flat: one crossing a column
-            crossing = (height - 1) / 2 - (offset[:, None] - x[None, :] * cos) / sin
-            line, length, size = torch.arange(width).expand_as(crossing), 1 / abs(sin), height
-        lower = crossing.floor()
-        fraction = crossing - lower
-        ray = (number * detectors + torch.arange(detectors))[:, None].expand_as(crossing)
-        for place, weight in ((lower.long(), 1 - fraction), (lower.long() + 1, fraction)):
-            keep = (place >= 0) & (place < size) & (weight > 0)
-            steep = abs(cos) >= abs(sin)
-            pixel = line * width + place if steep else place * width + line
-            parts.append((ray[keep], pixel[keep], weight[keep] * length))
-    rows, columns, values = (torch.cat(part) for part in zip(*parts, strict=True))
-    return rows, columns, values
-
-
-def _csr(coo: Tensor) -> Tensor:
-    with warnings.catch_warnings():  # torch tells once a process that CSR tensors are in beta
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-        return coo.to_sparse_csr()
+    if storage == "auto":
+        size = matrix_bytes(geometry)
+        storage = "matrix" if size <= MATRIX_LIMIT else "matrix-free"
+        if storage == "matrix-free":
+            warnings.warn(
+                f"Tomography: the system matrix and its transpose would take about "
+                f"{size / 2**30:.3g} GiB in float32, more than {MATRIX_LIMIT / 2**30:.3g} GiB, so "
+                "their weights are recomputed at every call (slower). Say storage='matrix-free' "
+                "to accept this without a warning, or storage='matrix' to store them all the same",
+                stacklevel=3,
+            )
+    return StoredMatrix(geometry) if storage == "matrix" else MatrixFree(geometry)

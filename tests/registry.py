@@ -75,6 +75,22 @@ OPERATORS = {
     "function-and-adjoint": lambda: ops.LinearOperator.from_function(
         lambda x: x.flip(-1) - x, (7,), adjoint=lambda y: y.flip(-1) - y, noise=NOISE
     ),
+    "tomography-fan": lambda: ops.Tomography((1, 9, 12), 8, geometry="fan", noise=NOISE),
+    "tomography-matrix-free": lambda: ops.Tomography(
+        (1, 10, 7), 5, storage="matrix-free", noise=NOISE
+    ),
+    "tomography-fan-arc": lambda: ops.Tomography(
+        (1, 7, 7),
+        [-100.0, -45.0, 10.0, 45.0],
+        8,
+        geometry="fan",
+        pixel_size=0.25,
+        detector_spacing=0.5,
+        source_distance=1.5,
+        detector_distance=1.0,
+        storage="matrix-free",
+        noise=NOISE,
+    ),
 }
 
 PRIORS = {

@@ -26,3 +26,14 @@ def test_samples_agree_with_the_cpu(method):
         ).samples.cpu()
 
     torch.testing.assert_close(run("cuda"), run("cpu"), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("geometry", ["parallel", "fan"])
+@pytest.mark.parametrize("storage", ["matrix", "matrix-free"])
+def test_tomography_agrees_with_the_cpu(geometry, storage):
+    x = EllipsePhantoms(64).images([HELD_OUT_SEED]).double()
+    operator = ops.Tomography((1, 64, 64), angles=40, geometry=geometry, storage=storage)
+    y = operator.forward(x)
+    torch.testing.assert_close(operator.forward(x.cuda()).cpu(), y)
+    torch.testing.assert_close(operator.adjoint(y.cuda()).cpu(), operator.adjoint(y))
+    torch.testing.assert_close(operator.pseudo_inverse(y.cuda()).cpu(), operator.pseudo_inverse(y))

@@ -125,7 +125,7 @@ def run(
             folder / f"{problem.name}.png",
             truth=problem.truth,
             measurement=y,
-            first_guess=problem.operator.pseudo_inverse(y[None], iterations=20)[0],
+            first_guess=problem.operator.least_squares(y[None], iterations=20)[0],
             title=problem.title,
         )
         results.append(score(problem.name, posterior, problem.truth))

@@ -1,0 +1,173 @@
+"""Where the rays of a tomography scan run: parallel beam, and fan beam on a flat detector.
+
+x points right and y up, the origin is the centre of the image, angles turn counter-clockwise.  At
+angle a the detector runs along ``e = (cos a, sin a)`` and the rays along ``n = (-sin a, cos a)``:
+at angle 0 they go up, and bin 0 is at the left end of the detector.  The directions are ASTRA's.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+# Default source to rotation centre of a fan, in image diagonals: a fan of 29 degrees.
+_SOURCE_DIAGONALS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class ScanGeometry:
+    """Checked numbers of one scan; lengths in the user's unit, angles ``(angles,)`` in degrees.
+
+    `source_distance` is None for a parallel beam.
+    """
+
+    height: int
+    width: int
+    angles: Tensor
+    detectors: int
+    pixel_size: float
+    detector_spacing: float
+    source_distance: float | None = None
+    detector_distance: float = 0.0
+
+    @property
+    def radius(self) -> float:
+        """Of the circle around the image."""
+        return self.pixel_size * math.hypot(self.height, self.width) / 2
+
+    def bins(self, device: torch.device | str = "cpu") -> Tensor:
+        """Where the bin centres are along the detector, ``(detectors,)`` float64."""
+        number = torch.arange(self.detectors, dtype=torch.float64, device=device)
+        return (number - (self.detectors - 1) / 2) * self.detector_spacing
+
+    def axes(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """The unit vectors e (detector) and n (central ray), ``(angles, 2)`` float64."""
+        angle = self.angles.to(device).deg2rad()
+        cos, sin = angle.cos(), angle.sin()
+        return torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)
+
+    def rays(self, first: int, stop: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """A point on each ray and its direction, ``(rays, 2)`` float64 each.
+
+        Rays are numbered as the entries of a sinogram, ``angle * detectors + bin``.
+        """
+        number = torch.arange(first, stop, device=device)
+        angle = number // self.detectors
+        offset = self.bins(device)[number % self.detectors, None]
+        along, across = (axis[angle] for axis in self.axes(device))
+        if self.source_distance is None:
+            return offset * along, across
+        return (
+            -self.source_distance * across,
+            (self.source_distance + self.detector_distance) * across + offset * along,
+        )
+
+
+def scan_geometry(
+    image_shape: Sequence[int],
+    angles: int | Sequence[float] | Tensor,
+    detectors: int | None,
+    geometry: str,
+    pixel_size: float,
+    detector_spacing: float | None,
+    source_distance: float | None,
+    detector_distance: float | None,
+) -> ScanGeometry:
+    """Check the arguments of `Tomography` and fill in its defaults."""
+    if geometry not in ("parallel", "fan"):
+        raise ValueError(f"Tomography(geometry={geometry!r}): choose 'parallel' or 'fan'")
+    if len(image_shape) != 3 or image_shape[0] != 1 or min(image_shape) < 1:
+        raise ValueError(f"Tomography(image_shape={tuple(image_shape)}): needs (1, height, width)")
+    height, width = (int(size) for size in image_shape[1:])
+    _positive("pixel_size", pixel_size)
+    diagonal = math.hypot(height, width)  # in pixels
+    covered = diagonal * pixel_size
+    fan = geometry == "fan"
+    if fan:
+        source_distance, detector_distance = _fan_distances(
+            source_distance, detector_distance, covered
+        )
+        covered = _fan_shadow(source_distance, detector_distance, covered / 2)
+    elif source_distance is not None or detector_distance is not None:
+        raise ValueError(
+            "Tomography(source_distance=, detector_distance=): a parallel beam has neither; leave "
+            "them out or say geometry='fan'"
+        )
+    if detector_spacing is None and not fan:
+        detector_spacing = pixel_size
+    detectors, detector_spacing = _detector(detectors, detector_spacing, covered, diagonal)
+    return ScanGeometry(
+        height,
+        width,
+        _angle_list(angles, 360.0 if fan else 180.0),
+        detectors,
+        float(pixel_size),
+        float(detector_spacing),
+        source_distance,
+        detector_distance or 0.0,
+    )
+
+
+def _detector(
+    detectors: int | None, spacing: float | None, covered: float, diagonal: float
+) -> tuple[int, float]:
+    """Number and spacing of the bins; what is None is chosen to cover the length `covered`."""
+    if detectors is not None and (not isinstance(detectors, Integral) or detectors < 1):
+        raise ValueError(f"Tomography(detectors={detectors!r}): needs a positive count")
+    if spacing is None:
+        count = int(detectors or math.ceil(diagonal))
+        return count, covered / count
+    _positive("detector_spacing", spacing)
+    # Less a rounding error, so that an exact fit does not get one bin more.
+    return int(detectors or math.ceil(covered / spacing - 1e-9) or 1), spacing
+
+
+def _fan_distances(
+    source: float | None, detector: float | None, diagonal: float
+) -> tuple[float, float]:
+    if source is None:
+        source = _SOURCE_DIAGONALS * diagonal
+    _positive("source_distance", source)
+    if source <= diagonal / 2:
+        raise ValueError(
+            f"Tomography(source_distance={source:g}): the source must turn outside the image, "
+            f"whose corners are {diagonal / 2:g} from the centre (pixel_size times pixels). Move "
+            "it out, or give all lengths in one unit"
+        )
+    if detector is None:
+        detector = source
+    if not (math.isfinite(detector) and detector >= 0):
+        raise ValueError(
+            f"Tomography(detector_distance={detector:g}): needs a finite distance from the "
+            "rotation centre, 0 or more"
+        )
+    return float(source), float(detector)
+
+
+def _fan_shadow(source: float, detector: float, radius: float) -> float:
+    """Length of the shadow on the detector of a disk around the rotation centre."""
+    return 2 * (source + detector) * radius / math.sqrt(source**2 - radius**2)
+
+
+def _angle_list(angles: int | Sequence[float] | Tensor, turn: float) -> Tensor:
+    """Angles in degrees, float64; a count is spread evenly over [0, turn)."""
+    if isinstance(angles, Integral):
+        if angles < 1:
+            raise ValueError(f"Tomography(angles={angles}): needs at least one angle")
+        return torch.arange(int(angles), dtype=torch.float64) * (turn / int(angles))
+    degrees = torch.as_tensor(angles, dtype=torch.float64).detach().cpu().clone()
+    if degrees.ndim != 1 or not len(degrees):
+        raise ValueError(
+            f"Tomography(angles=): needs a count or a list of degrees, got {tuple(degrees.shape)}"
+        )
+    if not degrees.isfinite().all():
+        raise ValueError("Tomography(angles=): needs finite degrees, got NaN or infinity")
+    return degrees
+
+
+def _positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"Tomography({name}={value!r}): needs a positive, finite length")
