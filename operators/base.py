@@ -13,6 +13,7 @@ from torch import Tensor
 from .autograd import linear_map
 from .krylov import conjugate_gradient
 from .noise import NoiseModel
+from .shapes import checked_shape
 from .spectral import Spectrum
 
 
@@ -44,6 +45,12 @@ class Operator(ABC):
                 f"got {noise!r}"
             )
         self.noise = noise
+
+    def __init_subclass__(cls) -> None:
+        """Refuse images and measurements of a wrong shape: most of them would broadcast."""
+        for name in ("forward", "adjoint", "pseudo_inverse"):
+            if name in cls.__dict__:
+                setattr(cls, name, checked_shape(cls.__dict__[name], name))
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

@@ -125,25 +125,40 @@ class PoissonGaussianNoise(NoiseModel):
         return (y / self.gain - rate) / (rate + (self.std / self.gain) ** 2).sqrt()
 
     def _sum(self, y: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-        """``log p(y | rate)`` and ``E[k | y, rate]``, entry by entry."""
-        width = self.std / self.gain
+        """``log p(y | rate)`` and ``E[k | y, rate]``, entry by entry.
+
+        One term is computed in full, at the most likely k; each neighbour is its ratio to the
+        last one, so that a term costs a few products.
+        """
+        variance = (self.std / self.gain) ** 2
         seen = y / self.gain
-        # The product of both factors is largest near their precision-weighted mean.
-        centre = ((seen * rate + rate * width**2) / (rate + width**2)).round().clamp(min=0)
-        reach = math.ceil(6 * width) + 2
-        total = torch.full_like(rate, -math.inf)
-        first = torch.zeros_like(rate)
-        for offset in range(-reach, reach + 1):
-            k = centre + offset
-            term = _log_poisson(k.clamp(min=0), rate) - 0.5 * ((seen - k) / width) ** 2
-            term = torch.where(k < 0, -math.inf, term)
-            largest = torch.maximum(total, term)
-            safe = torch.where(largest.isfinite(), largest, 0.0)
-            old, new = (total - safe).exp(), (term - safe).exp()
-            share = torch.where(new > 0, new / (old + new), 0.0)
-            first = first + share * (k - first)
-            total = safe + (old + new).log()
-        return total - math.log(self.std * math.sqrt(2 * math.pi)), first
+        centre = _likely_count(seen, rate, variance)
+        lead = _log_poisson(centre, rate) - 0.5 * (seen - centre).square() / variance
+        total, moment = torch.ones_like(rate), torch.zeros_like(rate)
+        up, down = torch.ones_like(rate), torch.ones_like(rate)
+        for offset in range(1, math.ceil(6 * variance**0.5) + 3):
+            # The exponents are cut where float32 would overflow: there the other factor is 0.
+            rise = ((seen - centre + 0.5 - offset) / variance).clamp(max=60).exp()
+            fall = ((centre - seen + 0.5 - offset) / variance).clamp(max=60).exp()
+            up = up * rise * rate / (centre + offset)
+            down = down * fall * (centre + 1 - offset).clamp(min=0) / rate
+            total, moment = total + up + down, moment + offset * (up - down)
+        constant = math.log(self.std * math.sqrt(2 * math.pi))
+        return lead + total.log() - constant, centre + moment / total
+
+
+def _likely_count(seen: Tensor, rate: Tensor, variance: float) -> Tensor:
+    """About the k with the largest ``Poisson(k; rate) N(seen; k, variance)``, a whole number.
+
+    Where its derivative vanishes, ``k = variance u`` with ``u + log u = a``: Lambert's function, by
+    Newton's method.
+    """
+    a = (rate / variance).log() + seen / variance
+    a = a.clamp(min=-20)  # no count at all, and u stays a number
+    u = torch.where(a > 1, a.clamp(min=1) - a.clamp(min=1).log(), a.clamp(max=1).exp() / 2)
+    for _ in range(5):
+        u = (u * (1 + a - u.log()) / (1 + u)).clamp(min=1e-30)
+    return (variance * u).round()
 
 
 def _rate(ax: Tensor, gain: float) -> Tensor:

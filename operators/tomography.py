@@ -1,11 +1,11 @@
 """X-ray transform of a parallel or fan beam: line integrals of an image, by Joseph's projector."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from .autograd import linear_map
 from .base import LinearOperator
 from .ct_geometry import ScanGeometry, scan_geometry
 from .filtered_backprojection import filtered_backprojection
@@ -97,14 +97,10 @@ class Tomography(LinearOperator):
         return self.projector.storage
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check("forward", x, self.domain_shape)
-        y = _Product.apply(_columns(x), self.projector.forward, self.projector.adjoint)
-        return y.mT.contiguous().reshape(-1, *self.range_shape)
+        return linear_map(x, self._forward, self._adjoint)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        self._check("adjoint", y, self.range_shape)
-        x = _Product.apply(_columns(y), self.projector.adjoint, self.projector.forward)
-        return x.mT.contiguous().reshape(-1, *self.domain_shape)
+        return linear_map(y, self._adjoint, self._forward)
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
         """Filtered backprojection, in image units: a fast approximate inverse for dense angles.
@@ -112,50 +108,27 @@ class Tomography(LinearOperator):
         With few or missing angles it shows streaks; `least_squares` fits the data better.  See
         `filtered_backprojection` for the weights of irregular angles.
         """
-        self._check("pseudo_inverse", y, self.range_shape)
         return filtered_backprojection(y, self.geometry)
 
-    def _check(self, name: str, values: Tensor, shape: tuple[int, ...]) -> None:
-        if tuple(values.shape[1:]) != shape:
-            raise ValueError(
-                f"Tomography.{name}: needs shape (batch, {', '.join(map(str, shape))}), got "
-                f"{tuple(values.shape)}"
-            )
-        if values.dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"Tomography.{name}: needs float32 or float64, got {values.dtype}; convert it first"
-            )
+    def _forward(self, x: Tensor) -> Tensor:
+        return _rows(self.projector.forward(_columns(x)), self.range_shape)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return _rows(self.projector.adjoint(_columns(y)), self.domain_shape)
 
     def __repr__(self) -> str:
         beam = "parallel" if self.geometry.source_distance is None else "fan"
         return f"Tomography({self.domain_shape} -> {self.range_shape}, {beam}, {self.storage})"
 
 
-class _Product(torch.autograd.Function):
-    """A linear map whose derivative is its given transpose, so that no gradient is traced."""
-
-    @staticmethod
-    def forward(
-        x: Tensor, multiply: Callable[[Tensor], Tensor], transposed: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        return multiply(x)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, ctx.multiply, ctx.transposed = inputs
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return _Product.apply(gradient.contiguous(), ctx.transposed, ctx.multiply), None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        return _Product.apply(tangent.contiguous(), ctx.multiply, ctx.transposed)
-
-
 def _columns(values: Tensor) -> Tensor:
     """``(size, batch)``, contiguous."""
     return values.flatten(1).mT.contiguous()
+
+
+def _rows(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``(batch, *shape)``."""
+    return columns.mT.contiguous().reshape(-1, *shape)
 
 
 def _projector(geometry: ScanGeometry, storage: str) -> StoredMatrix | MatrixFree:

@@ -144,6 +144,17 @@ def test_poisson_gaussian_is_the_infinite_sum(std):
     torch.testing.assert_close(noise.log_prob(y, ax), expected, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("std", [0.03, 0.5])
+def test_poisson_gaussian_is_finite_wherever_a_walk_may_go(std, dtype):
+    noise = ops.PoissonGaussianNoise(1.0, std)
+    ax = torch.tensor([-3.0, 0.01, 5.0, 1000.0]).to(dtype)
+    y = torch.tensor([-2.0, 0.0, 7.0, 1003.0]).to(dtype)
+    ax, y = (part.reshape(-1, 1) for part in torch.meshgrid(ax, y, indexing="ij"))
+    assert bool(noise.log_prob(y, ax).isfinite().all())
+    assert bool(noise.gradient(y, ax).isfinite().all())
+
+
 def test_rates_below_zero_still_have_a_likelihood():
     noise = ops.PoissonNoise(1.0)
     ax = torch.tensor([[-3.0, -0.5, 0.0, 0.009, 0.011]]).double()
