@@ -52,11 +52,12 @@ class PoissonNoise(NoiseModel):
 
     def curvature(self, y: Tensor, ax: Tensor) -> Tensor:
         rate = _rate(ax, self.gain)
-        return _slope(rate).square() / (rate * self.gain**2)
+        return _slope(rate).square() / (_spread(y / self.gain, rate) * self.gain**2)
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         rate = _rate(ax, self.gain)
-        return (y / self.gain - rate) / rate.sqrt()
+        # One count where hardly any is expected must not outweigh an image.
+        return (y / self.gain - rate) / rate.clamp(min=FLOOR).sqrt()
 
     def refuse(self, y: Tensor) -> None:
         if bool((y < 0).any()):
@@ -118,7 +119,9 @@ class PoissonGaussianNoise(NoiseModel):
         return self.gain**2 * _rate(ax, self.gain) + self.std**2
 
     def curvature(self, y: Tensor, ax: Tensor) -> Tensor:
-        return _slope(_rate(ax, self.gain)).square() / self.variance(ax)
+        rate, width = _rate(ax, self.gain), self.std / self.gain
+        spread = _spread(y / self.gain - 3 * width, rate) + width**2
+        return _slope(rate).square() / (spread * self.gain**2)
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         rate = _rate(ax, self.gain)
@@ -170,6 +173,15 @@ def _rate(ax: Tensor, gain: float) -> Tensor:
 def _slope(rate: Tensor) -> Tensor:
     """Derivative of `_rate` with respect to ``ax / gain``, in terms of the rate."""
     return (rate / FLOOR).clamp(max=1)
+
+
+def _spread(k: Tensor, rate: Tensor) -> Tensor:
+    """Square of how far a rate may be off, in counts: the rate itself, but 1 where none came.
+
+    At a rate near 0 the Fisher information grows without bound, yet no count only says that the
+    rate is of the order of 1 or less.
+    """
+    return torch.where(k > 0.5, rate, rate.clamp(min=1))
 
 
 def _log_poisson(k: Tensor, rate: Tensor) -> Tensor:

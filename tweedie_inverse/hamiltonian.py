@@ -26,6 +26,8 @@ from .problem import Problem
 # less where it is not.  They are fixed because angles that follow each walker's own acceptance
 # settle where it is stuck, and change the law: 40 % too much variance on a staircase likelihood.
 _FRACTIONS = (1.0, 0.3, 0.1)
+# How many standard deviations of the energy make an x0 stale.
+_STALE = 4.0
 
 
 class Moved(NamedTuple):
@@ -35,6 +37,7 @@ class Moved(NamedTuple):
 
     x0: Tensor
     acceptance: Tensor
+    error: float  # of the linear solver's draws, in standard deviations of that approximation
 
 
 class _Point(NamedTuple):
@@ -63,7 +66,8 @@ def conditional_moves(
     likelihood is a plateau with edges, its curvature says nothing about its width.
 
     Args:
-        x0: where to begin, ``(walkers, *shape)``; None draws from the Laplace approximation.
+        x0: where to begin, ``(walkers, *shape)``; None, and every walker whose x0 is far outside
+            of what the target allows, begins at a draw from the Laplace approximation.
         mean: m, ``(walkers, *shape)``.
         covariance: V.
         leapfrogs: integrator steps of a trajectory.
@@ -75,16 +79,21 @@ def conditional_moves(
     zero = torch.zeros_like(target.coordinates(mean))
     near, wide = laplace(target, zero, iterations=newton), Reference(zero, Flat())
     u = near.mode + near.curvature.draw(streams, zero)
+    point = _Point(u, zero, *_force(target, u))
     if x0 is not None:
         u = target.coordinates(x0)
-    point = _Point(u, zero, *_force(target, u))
+        kept = _Point(u, zero, *_force(target, u))
+        # Energies of the target's own samples differ by sqrt(size); one far beyond is no sample.
+        stale = kept.energy > point.energy + _STALE * u[0].numel() ** 0.5
+        both = zip(point, kept, strict=True)
+        point = _Point(*(choose(stale, fresh, old) for fresh, old in both))
     total = mean.new_zeros(len(mean))
     for index in range(moves):
         for reference in (near, wide):
             turn = _FRACTIONS[index % len(_FRACTIONS)] * math.pi / 2
             point, probability = _move(target, reference, point, turn, leapfrogs, streams)
             total += probability if reference is near else 0
-    return Moved(target.place(point.u), total / moves)
+    return Moved(target.place(point.u), total / moves, near.curvature.error)
 
 
 def _move(

@@ -12,15 +12,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from operators.krylov import conjugate_gradient
+from operators.krylov import Solution, conjugate_gradient
 from operators.random import Streams
 
 from .covariance import Covariance
 from .problem import Problem
 
-# Error of a solve, in standard deviations of the Gaussian, root mean square.
-_TOLERANCE = 1e-3
-_MAX_ITERATIONS = 200
+# Errors of a solve, in standard deviations of the Gaussian, root mean square.  Only draws have to
+# be exact: any step may lead to a mode, and any force may push a trajectory.
+_TOLERANCE, _MAX_ITERATIONS = 1e-3, 500
+_ROUGH, _FEW_ITERATIONS = 1e-2, 60
 # Fractions of a Gauss-Newton step that are tried, the best of which is taken; 0 is no step.
 _FRACTIONS = (1.0, 0.3, 0.1)
 
@@ -57,14 +58,20 @@ class Target:
 
 
 class Flat:
-    """``P = I``, as if there were no measurement."""
+    """``P = I``, as if there were no measurement.
+
+    Attributes:
+        error: of the worst draw so far, in standard deviations.
+    """
+
+    error = 0.0
 
     def apply(self, u: Tensor) -> Tensor:
         """``P u``."""
         return u
 
     def solve(self, rhs: Tensor) -> Tensor:
-        """``P^-1 rhs``."""
+        """``P^-1 rhs``, roughly."""
         return rhs
 
     def draw(self, streams: Streams, like: Tensor) -> Tensor:
@@ -88,21 +95,25 @@ class Curvature(Flat):
         return u + self._pull(self._noise.information(seen, self._y, self._at.ax))
 
     def solve(self, rhs: Tensor) -> Tensor:
+        return self._solve(rhs, _ROUGH, _FEW_ITERATIONS).solution
+
+    def _solve(self, rhs: Tensor, tolerance: float, iterations: int) -> Solution:
         return conjugate_gradient(
             self.apply,
             rhs,
-            tolerance=_TOLERANCE,
-            max_iterations=_MAX_ITERATIONS,
+            tolerance=tolerance,
+            max_iterations=iterations,
             precondition=lambda r: r / self._diagonal,
-        ).solution
+        )
 
     def draw(self, streams: Streams, like: Tensor) -> Tensor:
         # The solution of P with a right-hand side of covariance P.
         white = streams.normal(like.shape[1:], like=like)
         seen = streams.normal(self._range_shape, like=like)
-        return self.solve(
-            white + self._pull(self._noise.information_root(seen, self._y, self._at.ax))
-        )
+        root = self._noise.information_root(seen, self._y, self._at.ax)
+        found = self._solve(white + self._pull(root), _TOLERANCE, _MAX_ITERATIONS)
+        self.error = max(self.error, float(found.residual.max()))
+        return found.solution
 
     def _pull(self, z: Tensor) -> Tensor:
         return self._covariance.factor_transposed(self._at.pull(z))

@@ -123,7 +123,7 @@ class Decoupled(Walk[DecoupledState]):
             newton=self.newton,
         )
         x = moved.x0 + level.sigma_next * streams.normal(prior.shape, like=state.x)
-        info = Info(denoised, acceptance=moved.acceptance)
+        info = Info(denoised, solver_error=moved.error, acceptance=moved.acceptance)
         return DecoupledState(x, moved.x0), info
 
     def _covariance(self, prior: Prior, sigma: float) -> Covariance:
