@@ -9,7 +9,7 @@ from operators.random import normal
 from tests.posteriors import prior_covariance, random_field
 from tests.registry import PRIORS
 from tweedie_inverse.covariance import Cosines, Covariance
-from tweedie_inverse.priors.denoising_error import fractional_index, resample_spectrum
+from tweedie_inverse.priors.denoising_error import resample_spectrum
 
 
 @pytest.fixture(params=PRIORS)
@@ -174,13 +174,6 @@ def test_all_parameterizations_agree(kind):
     x = 12 + 3 * normal((1,), (4, 5))
     for sigma in (0.01, 0.5, 7.0):
         torch.testing.assert_close(prior.denoise(x, sigma), reference.denoise(x, sigma))
-
-
-def test_fractional_timesteps():
-    table = torch.tensor([0.01, 0.1, 1.0, 10.0]).double()
-    sigmas = torch.tensor([0.001, 0.01, 0.1, 0.1**0.5, 10.0, 99.0]).double()
-    expected = torch.tensor([0.0, 0.0, 1.0, 1.5, 3.0, 3.0]).double()
-    torch.testing.assert_close(fractional_index(sigmas, table), expected)
 
 
 def cosine_field():
