@@ -1,0 +1,264 @@
+"""Recipes and integrators on Gaussian priors: exact laws, orders of convergence, known biases."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+import tweedie_inverse as ti
+from operators.random import Streams
+from tests.laws import final_variance, measured_order, walk_variances, wasserstein
+from tests.posteriors import random_field
+from tweedie_inverse import schedules
+from tweedie_inverse.walks import INTEGRATORS, PAPER_SETTINGS, RECIPES, Churn, Recipe, Template
+from tweedie_inverse.walks.recipes import (
+    check_recipe,
+    consistent,
+    ddim,
+    ddpm,
+    euler,
+    ncsn,
+    pf_ode,
+    simple,
+    uncertainty_of,
+    ve_sde,
+)
+
+GRID = schedules.karras(12, 0.05, 10.0)
+VARIANCES = torch.tensor([0.01, 0.1, 0.5, 1.0, 4.0], dtype=torch.float64)
+
+# Convergent walks: a rule from the grid, and the order of the theory.
+CONVERGENT = {
+    "consistent": (lambda grid: Template(consistent(grid)), 1),
+    "consistent-2": (lambda grid: Template(consistent(grid, power=3)), 1),
+    "ddim": (lambda grid: Template(ddim(grid)), 1),
+    "ddim-eta": (lambda grid: Template(ddim(grid, eta=0.5)), 1),
+    "ddpm": (lambda grid: Template(ddpm(grid)), 1),
+    "ddpm-learned": (lambda grid: Template(ddpm(grid, variance=0.5)), 1),
+    "ddpm-large": (lambda grid: Template(ddpm(grid, variance=1.0)), 1),
+    "pf-ode": (lambda grid: Template(pf_ode(grid)), 1),
+    "ve-sde": (lambda grid: Template(ve_sde(grid)), 1),
+    "heun": (lambda grid: INTEGRATORS["heun"], 2),
+    "dpm++2m": (lambda grid: INTEGRATORS["dpm++2m"], 2),
+    "churn": (lambda grid: Churn(churn=10), 2),
+}
+
+
+@pytest.mark.parametrize("name", CONVERGENT)
+def test_order_of_convergence(name):
+    """In law, by the exact recursion of the variance; within 0.4 of the theory."""
+    make, order = CONVERGENT[name]
+    assert make(GRID).order == order
+    found = measured_order(make, VARIANCES, steps=(80, 160, 320, 640))
+    assert found == pytest.approx(order, abs=0.4)
+
+
+def test_every_recipe_is_a_walk_that_ends_without_noise():
+    for make in RECIPES.values():
+        recipe = check_recipe(make(GRID))
+        assert len(recipe.taus) == len(recipe.temperatures) == 12
+        assert recipe.temperatures[-1] == 0
+        assert bool((recipe.taus > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (lambda: ddim(GRID, eta=1.0), lambda: ddpm(GRID)),
+        (lambda: euler(GRID), lambda: ddim(GRID)),
+        (lambda: consistent(GRID, power=1), lambda: ddim(GRID)),
+        (lambda: consistent(GRID, power=2), lambda: ddpm(GRID)),
+        (lambda: consistent(GRID, power=2, uncertainty=1), lambda: ve_sde(GRID)),
+        (
+            lambda: consistent(GRID, power=2, uncertainty=1 / (1 + GRID[:-1] ** 2)),
+            lambda: ddpm(GRID, variance=1.0),
+        ),
+    ],
+)
+def test_recipes_are_one_family(made, expected):
+    for ours, theirs in zip(made(), expected(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_flat_uncertainty_is_the_first_order_rule():
+    """u = 1 gives T = 1 - delta / (2 tau), which keeps the marginals to first order."""
+    recipe = consistent(GRID, step=0.6, uncertainty=1.0)
+    delta = GRID[:-1] ** 2 - GRID[1:] ** 2
+    torch.testing.assert_close(recipe.temperatures[:-1], (1 - delta / (2 * recipe.taus))[:-1])
+
+
+POINT_MASS = {
+    "consistent": consistent,
+    "consistent-step": partial(consistent, step=0.4),
+    "ddim": ddim,
+    "ddim-eta": partial(ddim, eta=0.3),
+    "ddpm": ddpm,
+}
+
+
+@pytest.mark.parametrize("name", POINT_MASS)
+def test_point_mass_is_kept_at_its_noise_level(name):
+    recipe = Template(POINT_MASS[name](GRID))
+    nothing = torch.zeros(1, dtype=torch.float64)
+    found = walk_variances(recipe, GRID, nothing, GRID[:1] ** 2)[:, 0]
+    torch.testing.assert_close(found, GRID**2, rtol=1e-9, atol=1e-30)
+
+
+def test_measured_uncertainty_is_exact_for_one_variance_at_any_number_of_steps():
+    s = torch.tensor([0.7], dtype=torch.float64)
+    prior = ti.priors.Gaussian(torch.zeros(1).double(), covariance=s.diag())
+    grid = schedules.geometric(4, 0.01, 30.0)
+    for options in ({}, {"step": 0.5}, {"power": 3}):
+        recipe = Template(consistent(grid, uncertainty=uncertainty_of(prior, grid), **options))
+        found = walk_variances(recipe, grid, s, s + grid[0] ** 2)
+        torch.testing.assert_close(found[:-1, 0], s + grid[:-1] ** 2)
+
+
+def test_fixed_step_contracts_the_image_however_many_levels():
+    """Why the consistent temperature at eps 0.4 gives variance 0.2 for 0.25, at 400 steps or more.
+
+    Inside a level the noise-exact temperature is ``1 - eps / 2``, the stationary variance of the
+    walk ``(1 - eps / 2) / (1 - eps sigma^2 / (2 (s + sigma^2)))`` of the right one: 1 for a point
+    mass, ``1 - eps / 2`` for an image much larger than the noise.  More levels do not help; a
+    step that follows the levels does.
+    """
+    field = random_field(16).covariance.variance.flatten()
+    for steps, tolerance in ((400, 0.03), (20_000, 0.003)):
+        grid = schedules.karras(steps, 0.001, 50.0)
+        ratio = final_variance(Template(consistent(grid, step=0.4)), grid, field) / field
+        assert float(ratio.min()) > 0.8 - tolerance
+        assert float(ratio.max()) == pytest.approx(0.8, abs=tolerance)
+    errors = {}
+    for steps in (400, 1600):
+        grid = schedules.karras(steps, 0.001, 50.0)
+        for step in (0.4, None):
+            variance = final_variance(Template(consistent(grid, step=step)), grid, field).mean()
+            errors[steps, step] = 0.25 - float(variance)
+    assert errors[400, 0.4] == pytest.approx(0.05, abs=0.001)
+    assert errors[1600, 0.4] == pytest.approx(0.05, abs=0.001)
+    assert errors[400, None] == pytest.approx(4 * errors[1600, None], rel=0.2)
+    assert errors[400, None] < 0.1 * errors[400, 0.4]
+
+
+def test_annealed_langevin_over_disperses_by_its_step():
+    """T = 1 at a fixed step: ``1 / (1 - eps sigma^2 / (2 (s + sigma^2)))`` inside a level."""
+    s, sigma, eps = 0.5, 2.0, 0.3
+    total = s + sigma**2
+    grid = torch.tensor([sigma] * 200 + [0.0], dtype=torch.float64)
+    walk = Template(ncsn(grid, step=eps))
+    s = torch.tensor([s], dtype=torch.float64)
+    found = walk_variances(walk, grid, s, torch.tensor([total]).double())[-2]
+    assert float(found) == pytest.approx(total / (1 - eps * sigma**2 / (2 * total)), rel=1e-9)
+
+
+@pytest.mark.parametrize("inner", [1, 3, 7])
+def test_annealed_langevin_holds_its_levels_and_keeps_the_budget(inner):
+    recipe = ncsn(GRID, inner=inner)
+    assert len(recipe.sigmas) == len(GRID)
+    levels, counts = recipe.sigmas[:-1].unique(return_counts=True)
+    assert len(levels) == math.ceil(12 / inner)
+    assert int(counts.max()) <= inner
+    assert recipe.sigmas[0] == GRID[0]
+    if inner < 12:
+        assert recipe.sigmas[-2] == GRID[-2]
+
+
+@pytest.mark.parametrize("steps", [20, 50, 100, 1000])
+@pytest.mark.parametrize("schedule", schedules.SCHEDULES)
+def test_consistent_temperature_beats_the_papers_ramps(schedule, steps):
+    """On a field with variances over three decades, at equal evaluations, on every schedule."""
+    field = random_field(16)
+    s = field.covariance.variance.flatten()
+    grid = schedules.SCHEDULES[schedule](steps, field.sigma_min, field.sigma_max)
+
+    def distance(recipe):
+        return wasserstein(final_variance(Template(recipe), grid, s), s)
+
+    ours = distance(consistent(grid))
+    for setting in PAPER_SETTINGS.values():
+        assert ours < distance(simple(grid, step=setting.step, temperature=setting.temperature))
+
+
+def edm_algorithm_2(denoise, sigmas, x, noise, churn, low, high, noise_std):
+    """Karras et al. 2022, algorithm 2, line by line; `noise` is drawn where gamma > 0."""
+    count = len(sigmas) - 1
+    for i in range(count):
+        t, after = sigmas[i], sigmas[i + 1]
+        gamma = min(churn / count, math.sqrt(2) - 1) if low <= t <= high else 0.0
+        raised = t + gamma * t
+        if gamma > 0:
+            x = x + math.sqrt(raised**2 - t**2) * noise_std * noise()
+        slope = (x - denoise(x, raised)) / raised
+        following = x + (after - raised) * slope
+        if after != 0:
+            second = (following - denoise(following, after)) / after
+            following = x + (after - raised) * (slope + second) / 2
+        x = following
+    return x
+
+
+@pytest.mark.parametrize("settings", [(0.0, 0.0, math.inf, 1.0), (4.0, 0.1, 5.0, 1.007)])
+def test_churn_is_the_algorithm_of_the_paper(settings):
+    churn, low, high, noise_std = settings
+    prior = ti.priors.GaussianMixture(
+        torch.tensor([[-1.0, 0.0], [1.5, 1.0]]).double(), torch.tensor([0.3, 0.7]).double(), 0.4
+    )
+    streams = Streams([(3, index) for index in range(5)])
+
+    def noise():
+        return streams.normal((2,), torch.zeros((), dtype=torch.float64))
+
+    start = prior.centre + float(GRID[0]) * noise()
+    expected = edm_algorithm_2(prior.denoise, GRID.tolist(), start, noise, *settings)
+    walk = Churn(churn=churn, sigma_min=low, sigma_max=high, noise_std=noise_std)
+    found = ti.sample(prior, 5, recipe=walk, schedule=GRID, seed=3, dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_churn_does_not_ask_above_the_first_level():
+    asked = []
+
+    class Asked(ti.priors.Gaussian):
+        def denoise(self, x, sigma):
+            asked.append(float(sigma))
+            return super().denoise(x, sigma)
+
+    prior = Asked(torch.zeros(2).double(), covariance=torch.eye(2).double())
+    ti.sample(prior, 2, recipe=Churn(churn=100), schedule=GRID)
+    assert max(asked) <= float(GRID[0])
+    assert asked[2] > float(GRID[1])  # and yet it churns
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ddim(GRID, eta=1.5), "from 0"),
+        (lambda: ddim(GRID.flip(0)), "a last level of 0"),
+        (lambda: ddim(torch.tensor([1.0, 2.0, 0.0])), "Sort it, noisiest first"),
+        (lambda: ddpm(GRID, variance=torch.ones(3)), "one a step"),
+        (lambda: ddpm(GRID, variance=-0.1), "from 0"),
+        (lambda: ncsn(GRID, inner=0), "at least one step a level"),
+        (lambda: ncsn(GRID, step=0.0), "share of the way"),
+        (lambda: simple(GRID, step=1.5), "share of the way"),
+        (lambda: simple(GRID, temperature=(-0.1, 1.0)), "must not be negative"),
+        (lambda: consistent(GRID, power=0.5), "at least 1"),
+        (lambda: consistent(GRID, uncertainty=2.0), "from 0 to 1"),
+        (lambda: consistent(torch.tensor([2.0, 2.0, 0.0])), "must fall at every step"),
+        (lambda: Churn(churn=-1.0), "must not be negative"),
+        (
+            lambda: check_recipe(Recipe(GRID, GRID[:-1], torch.ones(12).double())),
+            "must add no noise",
+        ),
+        (lambda: check_recipe(Recipe(GRID, GRID, torch.zeros(12))), "12 finite taus"),
+        (lambda: check_recipe(Recipe(GRID, -GRID[:-1], torch.zeros(12))), "taus >= 0"),
+        (lambda: uncertainty_of(_unmeasured(), GRID), "is not measured"),
+    ],
+)
+def test_wrong_settings_are_told(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def _unmeasured():
+    return ti.priors.NetworkPrior(torch.nn.Identity(), "x0", shape=(1,))
