@@ -8,16 +8,28 @@ integrator's own.
 import torch
 from torch import Tensor
 
+from tweedie_inverse.covariance import Covariance, Pixels
+from tweedie_inverse.priors import Prior
 from tweedie_inverse.walks import Heun, Integrator, Multistep
 from tweedie_inverse.walks.integrators import IntegratorState
 
 
+class Diagonal(Prior):
+    """``N(0, s)``, every pixel with a variance of its own; one image, without the batch axis."""
+
+    def __init__(self, s: Tensor):
+        self.s, self.shape = s, tuple(s.shape)
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return self.s / (self.s + sigma**2) * x
+
+    def denoising_error(self, sigma: float) -> Covariance:
+        return Covariance(Pixels(), self.s * sigma**2 / (self.s + sigma**2))
+
+
 def walk_variances(integrator: Integrator, sigmas: Tensor, s: Tensor, start: Tensor) -> Tensor:
     """Variance of the state at every level, ``(steps + 1, *s.shape)``, from variance `start`."""
-    levels = sigmas.tolist()
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        return s / (s + sigma**2) * x
+    levels, prior = sigmas.tolist(), Diagonal(s)
 
     def quiet() -> Tensor:
         return torch.zeros_like(s)
@@ -29,14 +41,12 @@ def walk_variances(integrator: Integrator, sigmas: Tensor, s: Tensor, start: Ten
     if isinstance(integrator, Multistep | Heun):  # deterministic, and the first has a memory
         state = IntegratorState(start.sqrt())
         for index in range(len(levels) - 1):
-            state = integrator.step(state, index, levels, denoise, quiet)
+            state = integrator.step(state, index, levels, prior, quiet)
             variances.append(state.x**2)
         return torch.stack(variances)
     for index in range(len(levels) - 1):
-        gain = integrator.step(IntegratorState(torch.ones_like(s)), index, levels, denoise, quiet).x
-        noise = integrator.step(
-            IntegratorState(torch.zeros_like(s)), index, levels, denoise, loud
-        ).x
+        gain = integrator.step(IntegratorState(torch.ones_like(s)), index, levels, prior, quiet).x
+        noise = integrator.step(IntegratorState(torch.zeros_like(s)), index, levels, prior, loud).x
         variances.append(gain**2 * variances[-1] + noise**2)
     return torch.stack(variances)
 

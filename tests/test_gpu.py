@@ -26,3 +26,12 @@ def test_samples_agree_with_the_cpu(method):
         ).samples.cpu()
 
     torch.testing.assert_close(run("cuda"), run("cpu"), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("recipe", ["ddpm", "heun", "coloured"])
+def test_unconditional_samples_agree_with_the_cpu(recipe):
+    def run(device):
+        prior = ti.load_prior("phantom-64", device=device)
+        return ti.sample(prior, 2, recipe=recipe, steps=9, device=device).cpu()
+
+    torch.testing.assert_close(run("cuda"), run("cpu"), rtol=1e-2, atol=1e-2)

@@ -11,7 +11,15 @@ from operators.random import Streams
 from tests.laws import final_variance, measured_order, walk_variances, wasserstein
 from tests.posteriors import random_field
 from tweedie_inverse import schedules
-from tweedie_inverse.walks import INTEGRATORS, PAPER_SETTINGS, RECIPES, Churn, Recipe, Template
+from tweedie_inverse.walks import (
+    INTEGRATORS,
+    PAPER_SETTINGS,
+    RECIPES,
+    Churn,
+    Coloured,
+    Recipe,
+    Template,
+)
 from tweedie_inverse.walks.recipes import (
     check_recipe,
     consistent,
@@ -81,6 +89,21 @@ def test_recipes_are_one_family(made, expected):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize(("variance", "large"), [(0.0, False), (1.0, True)])
+def test_ddpm_is_the_row_that_the_paper_prints(variance, large):
+    """``tau = (1 - alpha_t) / abar_t``, ``T = sigma_t'^2 alpha_t / (2 - 2 alpha_t)``, every t."""
+    table = schedules.vp_linear_table()
+    abar = 1 / (1 + table**2)
+    before = torch.cat([torch.ones(1).double(), abar[:-1]])
+    alpha = abar / before
+    beta = 1 - alpha
+    noise = beta if large else (1 - before) / (1 - abar) * beta  # beta or beta-tilde
+    recipe = ddpm(torch.cat([table.flip(0), torch.zeros(1)]), variance=variance)
+    torch.testing.assert_close(recipe.taus, (beta / abar).flip(0), rtol=1e-9, atol=0)
+    expected = (noise * alpha / (2 - 2 * alpha)).flip(0)[:-1]
+    torch.testing.assert_close(recipe.temperatures[:-1], expected, rtol=1e-9, atol=0)
+
+
 def test_flat_uncertainty_is_the_first_order_rule():
     """u = 1 gives T = 1 - delta / (2 tau), which keeps the marginals to first order."""
     recipe = consistent(GRID, step=0.6, uncertainty=1.0)
@@ -115,6 +138,13 @@ def test_measured_uncertainty_is_exact_for_one_variance_at_any_number_of_steps()
         torch.testing.assert_close(found[:-1, 0], s + grid[:-1] ** 2)
 
 
+def test_coloured_noise_is_exact_for_every_gaussian_at_any_number_of_steps():
+    grid = schedules.geometric(4, 0.01, 30.0)
+    for power in (1, 1.5, 4):
+        found = walk_variances(Coloured(power), grid, VARIANCES, VARIANCES + grid[0] ** 2)
+        torch.testing.assert_close(found[:-1], VARIANCES + grid[:-1, None] ** 2)
+
+
 def test_fixed_step_contracts_the_image_however_many_levels():
     """Why the consistent temperature at eps 0.4 gives variance 0.2 for 0.25, at 400 steps or more.
 
@@ -131,7 +161,7 @@ def test_fixed_step_contracts_the_image_however_many_levels():
         assert float(ratio.max()) == pytest.approx(0.8, abs=tolerance)
     errors = {}
     for steps in (400, 1600):
-        grid = schedules.karras(steps, 0.001, 50.0)
+        grid = schedules.karras(steps, 0.001, 500.0)
         for step in (0.4, None):
             variance = final_variance(Template(consistent(grid, step=step)), grid, field).mean()
             errors[steps, step] = 0.25 - float(variance)
@@ -252,6 +282,8 @@ def test_churn_does_not_ask_above_the_first_level():
         ),
         (lambda: check_recipe(Recipe(GRID, GRID, torch.zeros(12))), "12 finite taus"),
         (lambda: check_recipe(Recipe(GRID, -GRID[:-1], torch.zeros(12))), "taus >= 0"),
+        (lambda: Coloured(power=0.9), "at least 1"),
+        (lambda: ti.sample(_unmeasured(), 1, recipe="coloured"), "is not measured"),
         (lambda: uncertainty_of(_unmeasured(), GRID), "is not measured"),
     ],
 )

@@ -153,6 +153,7 @@ def plan_for(
             )
         plan = _of_recipe(method)
     elif isinstance(method, Integrator):
+        method.refuse(prior)
         levels = method.steps_within(steps or DEFAULT_STEPS)
         sigmas = check_schedule(_grid(schedule, levels, prior))
         plan = Plan(tuple(sigmas.tolist()), method)
@@ -218,12 +219,6 @@ def _streams(seed: int, first: int, last: int) -> Streams:
 
 def _walk(plan: Plan, prior: Prior, streams: Streams, like: Tensor) -> Iterator[SampleStep]:
     """The loop."""
-    evaluations = 0
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        nonlocal evaluations
-        evaluations += 1
-        return prior.denoise(x, sigma)
 
     def noise() -> Tensor:
         return streams.normal(prior.shape, like)
@@ -233,13 +228,14 @@ def _walk(plan: Plan, prior: Prior, streams: Streams, like: Tensor) -> Iterator[
     steps = len(plan.sigmas) - 1
     for index, (sigma, after) in enumerate(zip(plan.sigmas, plan.sigmas[1:], strict=False)):
         with torch.no_grad():
-            state = plan.integrator.step(state, index, plan.sigmas, denoise, noise)
+            state = plan.integrator.step(state, index, plan.sigmas, prior, noise)
         assert state.denoised is not None
         if not bool(state.x.isfinite().all()):
             raise WalkDivergedError(
                 f"sample: the walk became non-finite at step {index + 1} of {steps} (sigma "
                 f"{sigma:.3g}); the prior returned NaN or infinity, or the step is too large for it"
             )
+        evaluations = min((index + 1) * plan.integrator.evaluations, plan.evaluations)
         yield SampleStep(Level(index, steps, sigma, after), state.x, state.denoised, evaluations)
 
 

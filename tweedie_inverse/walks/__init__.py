@@ -2,7 +2,7 @@
 
 from .base import Info, Level, Walk
 from .decoupled import Decoupled
-from .integrators import INTEGRATORS, Churn, Heun, Integrator, Multistep, Template
+from .integrators import INTEGRATORS, Churn, Coloured, Heun, Integrator, Multistep, Template
 from .langevin import Langevin
 from .recipes import (
     PAPER_SETTINGS,
@@ -22,6 +22,7 @@ __all__ = [
     "PAPER_SETTINGS",
     "RECIPES",
     "Churn",
+    "Coloured",
     "Decoupled",
     "Heun",
     "Info",

@@ -1,7 +1,8 @@
 """How to get from one noise level to the next: the template's one evaluation, and more than that.
 
 `Template` is the only single template step.  `Heun` and `Churn` evaluate the network twice a step,
-`Multistep` remembers its last evaluation; none of them is a row of the paper's table.
+`Multistep` remembers its last evaluation, the noise of `Coloured` is not white; none of them is a
+row of the paper's table.
 """
 
 import math
@@ -12,10 +13,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .recipes import Recipe
+from ..priors.base import Prior
+from .recipes import Recipe, refuse_unmeasured
 from .template import template_step
 
-Denoise = Callable[[Tensor, float], Tensor]  # (x, sigma) -> D(x, sigma)
 Noise = Callable[[], Tensor]  # fresh standard normal numbers like x
 
 
@@ -47,13 +48,16 @@ class Integrator(ABC):
         """Network evaluations of a walk of so many steps."""
         return (steps - 1) * self.evaluations + 1
 
+    def refuse(self, prior: Prior) -> None:  # noqa: B027 - most have nothing to refuse
+        """Raise a `ValueError` that says what to do where this rule cannot work."""
+
     @abstractmethod
     def step(
         self,
         state: IntegratorState,
         index: int,
         sigmas: Sequence[float],
-        denoise: Denoise,
+        prior: Prior,
         noise: Noise,
     ) -> IntegratorState:
         """From ``sigmas[index]`` to ``sigmas[index + 1]``; `state` is left as it is."""
@@ -73,12 +77,12 @@ class Template(Integrator):
         state: IntegratorState,
         index: int,
         sigmas: Sequence[float],
-        denoise: Denoise,
+        prior: Prior,
         noise: Noise,
     ) -> IntegratorState:
         x, sigma = state.x, sigmas[index]
         tau, temperature = float(self.recipe.taus[index]), float(self.recipe.temperatures[index])
-        denoised = denoise(x, sigma)
+        denoised = prior.denoise(x, sigma)
         fresh = noise() if temperature > 0 else x.new_zeros(())
         return IntegratorState(template_step(x, denoised, fresh, sigma, tau, temperature), denoised)
 
@@ -100,10 +104,10 @@ class Heun(Integrator):
         state: IntegratorState,
         index: int,
         sigmas: Sequence[float],
-        denoise: Denoise,
+        prior: Prior,
         noise: Noise,
     ) -> IntegratorState:
-        return _heun(state.x, sigmas[index], sigmas[index + 1], denoise)
+        return _heun(state.x, sigmas[index], sigmas[index + 1], prior)
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class Churn(Integrator):
         state: IntegratorState,
         index: int,
         sigmas: Sequence[float],
-        denoise: Denoise,
+        prior: Prior,
         noise: Noise,
     ) -> IntegratorState:
         x, sigma = state.x, sigmas[index]
@@ -150,7 +154,7 @@ class Churn(Integrator):
             raised = min(sigma * (1 + gamma), sigmas[0])
             x = x + math.sqrt(raised**2 - sigma**2) * self.noise_std * noise()
             sigma = raised
-        return _heun(x, sigma, sigmas[index + 1], denoise)
+        return _heun(x, sigma, sigmas[index + 1], prior)
 
 
 @dataclass(frozen=True)
@@ -169,11 +173,11 @@ class Multistep(Integrator):
         state: IntegratorState,
         index: int,
         sigmas: Sequence[float],
-        denoise: Denoise,
+        prior: Prior,
         noise: Noise,
     ) -> IntegratorState:
         sigma, after = sigmas[index], sigmas[index + 1]
-        denoised = denoise(state.x, sigma)
+        denoised = prior.denoise(state.x, sigma)
         ahead = denoised
         if state.denoised is not None and after > 0:
             ratio = math.log(sigma / after) / math.log(sigmas[index - 1] / sigma)
@@ -181,19 +185,64 @@ class Multistep(Integrator):
         return IntegratorState(ahead + after / sigma * (state.x - ahead), denoised)
 
 
-def _heun(x: Tensor, sigma: float, after: float, denoise: Denoise) -> IntegratorState:
-    denoised = denoise(x, sigma)
+@dataclass(frozen=True)
+class Coloured(Integrator):
+    """`consistent` with its noise coloured like the prior's denoising error V.
+
+        x' = x + eps (D - x) + N(0, sigma^2 (r^2 - (1 - eps)^2) I + eps^2 V),   eps = 1 - r^power
+
+    Exact for a Gaussian prior at any number of steps, where white noise can only be right on
+    average over the frequencies.  With eps = 1 it is the decoupled walk without a measurement.
+    Exact priors know V; networks need a measured one.
+
+    Attributes:
+        power: at least 1; as in `consistent`.
+    """
+
+    power: float = 1.5
+
+    name = "coloured"
+    order = 1
+
+    def __post_init__(self) -> None:
+        if self.power < 1:
+            raise ValueError(f"Coloured(power={self.power}): needs at least 1")
+
+    def refuse(self, prior: Prior) -> None:
+        refuse_unmeasured(prior, "Coloured")
+
+    def step(
+        self,
+        state: IntegratorState,
+        index: int,
+        sigmas: Sequence[float],
+        prior: Prior,
+        noise: Noise,
+    ) -> IntegratorState:
+        x, sigma, after = state.x, sigmas[index], sigmas[index + 1]
+        denoised = prior.denoise(x, sigma)
+        if after == 0:
+            return IntegratorState(denoised, denoised)
+        eps = 1 - (after / sigma) ** self.power
+        white = max(0.0, after**2 - (1 - eps) ** 2 * sigma**2)
+        covariance = prior.denoising_error(sigma).map(lambda v: white + eps**2 * v)
+        return IntegratorState(x + eps * (denoised - x) + covariance.colour(noise()), denoised)
+
+
+def _heun(x: Tensor, sigma: float, after: float, prior: Prior) -> IntegratorState:
+    denoised = prior.denoise(x, sigma)
     slope = (x - denoised) / sigma
     there = x + (after - sigma) * slope
     if after == 0:
         return IntegratorState(there, denoised)
-    denoised = denoise(there, after)
+    denoised = prior.denoise(there, after)
     slope = (slope + (there - denoised) / after) / 2
     return IntegratorState(x + (after - sigma) * slope, denoised)
 
 
 INTEGRATORS: dict[str, Integrator] = {
     "churn": Churn(),
+    "coloured": Coloured(),
     "dpm++2m": Multistep(),
     "heun": Heun(),
 }

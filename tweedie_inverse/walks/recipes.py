@@ -104,7 +104,9 @@ def ncsn(sigmas: Tensor, *, step: float = 0.1, inner: int = 5) -> Recipe:
     """Annealed Langevin (Song and Ermon 2019): ``tau = step sigma^2``, ``T = 1``.
 
     The number of evaluations stays that of `sigmas`: of its levels every `inner`-th is kept, and
-    held for about `inner` steps.  Their ``eps = 2e-5`` with ``sigma_min = 0.01`` is step 0.1.
+    held for about `inner` steps.  Their own ``tau = eps sigma^2 / (2 sigma_min^2)`` with
+    ``eps = 2e-5`` and ``sigma_min = 0.01`` is step 0.1; the seed paper's table prints sigma_max
+    in its place.
 
     Differs from the paper: the last step adds no noise.  A fixed step is biased however many
     levels there are: it settles at a variance of up to ``1 / (1 - step / 2)`` times the right one.
@@ -141,7 +143,7 @@ def consistent(
     sigmas: Tensor,
     *,
     step: float | None = None,
-    power: float = 1.5,
+    power: float = 1.1,
     uncertainty: float | Tensor = 0.0,
 ) -> Recipe:
     """The temperature that keeps the noise level: no ramp to tune, and none of its bias.
@@ -158,7 +160,8 @@ def consistent(
     Args:
         step: a fixed eps in (0, 1]; raised to ``1 - r`` where the levels fall faster.
         power: how stochastic the walk is: T tends to ``1 - 1 / power`` for many steps.  1 is
-            `ddim`, 2 with uncertainty 0 is `ddpm`, with uncertainty 1 `ve_sde`.
+            `ddim`, 2 with uncertainty 0 is `ddpm`, with uncertainty 1 `ve_sde`.  With an exact
+            denoiser less noise is better at few steps; more noise forgets a network's errors.
         uncertainty: u in [0, 1], a number or ``(steps,)``.
     """
     if power < 1:
@@ -188,14 +191,19 @@ def uncertainty_of(prior: Prior, sigmas: Tensor) -> Tensor:
     The prior's denoising error averaged over pixels: exact priors know it, networks need a
     measured one.
     """
-    if not prior.error_is_measured:
-        raise ValueError(
-            f"uncertainty_of: the denoising error of {prior!r} is not measured; set prior.error = "
-            "ti.measure_denoising_error(prior, images), or use consistent(uncertainty=0)"
-        )
+    refuse_unmeasured(prior, "uncertainty_of")
     now = check_schedule(sigmas, repeats=True)[:-1]
     errors = [float(prior.denoising_error(sigma).variance.mean()) for sigma in now.tolist()]
     return (torch.tensor(errors, dtype=torch.float64) / now**2).clamp(max=1)
+
+
+def refuse_unmeasured(prior: Prior, caller: str) -> None:
+    """Raise where the denoising error of `prior` is a guess."""
+    if not prior.error_is_measured:
+        raise ValueError(
+            f"{caller}: the denoising error of {prior!r} is not measured; set prior.error = "
+            "ti.measure_denoising_error(prior, images), or use recipe='consistent'"
+        )
 
 
 RECIPES: dict[str, Callable[[Tensor], Recipe]] = {
