@@ -13,6 +13,7 @@ from tests.registry import PRIORS
 from tweedie_inverse import schedules
 from tweedie_inverse.sampling import plan_for
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Churn, Recipe, consistent, ddim
+from tweedie_inverse.walks.integrators import IntegratorState
 
 FIELD = random_field(8)
 NAMES = [*RECIPES, *INTEGRATORS]
@@ -146,6 +147,18 @@ def test_steps_are_a_budget_of_network_evaluations(recipe, steps):
     assert prior.calls == plan_for(prior, recipe, steps).evaluations
     assert max(prior.asked) <= 20.0 * (1 + 1e-9)
     assert min(prior.asked) >= 0.01 * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("recipe", NAMES)
+def test_steps_leave_their_input_as_it_is(recipe):
+    plan = plan_for(FIELD, recipe, 9)
+    x = 3 * normal((1,), (2, *FIELD.shape))
+    state = IntegratorState(x, 0.5 * x)
+    kept = x.clone()
+    after = plan.integrator.step(state, 2, plan.sigmas, FIELD, lambda: torch.ones_like(x))
+    assert torch.equal(state.x, kept)
+    assert torch.equal(state.denoised, 0.5 * kept)
+    assert after.x.shape == after.denoised.shape == x.shape
 
 
 @pytest.mark.parametrize("recipe", ["ddpm", "heun", "dpm++2m"])

@@ -65,7 +65,11 @@ class Integrator(ABC):
 
 @dataclass(frozen=True)
 class Template(Integrator):
-    """The paper's template with the numbers of a recipe: one evaluation, no memory."""
+    """The paper's template with the numbers of a recipe: one evaluation, no memory.
+
+    Of first order where the recipe's step follows the levels; `ncsn` and `simple` keep a fixed
+    step, and its bias.
+    """
 
     recipe: Recipe
 
