@@ -48,7 +48,7 @@ def mixture(dimension: int = 8) -> ti.priors.GaussianMixture:
 
 
 TARGETS: dict[str, Callable[[], Exact]] = {
-    "field, 8x8, variances over two decades": field,
+    "field, 8x8, variances over three decades": field,
     "mixture of 25 in 8 dimensions": mixture,
 }
 
