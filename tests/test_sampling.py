@@ -225,12 +225,17 @@ def test_wrong_arguments_are_told_before_the_first_evaluation(arguments, message
 
 
 @pytest.mark.parametrize(
-    ("prior", "recipe", "message"),
-    [(torch.nn.Identity(), "ddim", "wrap a network"), (FIELD, 3.5, "needs a name")],
+    ("prior", "arguments", "message"),
+    [
+        (torch.nn.Identity(), {}, "wrap a network"),
+        (FIELD, {"recipe": 3.5}, "needs a name"),
+        (FIELD, {"recipe": lambda grid: grid}, "must return a Recipe, got Tensor"),
+        (FIELD, {"schedule": [2.0, 1.0, 0.0]}, "a tensor of noise levels.*got list"),
+    ],
 )
-def test_wrong_types_are_told(prior, recipe, message):
+def test_wrong_types_are_told(prior, arguments, message):
     with pytest.raises(TypeError, match=message):
-        ti.sample(prior, 1, recipe=recipe)
+        ti.sample(prior, 1, **arguments)
 
 
 def test_exact_priors_answer_for_any_noise_level():

@@ -184,6 +184,10 @@ def _method(recipe: RecipeLike) -> Recipe | Integrator | Callable[[Tensor], Reci
 
 
 def _of_recipe(recipe: Recipe) -> Plan:
+    if not isinstance(recipe, Recipe):
+        raise TypeError(
+            f"sample(recipe=): the function given must return a Recipe, got {type(recipe).__name__}"
+        )
     recipe = check_recipe(recipe)
     return Plan(tuple(recipe.sigmas.tolist()), Template(recipe))
 
@@ -198,6 +202,11 @@ def _grid(schedule: ScheduleLike | None, steps: int, prior: Prior) -> Tensor:
                 f"sample(schedule={make!r}): choose one of {', '.join(sorted(SCHEDULES))}"
             )
         make = SCHEDULES[make]
+    if not callable(make):
+        raise TypeError(
+            "sample(schedule=): needs a name, a tensor of noise levels, or a function (steps, "
+            f"sigma_min, sigma_max); got {type(make).__name__}"
+        )
     return make(steps, prior.sigma_min, prior.sigma_max)
 
 
