@@ -12,7 +12,7 @@ from tests.posteriors import Moments, agreement, prior_covariance, random_field
 from tests.registry import PRIORS
 from tweedie_inverse import schedules
 from tweedie_inverse.sampling import plan_for
-from tweedie_inverse.walks import INTEGRATORS, RECIPES, Churn, Recipe, consistent, ddim
+from tweedie_inverse.walks import INTEGRATORS, RECIPES, Churn, Recipe, Template, consistent, ddim
 from tweedie_inverse.walks.integrators import IntegratorState
 
 FIELD = random_field(8)
@@ -182,6 +182,7 @@ def test_partial_recipes_and_own_integrators():
     grid = schedules.geometric(8, 0.01, 20.0)
     by_function = ti.sample(FIELD, 2, recipe=partial(ddim, eta=0.7), schedule=grid)
     assert torch.equal(by_function, ti.sample(FIELD, 2, recipe=ddim(grid, eta=0.7)))
+    assert torch.equal(by_function, ti.sample(FIELD, 2, recipe=Template(ddim(grid, eta=0.7))))
     quiet = ti.sample(FIELD, 2, recipe=Churn(churn=0.0), schedule=grid)
     assert torch.equal(quiet, ti.sample(FIELD, 2, recipe="heun", schedule=grid))
 

@@ -175,6 +175,8 @@ def _method(recipe: RecipeLike) -> Recipe | Integrator | Callable[[Tensor], Reci
         if recipe not in named:
             raise ValueError(f"sample(recipe={recipe!r}): choose one of {', '.join(sorted(named))}")
         return named[recipe]
+    if isinstance(recipe, Template):  # which has a grid of its own, too
+        return recipe.recipe
     if not (isinstance(recipe, Recipe | Integrator) or callable(recipe)):
         raise TypeError(
             "sample(recipe=): needs a name, a Recipe, an Integrator, or a function from noise "
