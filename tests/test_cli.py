@@ -67,6 +67,14 @@ def test_train_writes_a_prior_and_resumes(tmp_path, capsys):
     main(["priors"])
 
 
+def test_a_training_row_stands_for_three_options():
+    from tweedie_inverse.cli import _parser
+
+    options = _parser().parse_args(["train", "x", "--row", "v", "--noise-levels", "log-uniform"])
+    assert (options.parameterization, options.weight) == ("v", "snr-plus-one")
+    assert options.noise_levels == "log-uniform"
+
+
 def test_demo_draws_every_problem(tmp_path):
     told = []
     results = demo.run(tmp_path, num_samples=3, steps=2, progress=False, tell=told.append)

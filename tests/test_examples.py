@@ -11,3 +11,12 @@ def test_own_operator(tmp_path):
     picture = tmp_path / "picture.png"
     assert main(steps=10, num_samples=2, picture=str(picture)) > 15
     assert picture.exists()
+
+
+def test_six_recipes(tmp_path):
+    main = runpy.run_path(str(EXAMPLES / "six_recipes.py"))["main"]
+    result = main(str(tmp_path), budgets=(2, 3), steps=20, count=2)
+    for picture in (result.recipes, result.schedules):
+        assert picture.stat().st_size > 5_000
+    # The decoupling claim: three schedules, one image.  0.15 is the spread of the images.
+    assert result.distance < 0.03

@@ -37,3 +37,12 @@ def test_tomography_agrees_with_the_cpu(geometry, storage):
     torch.testing.assert_close(operator.forward(x.cuda()).cpu(), y)
     torch.testing.assert_close(operator.adjoint(y.cuda()).cpu(), operator.adjoint(y))
     torch.testing.assert_close(operator.pseudo_inverse(y.cuda()).cpu(), operator.pseudo_inverse(y))
+
+
+@pytest.mark.parametrize("recipe", ["ddpm", "heun", "coloured"])
+def test_unconditional_samples_agree_with_the_cpu(recipe):
+    def run(device):
+        prior = ti.load_prior("phantom-64", device=device)
+        return ti.sample(prior, 2, recipe=recipe, steps=9, device=device).cpu()
+
+    torch.testing.assert_close(run("cuda"), run("cpu"), rtol=1e-2, atol=1e-2)

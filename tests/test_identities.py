@@ -1,4 +1,4 @@
-"""Tweedie's relatives, schedules, covariances, random streams: plain formulas."""
+"""Tweedie's relatives, covariances, random streams: plain formulas."""
 
 import math
 
@@ -8,9 +8,8 @@ import torch
 from operators.krylov import conjugate_gradient
 from operators.random import Streams, normal
 from operators.spectral import Cosines, Dense, Fourier, Pixels
-from tweedie_inverse import schedules, tweedie
+from tweedie_inverse import tweedie
 from tweedie_inverse.covariance import Covariance, isotropic
-from tweedie_inverse.walks.recipes import RECIPES, ddim
 
 X0, N = normal((1,), (4, 6)), normal((2,), (4, 6))
 
@@ -34,50 +33,6 @@ def test_round_trips(name):
     there = getattr(tweedie, f"{name}_from_denoised")(X0 + sigma * N, X0, sigma)
     back = getattr(tweedie, f"denoised_from_{name}")(X0 + sigma * N, there, sigma)
     torch.testing.assert_close(back, X0)
-
-
-@pytest.mark.parametrize("name", ["geometric", "karras", "linear", "sigmoid"])
-@pytest.mark.parametrize("steps", [1, 2, 40])
-def test_schedules_fall_from_end_to_end(name, steps):
-    sigmas = getattr(schedules, name)(steps, 0.01, 50.0)
-    assert sigmas.dtype == torch.float64
-    assert sigmas.shape == (steps + 1,)
-    assert float(sigmas[0]) == pytest.approx(50.0)
-    assert sigmas[-1] == 0
-    assert bool((sigmas.diff() < 0).all())
-    if steps > 1:
-        assert float(sigmas[-2]) == pytest.approx(0.01, rel=1e-5)
-
-
-def test_ddpm_levels():
-    sigmas = schedules.vp_linear(1000)
-    assert float(sigmas[0]) == pytest.approx(157.407, rel=1e-5)
-    assert float(sigmas[-2]) == pytest.approx(0.0100005, rel=1e-5)
-
-
-def test_schedule_refuses_an_empty_range():
-    with pytest.raises(ValueError, match="sigma_min <= sigma_max"):
-        schedules.karras(10, 2.0, 1.0)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_keep_a_point_mass_at_its_noise_level(name):
-    """On a point mass at 0, D = 0: ddim and ddpm must keep the variance exact."""
-    plan = RECIPES[name](schedules.karras(12, 0.05, 10.0))
-    variance = plan.sigmas[0] ** 2
-    for k in range(12):
-        eps = plan.taus[k] / plan.sigmas[k] ** 2
-        variance = (1 - eps) ** 2 * variance + 2 * plan.taus[k] * plan.temperatures[k]
-        if name == "ve-sde":  # exact only in the limit of many steps
-            assert variance >= plan.sigmas[k + 1] ** 2 * 0.99
-        else:
-            torch.testing.assert_close(variance, plan.sigmas[k + 1] ** 2)
-
-
-def test_stochastic_ddim_is_ddpm():
-    grid = schedules.geometric(10, 0.1, 5.0)
-    for ours, theirs in zip(ddim(grid, eta=1.0), RECIPES["ddpm"](grid), strict=True):
-        torch.testing.assert_close(ours, theirs)
 
 
 def _bases():

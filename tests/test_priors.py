@@ -10,7 +10,7 @@ from operators.spectral import Cosines
 from tests.posteriors import prior_covariance, random_field
 from tests.registry import PRIORS
 from tweedie_inverse.covariance import Covariance
-from tweedie_inverse.priors.denoising_error import fractional_index, resample_spectrum
+from tweedie_inverse.priors.denoising_error import resample_spectrum
 
 
 @pytest.fixture(params=PRIORS)
@@ -177,11 +177,17 @@ def test_all_parameterizations_agree(kind):
         torch.testing.assert_close(prior.denoise(x, sigma), reference.denoise(x, sigma))
 
 
-def test_fractional_timesteps():
-    table = torch.tensor([0.01, 0.1, 1.0, 10.0]).double()
-    sigmas = torch.tensor([0.001, 0.01, 0.1, 0.1**0.5, 10.0, 99.0]).double()
-    expected = torch.tensor([0.0, 0.0, 1.0, 1.5, 3.0, 3.0]).double()
-    torch.testing.assert_close(fractional_index(sigmas, table), expected)
+@pytest.mark.parametrize("recipe", ["ddim", "ddpm", "heun"])
+def test_all_parameterizations_sample_alike(recipe):
+    """The same scores in any walk: samples and scores agree to rounding."""
+    reference = ti.priors.Gaussian(torch.full((5,), 0.3).double(), covariance=torch.eye(5) * 0.64)
+    grid = ti.schedules.karras(12, 0.01, 50.0)
+    options = {"recipe": recipe, "schedule": grid, "dtype": torch.float64}
+    expected = ti.sample(reference, 3, **options)
+    for kind in ("x0", "epsilon", "v", "score", "edm", "flow"):
+        prior = ti.priors.NetworkPrior(Exact(kind), kind, shape=(5,), centre=0.3)
+        torch.testing.assert_close(ti.sample(prior, 3, **options), expected)
+        torch.testing.assert_close(prior.score(expected, 0.7), reference.score(expected, 0.7))
 
 
 def cosine_field():

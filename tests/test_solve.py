@@ -8,7 +8,7 @@ import torch
 import operators as ops
 import tweedie_inverse as ti
 from tests.posteriors import random_field
-from tests.registry import PRIORS, WALKS
+from tests.registry import WALKS
 from tweedie_inverse import gaussian
 
 FIELD = random_field(8)
@@ -298,31 +298,6 @@ def test_an_unfinished_linear_solve_is_told(monkeypatch):
     monkeypatch.setattr(gaussian, "MAX_ITERATIONS", 1)
     with pytest.warns(RuntimeWarning, match="posterior standard deviations short"):
         ti.solve(Y[0], MASK, FIELD, num_samples=1, steps=2)
-
-
-@pytest.mark.parametrize("recipe", ti.walks.RECIPES)
-def test_unconditional_samples_have_the_prior_moments(recipe):
-    """One template, three recipes, an exact Gaussian denoiser."""
-    samples = ti.sample(FIELD, 1500, recipe=recipe, steps=400, dtype=torch.float64)
-    assert samples.shape == (1500, 1, 8, 8)
-    exact = FIELD.covariance.variance
-    ratio = FIELD.covariance.basis.transform(samples).square().mean((0, 1)) / exact
-    # 64 frequencies, each a chi-square of 1500: their mean scatters by 0.5 %; the rest is the
-    # recipes' discretization error at 400 steps.
-    assert float(ratio.mean()) == pytest.approx(1, abs=0.05)
-
-
-@pytest.mark.parametrize("name", PRIORS)
-def test_samples_of_every_prior(name):
-    prior = PRIORS[name]()
-    first = ti.sample(prior, 3, steps=5, seed=1)
-    assert first.shape == (3, *prior.shape)
-    torch.testing.assert_close(first[:2], ti.sample(prior, 2, steps=5, seed=1))
-
-
-def test_unknown_recipe_is_told():
-    with pytest.raises(ValueError, match="choose one of"):
-        ti.sample(FIELD, 1, recipe="magic")
 
 
 def test_user_callback_errors_pass_through():

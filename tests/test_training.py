@@ -10,6 +10,7 @@ from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.training import data, noise_levels
 from tweedie_inverse.training.export import export
 from tweedie_inverse.training.objective import WEIGHTS, denoising_loss
+from tweedie_inverse.training.rows import TRAINING_ROWS
 from tweedie_inverse.training.trainer import TrainingConfig, learning_rate, load_trained, train
 
 SMALL = TrainingConfig(
@@ -48,40 +49,116 @@ def test_noise_levels_are_reproducible_and_in_range(name):
     levels = noise_levels.NOISE_LEVELS[name]
     draws = levels.sample(2000, torch.Generator().manual_seed(1))
     assert torch.equal(draws, levels.sample(2000, torch.Generator().manual_seed(1)))
-    assert 0 < float(draws.min()) < float(draws.max()) < 200
+    assert draws.shape == (2000,)
+    assert draws.dtype == torch.float32
+    # The ends are float64, the draws float32.
+    assert levels.sigma_min <= float(draws.min()) * (1 + 1e-6)
+    assert float(draws.max()) <= levels.sigma_max * (1 + 1e-6)
+    assert float(draws.min()) < 0.2 < 1 < float(draws.max())
 
 
 def test_ddpm_levels_are_those_of_the_schedule():
-    table = noise_levels.VarianceExploded().table()
+    table = noise_levels.Timesteps().table()
     torch.testing.assert_close(table.flip(0), ti.schedules.vp_linear(1000)[:-1])
 
 
-def test_rows_of_the_template_are_the_familiar_losses():
-    """DDPM's row is the plain epsilon loss; NCSN's printed row is denoising score matching."""
+class Network(torch.nn.Module):
+    """Nonlinear in its input and its label, and remembers the label."""
 
-    class Network(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gain = torch.nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
 
-        def forward(self, x, label):
-            return self.gain * x
+    def forward(self, x, label):
+        self.label = label
+        return torch.tanh(self.gain * x + torch.sin(label.reshape(-1, 1, 1, 1)))
 
-    clean, noise = normal((1,), (5, 1, 4, 4)), normal((2,), (5, 1, 4, 4))
-    sigma = torch.tensor([0.1, 0.5, 1.0, 2.0, 9.0]).double()
-    column = sigma.reshape(-1, 1, 1, 1)
-    noisy = clean + column * noise
+
+def ddpm_loss(network, x0, n, sigma, table):
+    """``|| eps_theta(sqrt(abar) x0 + sqrt(1 - abar) n, t) - n ||^2`` (Ho et al. 2020, eq. 14)."""
+    t = torch.searchsorted(table, sigma.flatten() * (1 - 1e-9)).double()
+    abar = 1 / (1 + sigma**2)
+    return network(abar.sqrt() * x0 + (1 - abar).sqrt() * n, t) - n
+
+
+def v_loss(network, x0, n, sigma, table):
+    """``|| v_theta(z_t, t) - (alpha n - sigma x0) ||^2`` (Salimans and Ho 2022, section 4)."""
+    t = torch.searchsorted(table, sigma.flatten() * (1 - 1e-9)).double()
+    alpha, std = 1 / (1 + sigma**2).sqrt(), sigma / (1 + sigma**2).sqrt()
+    return network(alpha * x0 + std * n, t) - (alpha * n - std * x0)
+
+
+def score_matching(network, x0, n, sigma, table):
+    """``|| s_theta(x, sigma) + (x - x0) / sigma^2 ||^2``, denoising score matching."""
+    x = x0 + sigma * n
+    return network(x, sigma.flatten()) + (x - x0) / sigma**2
+
+
+def weighted_score_matching(network, x0, n, sigma, table):
+    """The same times ``lambda(sigma) = sigma^2`` (Song and Ermon 2019, equation 6)."""
+    return sigma * score_matching(network, x0, n, sigma, table)
+
+
+def edm_loss(network, x0, n, sigma, table):
+    """``lambda || D(x0 + sigma n) - x0 ||^2``, preconditioned (Karras et al. 2022, eq. 2, 7)."""
+    data = 0.5
+    total = sigma**2 + data**2
+    skip, out, c_in = data**2 / total, sigma * data / total.sqrt(), 1 / total.sqrt()
+    x = x0 + sigma * n
+    denoised = skip * x + out * network(c_in * x, sigma.flatten().log() / 4)
+    return total.sqrt() / (sigma * data) * (denoised - x0)
+
+
+def flow_matching(network, x0, n, sigma, table):
+    """``|| u_theta((1 - t) x0 + t n, t) - (n - x0) ||^2`` (Lipman et al. 2023)."""
+    t = sigma / (1 + sigma)
+    return network((1 - t) * x0 + t * n, t.flatten()) - (n - x0)
+
+
+ORIGINAL_LOSSES = {
+    "ddpm": ddpm_loss,
+    "edm": edm_loss,
+    "flow": flow_matching,
+    "flow-logit-normal": flow_matching,
+    "improved-ddpm": ddpm_loss,
+    "ncsn": weighted_score_matching,
+    "ncsn-printed": score_matching,
+    "v": v_loss,
+    "ve-sde": weighted_score_matching,
+}
+
+
+@pytest.mark.parametrize("name", TRAINING_ROWS)
+def test_rows_of_the_template_are_the_methods_own_losses(name):
+    """Image by image, at the row's own noise levels: a wrong weight or coordinate shows."""
+    row = TRAINING_ROWS[name]
+    levels = noise_levels.NOISE_LEVELS[row.noise_levels]
+    table = levels.table() if isinstance(levels, noise_levels.Timesteps) else None
+    count = 64
+    sigma = levels.sample(count, torch.Generator().manual_seed(1)).double()
+    if table is not None:  # the draws are float32
+        sigma = table[(sigma[:, None] - table).abs().argmin(1)]
+    clean, noise = normal((1,), (count, 1, 3, 3)), normal((2,), (count, 1, 3, 3))
     network = Network()
+    prior = ti.priors.NetworkPrior(network, row.parameterization, shape=(1, 3, 3), timesteps=table)
+    template = denoising_loss(prior, clean, noise, sigma, WEIGHTS[row.weight])
+    original = ORIGINAL_LOSSES[name](network, clean, noise, sigma.reshape(-1, 1, 1, 1), table)
+    torch.testing.assert_close(template, original.square().mean((1, 2, 3)), rtol=1e-7, atol=0)
 
-    epsilon = ti.priors.NetworkPrior(network, "epsilon", shape=(1, 4, 4))
-    loss = denoising_loss(epsilon, clean, noise, sigma, WEIGHTS["inverse-square"])
-    plain = (network(noisy / (1 + column**2).sqrt(), None) - noise).square().mean((1, 2, 3))
-    torch.testing.assert_close(loss, plain)
 
-    score = ti.priors.NetworkPrior(network, "score", shape=(1, 4, 4))
-    loss = denoising_loss(score, clean, noise, sigma, WEIGHTS["inverse-fourth"])
-    matching = (network(noisy, None) + noise / column).square().mean((1, 2, 3))
-    torch.testing.assert_close(loss, matching)
+def test_a_row_trains_with_its_own_range(tmp_path):
+    """Every row builds a network that can be sampled over the range it was trained on."""
+    for name, row in TRAINING_ROWS.items():
+        config = TrainingConfig(
+            **{**SMALL.__dict__, **row._asdict(), "steps": 1, "batch": 2, "size": 8}
+        )
+        report = list(train(config, tmp_path / name, report_every=1))[-1]
+        assert 0 < report.loss < float("inf")
+        prior = load_trained(tmp_path / name)[0]
+        levels = noise_levels.NOISE_LEVELS[row.noise_levels]
+        assert prior.sigma_min == levels.sigma_min * config.scale
+        assert prior.sigma_max == levels.sigma_max * config.scale
+        assert ti.sample(prior, 1, steps=2).shape == (1, 1, 8, 8)
 
 
 def test_network_accepts_any_size_and_starts_as_zero():

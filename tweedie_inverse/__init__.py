@@ -4,13 +4,15 @@ from . import calibration, priors, schedules, tweedie, walks
 from .posterior import Diagnostics, Posterior, Stats
 from .priors import measure_denoising_error
 from .priors.zoo import list_priors, load_prior
-from .solver import Step, WalkDivergedError, iterate, sample, solve
+from .sampling import SampleStep, sample, trajectory
+from .solver import Step, WalkDivergedError, iterate, solve
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Diagnostics",
     "Posterior",
+    "SampleStep",
     "Stats",
     "Step",
     "WalkDivergedError",
@@ -23,6 +25,7 @@ __all__ = [
     "sample",
     "schedules",
     "solve",
+    "trajectory",
     "tweedie",
     "walks",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from .training.data import Dataset, dataset
 from .training.noise_levels import NOISE_LEVELS
 from .training.objective import WEIGHTS
+from .training.rows import TRAINING_ROWS
 from .training.trainer import TrainingConfig
 
 
@@ -66,11 +67,26 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("folder", help="checkpoint, prior file and card go here")
     train.add_argument("--name", help="name of the prior; default is the folder's")
     train.add_argument("--device", default="cpu")
+    train.add_argument(
+        "--row",
+        action=_SetRow,
+        choices=sorted(TRAINING_ROWS),
+        help="a method's --parameterization, --noise-levels and --weight at once; options that "
+        "come after it change them again",
+    )
     choices = {"data": None, "noise_levels": sorted(NOISE_LEVELS), "weight": sorted(WEIGHTS)}
     for field in dataclasses.fields(TrainingConfig):
         _add_setting(train, field, choices.get(field.name))
     train.set_defaults(run=_train)
     return parser
+
+
+class _SetRow(argparse.Action):
+    """`--row` stands for the options it names, wherever it is written."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for name, value in TRAINING_ROWS[values]._asdict().items():
+            setattr(namespace, name, value)
 
 
 def _add_setting(parser: argparse.ArgumentParser, field, choices: list[str] | None) -> None:

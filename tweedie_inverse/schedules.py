@@ -1,31 +1,73 @@
-"""Noise-level grids: functions that return ``(steps + 1,)`` float64, decreasing, the last one 0.
+"""Noise-level grids: functions that return ``(steps + 1,)`` float64, falling, the last one 0.
 
-``sigmas[k]`` is the level of the k-th network evaluation and ``sigmas[k + 1]`` the one walked to.
+``sigmas[k]`` is the level of the k-th step and ``sigmas[k + 1]`` the one walked to.  All take
+``(steps, sigma_min, sigma_max)`` in the unit of the prior they are used with; `SCHEDULES` has them
+by name.
+
+The schedules of discretely trained networks are even in the timestep t of a *table* of training
+levels ``sqrt((1 - abar_t) / abar_t)``.  Between the entries t is continuous: `sigma_to_timestep`
+and `timestep_to_sigma` interpolate linearly in log sigma and are inverse to each other.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-
-def _grid(levels: Tensor) -> Tensor:
-    return torch.cat([levels, levels.new_zeros(1)])
+Schedule = Callable[[int, float, float], Tensor]
 
 
-def _unit(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
-    if steps < 1 or not 0 < sigma_min <= sigma_max:
+def check_schedule(sigmas: Tensor, *, repeats: bool = False) -> Tensor:
+    """`sigmas` as float64, if it is a schedule ``(steps + 1,)``.
+
+    Args:
+        repeats: allow a level to be held for several steps.
+
+    Raises:
+        ValueError: not one-dimensional, not finite, not positive, not falling, or not ending in 0.
+    """
+    sigmas = torch.as_tensor(sigmas, dtype=torch.float64)
+    if sigmas.ndim != 1 or len(sigmas) < 2:
         raise ValueError(
-            "a schedule needs steps >= 1 and 0 < sigma_min <= sigma_max, got "
-            f"steps={steps}, sigma_min={sigma_min}, sigma_max={sigma_max}"
+            f"a schedule needs shape (steps + 1,) with steps >= 1, got {tuple(sigmas.shape)}"
         )
-    return torch.linspace(0, 1, steps, dtype=torch.float64)
+    if not bool(sigmas.isfinite().all()):
+        raise ValueError("a schedule needs finite noise levels, got NaN or infinity")
+    if float(sigmas[-1]) != 0:
+        raise ValueError(
+            f"a schedule needs a last level of 0, the clean image; got {float(sigmas[-1]):.4g}. "
+            "Append a 0"
+        )
+    steps = sigmas.diff()
+    wrong = steps > 0 if repeats else steps >= 0
+    if bool(wrong.any()):
+        k = int(wrong.nonzero()[0])
+        need = "must not rise" if repeats else "must fall at every step"
+        raise ValueError(
+            f"a schedule {need}: level {k} is {float(sigmas[k]):.4g} and level {k + 1} is "
+            f"{float(sigmas[k + 1]):.4g}. Sort it, noisiest first"
+        )
+    if float(sigmas[-2]) <= 0:
+        raise ValueError("a schedule needs positive noise levels before the last 0")
+    return sigmas
 
 
 def geometric(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     """Even in log sigma (Song and Ermon 2019)."""
     u = _unit(steps, sigma_min, sigma_max)
     return _grid(sigma_max * (sigma_min / sigma_max) ** u)
+
+
+def log_snr(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """Even in the logarithm of the signal-to-noise ratio (DPM-Solver, Lu et al. 2022).
+
+    ``SNR = 1 / sigma^2`` in every coordinate system, so this is `geometric` under the name that
+    papers in variance-preserving coordinates use.
+    """
+    u = _unit(steps, sigma_min, sigma_max)
+    ends = -2 * math.log(sigma_max), -2 * math.log(sigma_min)
+    return _grid(torch.exp(-(ends[0] + u * (ends[1] - ends[0])) / 2))
 
 
 def karras(steps: int, sigma_min: float, sigma_max: float, *, rho: float = 7.0) -> Tensor:
@@ -50,13 +92,127 @@ def sigmoid(steps: int, sigma_min: float, sigma_max: float, *, temperature: floa
     return _grid(share * (sigma_max - sigma_min) + sigma_min)
 
 
-def vp_linear(steps: int, *, beta_min: float = 1e-4, beta_max: float = 0.02) -> Tensor:
-    """The training levels of DDPM, ``sqrt((1 - abar) / abar)``: linear betas, interpolated in t.
+def sigmoid_v1(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """`sigmoid` with the bend of the seed paper's first version."""
+    return sigmoid(steps, sigma_min, sigma_max, temperature=0.5)
 
-    1000 steps give 157.4 down to 0.0100005.
+
+def even_in_timestep(
+    steps: int, table: Tensor, sigma_min: float = 0.0, sigma_max: float = math.inf
+) -> Tensor:
+    """Even in the fractional timestep of `table`: a network's own training levels.
+
+    Args:
+        table: ``(timesteps,)``, increasing.
+        sigma_min, sigma_max: ends of the grid; where the table ends earlier, the grid ends there.
     """
-    beta = torch.linspace(beta_min, beta_max, 1000, dtype=torch.float64)
-    table = torch.expm1(-torch.log1p(-beta).cumsum(0)).sqrt().flip(0)
-    position = _unit(steps, 1.0, 1.0) * 999
-    left = position.floor().long().clamp(max=998)
-    return _grid(torch.lerp(table[left], table[left + 1], position - left))
+    low, high = max(sigma_min, float(table[0])), min(sigma_max, float(table[-1]))
+    u = _unit(steps, low, high)
+    ends = sigma_to_timestep(torch.tensor([high, low], dtype=torch.float64), table)
+    return _grid(timestep_to_sigma(ends[0] + u * (ends[1] - ends[0]), table))
+
+
+def vp_linear(
+    steps: int,
+    sigma_min: float = 0.0,
+    sigma_max: float = math.inf,
+    *,
+    beta_min: float = 1e-4,
+    beta_max: float = 0.02,
+) -> Tensor:
+    """The training levels of DDPM: linear betas.  1000 steps give 157.4 down to 0.0100005.
+
+    Differs from the seed paper's code between the table's entries: it interpolates sigma, this
+    log sigma.
+    """
+    return even_in_timestep(steps, vp_linear_table(beta_min, beta_max), sigma_min, sigma_max)
+
+
+def scaled_linear(steps: int, sigma_min: float = 0.0, sigma_max: float = math.inf) -> Tensor:
+    """The training levels of latent diffusion: ``sqrt(beta)`` linear, 14.6 down to 0.0292."""
+    return even_in_timestep(steps, scaled_linear_table(), sigma_min, sigma_max)
+
+
+def cosine(steps: int, sigma_min: float = 0.0, sigma_max: float = math.inf) -> Tensor:
+    """The training levels of improved DDPM (Nichol and Dhariwal 2021), 2.0e4 down to 0.0064."""
+    return even_in_timestep(steps, cosine_table(), sigma_min, sigma_max)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "cosine": cosine,
+    "geometric": geometric,
+    "karras": karras,
+    "linear": linear,
+    "log-snr": log_snr,
+    "scaled-linear": scaled_linear,
+    "sigmoid": sigmoid,
+    "sigmoid-v1": sigmoid_v1,
+    "vp-linear": vp_linear,
+}
+
+
+def vp_linear_table(
+    beta_min: float = 1e-4, beta_max: float = 0.02, timesteps: int = 1000
+) -> Tensor:
+    """Noise levels ``(timesteps,)`` of linear betas, increasing (Ho et al. 2020)."""
+    return _levels_of(torch.linspace(beta_min, beta_max, timesteps, dtype=torch.float64))
+
+
+def scaled_linear_table(
+    beta_min: float = 0.00085, beta_max: float = 0.012, timesteps: int = 1000
+) -> Tensor:
+    """Noise levels ``(timesteps,)`` of betas whose root is linear (Rombach et al. 2022)."""
+    root = torch.linspace(beta_min**0.5, beta_max**0.5, timesteps, dtype=torch.float64)
+    return _levels_of(root**2)
+
+
+def cosine_table(timesteps: int = 1000, *, beta_max: float = 0.999) -> Tensor:
+    """Noise levels ``(timesteps,)`` of ``abar = cos^2((t + 0.008) / 1.008 * pi / 2)``."""
+    t = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
+    abar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+    return _levels_of((1 - abar[1:] / abar[:-1]).clamp(max=beta_max))
+
+
+TABLES: dict[str, Callable[[], Tensor]] = {
+    "cosine": cosine_table,
+    "scaled-linear": scaled_linear_table,
+    "vp-linear": vp_linear_table,
+}
+
+
+def sigma_to_timestep(sigma: Tensor, table: Tensor) -> Tensor:
+    """Fractional index into the increasing noise levels `table` ``(timesteps,)``.
+
+    Linear in log sigma between the entries; outside the table clamped to its ends.
+    """
+    logs, log_sigma = table.log(), sigma.log()
+    right = torch.searchsorted(logs, log_sigma).clamp(1, len(table) - 1)
+    left = logs[right - 1]
+    fraction = (log_sigma - left) / (logs[right] - left)
+    return right - 1 + fraction.clamp(0, 1)
+
+
+def timestep_to_sigma(timestep: Tensor, table: Tensor) -> Tensor:
+    """Inverse of `sigma_to_timestep`; outside ``[0, timesteps - 1]`` clamped to the ends."""
+    timestep = timestep.clamp(0, len(table) - 1)
+    left = timestep.floor().long().clamp(max=len(table) - 2)
+    logs = table.log()
+    return torch.lerp(logs[left], logs[left + 1], timestep - left).exp()
+
+
+def _levels_of(beta: Tensor) -> Tensor:
+    # sqrt((1 - abar) / abar) without the cancellation of 1 - abar at small t.
+    return torch.expm1(-torch.log1p(-beta).cumsum(0)).sqrt()
+
+
+def _grid(levels: Tensor) -> Tensor:
+    return torch.cat([levels, levels.new_zeros(1)])
+
+
+def _unit(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    if steps < 1 or not 0 < sigma_min <= sigma_max < math.inf:
+        raise ValueError(
+            "a schedule needs steps >= 1 and 0 < sigma_min <= sigma_max, got "
+            f"steps={steps}, sigma_min={sigma_min}, sigma_max={sigma_max}"
+        )
+    return torch.linspace(0, 1, steps, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The verb: one loop (`iterate`), and `solve` and `sample`, which drain it."""
+"""The verb: one loop (`iterate`), and `solve`, which drains it."""
 
 import time
 import warnings
@@ -16,8 +16,7 @@ from .posterior import Diagnostics, Posterior, Stats
 from .prepare import Run, prepare
 from .priors.base import Prior
 from .problem import Problem, residual_chi_square
-from .schedules import karras
-from .walks import RECIPES, Info, Level, Recipe, Walk, template_step
+from .walks import Info, Level, Walk
 
 # Walkers that run together unless the user says otherwise: this many numbers of state.
 _CHUNK_NUMBERS = 2**24
@@ -133,40 +132,6 @@ def solve(
     posterior = _assemble(run, finished, begin)
     assert posterior is not None
     return posterior
-
-
-@torch.no_grad()
-def sample(
-    prior: Prior,
-    num_samples: int,
-    *,
-    recipe: str | Callable[[Tensor], Recipe] = "ddim",
-    steps: int = 50,
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Unconditional samples ``(num_samples, *prior.shape)`` by the template.
-
-    Args:
-        recipe: a name in `walks.RECIPES`, or a function from the noise levels to a `Recipe`.
-        steps: network evaluations a sample.
-    """
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise ValueError(f"sample(recipe={recipe!r}): choose one of {', '.join(RECIPES)}")
-        recipe = RECIPES[recipe]
-    plan = recipe(karras(steps, prior.sigma_min, prior.sigma_max))
-    streams = Streams([("sample", seed, index) for index in range(num_samples)])
-    like = torch.zeros((), dtype=dtype, device=device)
-    noise = streams.normal(prior.shape, like)
-    x = torch.as_tensor(prior.centre).to(noise) + float(plan.sigmas[0]) * noise
-    for sigma, tau, temperature in zip(
-        plan.sigmas[:-1].tolist(), plan.taus.tolist(), plan.temperatures.tolist(), strict=True
-    ):
-        noise = streams.normal(prior.shape, like)
-        x = template_step(x, prior.denoise(x, sigma), noise, sigma, tau, temperature)
-    return x
 
 
 def _chunks(run: Run, size: int) -> Iterator[tuple[int, int]]:

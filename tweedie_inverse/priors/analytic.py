@@ -30,6 +30,8 @@ class Gaussian(Prior):
             frequency; their mean is the pixel variance.
     """
 
+    any_sigma = True
+
     def __init__(
         self,
         mean: Tensor,
@@ -76,6 +78,8 @@ class GaussianMixture(Prior):
         weights: ``(components,)``, positive; normalized here.
         std: standard deviation of every component, a number >= 0.
     """
+
+    any_sigma = True
 
     def __init__(self, means: Tensor, weights: Tensor, std: float):
         if means.ndim < 2 or weights.shape != means.shape[:1]:

@@ -27,12 +27,15 @@ class Prior(ABC):
         shape: of one image.
         sigma_min, sigma_max: range of noise levels it answers for, in data units.
         centre: mean of the data, roughly, a number or ``(*shape)``: walks start there, plus noise.
+        any_sigma: whether levels outside that range are answered as well as those inside: exact
+            priors, whose range is only where a walk may sensibly begin and end.
     """
 
     shape: tuple[int, ...]
     sigma_min: float
     sigma_max: float
     centre: Tensor | float = 0.0
+    any_sigma: bool = False
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from operators.random import normal
 from operators.spectral import Cosines
 
 from ..covariance import Covariance
+from ..schedules import sigma_to_timestep
 
 if TYPE_CHECKING:
     from .base import Prior
@@ -89,22 +90,10 @@ class DenoisingError:
 
     def _between(self, table: Tensor, sigma: Tensor) -> Tensor:
         """Rows of `table` ``(levels, ...)`` at noise levels ``(count,)``, clamped to the range."""
-        position = fractional_index(sigma.double().cpu(), self.sigmas.double())
+        position = sigma_to_timestep(sigma.double().cpu(), self.sigmas.double())
         left = position.floor().long().clamp(max=len(self.sigmas) - 2)
         fraction = (position - left).reshape(-1, *[1] * (table.ndim - 1))
         return torch.lerp(table[left], table[left + 1], fraction)
-
-
-def fractional_index(sigma: Tensor, table: Tensor) -> Tensor:
-    """Index into the increasing noise levels `table` ``(levels,)``, linear in log sigma.
-
-    Outside the table the index is clamped to its ends.
-    """
-    logs, log_sigma = table.log(), sigma.log()
-    right = torch.searchsorted(logs, log_sigma).clamp(1, len(table) - 1)
-    left = logs[right - 1]
-    fraction = (log_sigma - left) / (logs[right] - left)
-    return right - 1 + fraction.clamp(0, 1)
 
 
 def resample_spectrum(spectrum: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..covariance import Covariance, isotropic
+from ..schedules import sigma_to_timestep
 from ..tweedie import (
     denoised_from_epsilon,
     denoised_from_flow,
@@ -18,7 +19,7 @@ from ..tweedie import (
     denoised_from_v,
 )
 from .base import Prior, sigma_column
-from .denoising_error import DenoisingError, fractional_index
+from .denoising_error import DenoisingError
 
 Parameterization = Literal["x0", "epsilon", "v", "score", "edm", "flow"]
 Coordinates = Literal["ve", "vp", "flow", "edm"]
@@ -36,6 +37,10 @@ _COORDINATES: dict[str, Coordinates] = {
 
 class NetworkPrior(Prior):
     """A `torch.nn.Module` as a denoiser ``D(x, sigma)`` in data units.
+
+    Outside the trained range `denoise` extrapolates: it asks the network with that sigma, or with
+    the first or last of its `timesteps`, while the input keeps its true scale.  Nothing is
+    promised there, so `sample` refuses schedules that leave [sigma_min, sigma_max].
 
     Args:
         module: called as ``module(input, label)`` with ``input (batch, *shape)`` and
@@ -160,7 +165,7 @@ class NetworkPrior(Prior):
 
     def _label(self, sigma: Tensor) -> Tensor:
         if self.timesteps is not None:
-            return fractional_index(sigma, self.timesteps.to(sigma))
+            return sigma_to_timestep(sigma, self.timesteps.to(sigma))
         if self.coordinates == "edm":
             return sigma.log() / 4
         if self.coordinates == "flow":

@@ -14,7 +14,7 @@ from .data import HELD_OUT_SEED, TRAINING_PHOTOS, held_out
 from .noise_levels import NOISE_LEVELS, quantiles
 from .trainer import TrainingConfig, load_trained
 
-# Range the samplers may use, in network units: inside what training has seen, wide enough to start
+# Range the samplers may use, in network units, cut to what training has seen: wide enough to start
 # from noise.
 SIGMA_RANGE = (0.008, 40.0)
 _EVALUATED = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -34,7 +34,8 @@ def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
     """
     prior, config, record = load_trained(folder)
     prior.name, prior.fully_convolutional = name, config.data != "phantoms"
-    prior.sigma_min, prior.sigma_max = (sigma * config.scale for sigma in SIGMA_RANGE)
+    low, high = (sigma * config.scale for sigma in SIGMA_RANGE)
+    prior.sigma_min, prior.sigma_max = max(low, prior.sigma_min), min(high, prior.sigma_max)
     images = held_out(config.data, config.size, count)
     prior.centre = float(images.mean())
     prior.error = measure_denoising_error(prior, images)

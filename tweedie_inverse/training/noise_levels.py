@@ -10,16 +10,27 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..schedules import TABLES
+
 
 class NoiseLevels(Protocol):
-    """Draws noise levels ``(count,)`` with a given generator."""
+    """Draws noise levels ``(count,)``, float32 and inside a range, with a given generator."""
+
+    @property
+    def sigma_min(self) -> float: ...
+
+    @property
+    def sigma_max(self) -> float: ...
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class LogNormal:
-    """``log sigma ~ N(mean, std^2)``, clamped to [sigma_min, sigma_max]."""
+    """``log sigma ~ N(mean, std^2)``, clamped to [sigma_min, sigma_max].
+
+    With mean 0 also the logit-normal time of flow matching: ``log sigma = logit t``.
+    """
 
     mean: float = -1.2
     std: float = 1.2
@@ -33,7 +44,7 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class LogUniform:
-    """``log sigma`` uniform: NCSN and VE-SDE as they were actually trained."""
+    """``log sigma`` uniform: the VE-SDE as it was actually trained."""
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
@@ -41,6 +52,19 @@ class LogUniform:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         u = torch.rand(count, generator=generator)
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** u
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """Each of `levels` even in log sigma equally likely: NCSN as it was actually trained."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    levels: int = 232
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        index = torch.randint(self.levels, (count,), generator=generator)
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** (index / (self.levels - 1))
 
 
 @dataclass(frozen=True)
@@ -56,30 +80,61 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class VarianceExploded:
-    """DDPM: ``sqrt((1 - abar_t) / abar_t)`` with t uniform over the steps of a linear schedule."""
+class StraightPath:
+    """``sigma = t / (1 - t)`` with t uniform: flow matching, where ``x_t = (1 - t) x0 + t n``.
 
-    steps: int = 1000
-    beta_min: float = 1e-4
-    beta_max: float = 0.02
+    t is kept `margin` away from 0 and 1.
+    """
 
-    def table(self) -> Tensor:
-        """All noise levels, ``(steps,)``, increasing."""
-        beta = torch.linspace(self.beta_min, self.beta_max, self.steps, dtype=torch.float64)
-        log_abar = torch.log1p(-beta).cumsum(0)
-        return torch.expm1(-log_abar).sqrt()
+    margin: float = 0.005
+
+    @property
+    def sigma_min(self) -> float:
+        return self.margin / (1 - self.margin)
+
+    @property
+    def sigma_max(self) -> float:
+        return (1 - self.margin) / self.margin
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        index = torch.randint(self.steps, (count,), generator=generator)
-        return self.table()[index].float()
+        t = self.margin + (1 - 2 * self.margin) * torch.rand(count, generator=generator)
+        return t / (1 - t)
+
+
+@dataclass(frozen=True)
+class Timesteps:
+    """``sqrt((1 - abar_t) / abar_t)`` with t uniform over the steps of a table by name: DDPM."""
+
+    name: str = "vp-linear"
+
+    def table(self) -> Tensor:
+        """All noise levels, ``(timesteps,)``, increasing, float64."""
+        return TABLES[self.name]()
+
+    @property
+    def sigma_min(self) -> float:
+        return float(self.table()[0])
+
+    @property
+    def sigma_max(self) -> float:
+        return float(self.table()[-1])
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        table = self.table()
+        return table[torch.randint(len(table), (count,), generator=generator)].float()
 
 
 NOISE_LEVELS: dict[str, NoiseLevels] = {
+    "cosine": Timesteps("cosine"),
+    "ddpm": Timesteps("vp-linear"),
+    "geometric": Geometric(),
     "log-normal": LogNormal(),
     "log-normal-wide": LogNormal(-1.2, 1.6),
     "log-uniform": LogUniform(),
+    "logit-normal": LogNormal(0.0, 1.0),
+    "scaled-linear": Timesteps("scaled-linear"),
+    "straight-path": StraightPath(),
     "uniform": Uniform(),
-    "ddpm": VarianceExploded(),
 }
 
 

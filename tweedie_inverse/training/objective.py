@@ -1,7 +1,7 @@
 """The training template: ``E[ w(sigma) || x0 - D(x0 + sigma n, sigma) ||^2 ]``.
 
 Park et al. 2024, table 1 (v1): methods differ by the distribution of sigma (`noise_levels`), the
-weight w (here) and the form of D (`NetworkPrior`), and by nothing else.
+weight w (here) and the form of D (`NetworkPrior`), and by nothing else; `rows` names the triples.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,8 @@ WEIGHTS: dict[str, Weight] = {
     "edm": lambda sigma, data: (sigma**2 + data**2) / (sigma * data) ** 2,
     "inverse-square": lambda sigma, data: sigma**-2,  # DDPM, and NCSN as actually trained
     "inverse-fourth": lambda sigma, data: sigma**-4,  # NCSN as printed
+    "snr-plus-one": lambda sigma, data: 1 + sigma**-2,  # the plain error of v
+    "flow": lambda sigma, data: (1 + 1 / sigma) ** 2,  # the plain error of n - x0
     "unit": lambda sigma, data: sigma.new_ones(sigma.shape),
 }
 

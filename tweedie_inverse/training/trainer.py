@@ -18,7 +18,7 @@ from torch import nn
 from ..priors.network import NetworkPrior, Parameterization
 from ..priors.networks import UNet
 from .data import dataset
-from .noise_levels import NOISE_LEVELS, VarianceExploded
+from .noise_levels import NOISE_LEVELS, Timesteps
 from .objective import WEIGHTS, denoising_loss
 
 
@@ -63,7 +63,7 @@ def build_prior(config: TrainingConfig) -> NetworkPrior:
     """A fresh network in its parameterization, for the data set of `config`."""
     shape = dataset(config.data, config.size).shape
     levels = NOISE_LEVELS[config.noise_levels]
-    table = levels.table() if isinstance(levels, VarianceExploded) else None
+    table = levels.table() if isinstance(levels, Timesteps) else None
     with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
         torch.manual_seed(config.seed)
         network = UNet(shape[0], config.widths, config.blocks)
@@ -75,6 +75,8 @@ def build_prior(config: TrainingConfig) -> NetworkPrior:
         offset=config.offset,
         scale=config.scale,
         sigma_data=config.sigma_data,
+        sigma_min=levels.sigma_min * config.scale,
+        sigma_max=levels.sigma_max * config.scale,
     )
 
 

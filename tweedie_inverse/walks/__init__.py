@@ -1,9 +1,43 @@
-"""Conditional walks and unconditional recipes."""
+"""Conditional walks, unconditional recipes, and integrators that are more than a template step."""
 
 from .base import Info, Level, Walk
 from .decoupled import Decoupled
+from .integrators import INTEGRATORS, Churn, Coloured, Heun, Integrator, Multistep, Template
 from .langevin import Langevin
-from .recipes import RECIPES, Recipe
+from .recipes import (
+    PAPER_SETTINGS,
+    RECIPES,
+    Recipe,
+    consistent,
+    ddim,
+    ddpm,
+    ncsn,
+    simple,
+    uncertainty_of,
+)
 from .template import template_step
 
-__all__ = ["RECIPES", "Decoupled", "Info", "Langevin", "Level", "Recipe", "Walk", "template_step"]
+__all__ = [
+    "INTEGRATORS",
+    "PAPER_SETTINGS",
+    "RECIPES",
+    "Churn",
+    "Coloured",
+    "Decoupled",
+    "Heun",
+    "Info",
+    "Integrator",
+    "Langevin",
+    "Level",
+    "Multistep",
+    "Recipe",
+    "Template",
+    "Walk",
+    "consistent",
+    "ddim",
+    "ddpm",
+    "ncsn",
+    "simple",
+    "template_step",
+    "uncertainty_of",
+]
