@@ -93,6 +93,29 @@ OPERATORS = {
     ),
 }
 
+NONLINEAR = {
+    "phase-retrieval": lambda: ops.PhaseRetrieval((1, 5, 6), noise=NOISE),
+    "phase-retrieval-complex": lambda: ops.PhaseRetrieval(
+        (2, 4, 4), oversampling=1.5, intensity=True, complex_image=True, noise=NOISE
+    ),
+    "coded-diffraction": lambda: ops.PhaseRetrieval(
+        (3, 4, 5), oversampling=1, codes=ops.random_codes(2, (4, 5)), noise=NOISE
+    ),
+    "clipping": lambda: ops.Clipping((1, 4, 4), low=-0.5, high=0.5, noise=NOISE),
+    "quantization": lambda: ops.Quantization((2, 3, 3), 0.5, noise=NOISE),
+    "transmission": lambda: ops.Transmission(
+        ops.Tomography((1, 6, 6), angles=4), 50.0, noise=ops.PoissonNoise()
+    ),
+    "composition": lambda: ops.compose(
+        ops.Clipping((1, 4, 6)), ops.Blur(_kernel()[:3, :3], (1, 4, 6)), noise=NOISE
+    ),
+    "stack": lambda: ops.stack(
+        ops.Clipping((1, 4, 4), noise=ops.GaussianNoise(0.2)),
+        ops.Mask(torch.ones(4, 4), noise=NOISE),
+    ),
+    "function": lambda: ops.Operator.from_function(torch.tanh, (1, 4, 4), noise=NOISE),
+}
+
 PRIORS = {
     "gaussian-dense": lambda: ti.priors.Gaussian(
         normal((3,), (4,)), covariance=torch.tensor([2.0, 1.0, 0.5, 0.1]).diag() + 0.2

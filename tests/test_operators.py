@@ -96,6 +96,15 @@ def test_keeps_dtype_and_inputs(operator, dtype):
     assert torch.equal(x, before)
 
 
+def test_wrong_shapes_and_types_are_refused(operator):
+    with pytest.raises(ValueError, match=r"needs shape \(batch, "):
+        operator.forward(images(operator)[0])
+    with pytest.raises(ValueError, match=r"needs shape \(batch, "):
+        operator.adjoint(normal((8,), (2, 1, *operator.range_shape)))
+    with pytest.raises(TypeError, match="needs float32 or float64"):
+        operator.forward(images(operator).int())
+
+
 def test_measure_is_reproducible_and_independent_of_the_batch(operator):
     x = images(operator)
     y = operator.measure(x, seed=4)
@@ -250,9 +259,67 @@ def test_block_mean_against_torch():
     torch.testing.assert_close(ours, F.avg_pool2d(x, 4))
 
 
+def test_motion_kernel_is_a_connected_path():
+    from skimage.measure import label
+
+    kernel = ops.motion_kernel(25, seed=3)
+    assert kernel.shape == (25, 25)
+    assert float(kernel.sum()) == pytest.approx(1)
+    assert float(kernel.min()) >= 0
+    assert int(label((kernel > 0).numpy(), connectivity=2).max()) == 1
+    rows, columns = (kernel.sum(axis).nonzero() for axis in (1, 0))
+    extent = max(int(part.max() - part.min()) for part in (rows, columns))
+    assert 0.6 * 24 - 1 <= extent <= 0.6 * 24 + 2
+    assert torch.equal(kernel, ops.motion_kernel(25, seed=3))
+    assert not torch.equal(kernel, ops.motion_kernel(25, seed=4))
+
+
+def test_masks_have_the_shares_they_are_asked_for():
+    mask = ops.cartesian_mask((16, 64), 4, centre=0.125, seed=1)
+    assert int(mask[0].sum()) == 16
+    assert bool((mask == mask[:1]).all())
+    assert bool(mask[:, 28:36].all())
+    radial = ops.radial_mask((33, 33), 4)
+    assert bool(radial[16].all())
+    assert bool(radial[:, 16].all())
+    assert bool(radial.diagonal().all())
+    box = ops.box_mask((3, 8, 9), (2, 4), corner=(1, 5))
+    assert int((~box).sum()) == 3 * 8
+    assert not bool(box[:, 1:3, 5:9].any())
+    share = ops.random_mask((1, 100, 100), 0.3).double().mean()
+    assert float(share) == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_default_seeds_of_mask_noise_and_truth_are_not_the_same_numbers():
+    """All three with seed 0: the noise seen through the mask must not be all of one sign."""
+    noise = ops.GaussianNoise(1.0)
+    operator = ops.Mask(ops.random_mask((1, 64, 64), 0.5, seed=0), noise=noise)
+    seen = operator.measure(torch.zeros(1, 64, 64).double(), seed=0)[operator.mask]
+    assert abs(float(seen.mean())) < 5 / len(seen) ** 0.5
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: ops.Blur(torch.ones(3, 3), (1, 8, 8), padding="same"), "choose one of"),
+        (lambda: ops.Downsampling((1, 8, 8), 2, boundary="odd"), "choose one of"),
+        (lambda: ops.FourierSampling(torch.zeros(4, 4)), "at least one 1"),
+        (lambda: ops.FourierSampling(torch.ones(4, 4), coils=torch.ones(2, 3, 3)), "sensitivities"),
+        (lambda: ops.StructuredRandom((1, 4, 4), 17), "1 to 16"),
+        (lambda: ops.Greyscale((2, 4, 4)), "one weight a channel"),
+        (lambda: ops.Demosaicing((3, 4, 4), pattern="RGBX"), "four letters"),
+        (lambda: ops.Demosaicing((1, 4, 4)), r"needs \(3, height, width\)"),
+        (lambda: ops.Mask(torch.ones(2, 1, 4, 4)), "ops.per_image"),
+        (lambda: ops.scale(OPERATORS["bicubic"](), 0.0), "other than 0"),
+        (lambda: ops.per_image([OPERATORS["mask"](), OPERATORS["bicubic"]()]), "same domain_shape"),
+        (
+            lambda: ops.per_image([ops.Mask(torch.ones(4, 4))] * 2).forward(torch.ones(3, 1, 4, 4)),
+            "batch of 3",
+        ),
+        (lambda: ops.motion_kernel(2), "3 pixels or more"),
+        (lambda: ops.box_mask((1, 8, 8), (9, 2)), "does not lie inside"),
+        (lambda: ops.cartesian_mask((8, 8), 0.5), "lower one of the two"),
+        (lambda: ops.radial_mask((8, 8), 0), "at least one line"),
         (lambda: ops.GaussianNoise(0.0), "positive, finite"),
         (lambda: ops.GaussianNoise(-1.0), "positive, finite"),
         (lambda: ops.Mask(torch.zeros(4, 4)), "no pixel is observed"),
