@@ -54,11 +54,11 @@ def from_deepinv(
     """
     from deepinv.physics import LinearPhysics, Physics
 
-    from .bridge_physics import LinearOperatorPhysics, OperatorPhysics
+    from .bridge_physics import WrappedOperator
 
     if not isinstance(physics, Physics):
         raise TypeError(f"from_deepinv: needs a deepinv.physics.Physics, got {physics!r}")
-    if isinstance(physics, OperatorPhysics | LinearOperatorPhysics):
+    if isinstance(physics, WrappedOperator):
         return _unwrapped(physics, domain_shape, noise)
     copies = runnable_copies(physics, domain_shape)
     mapped = noise_from_deepinv(physics, copies.range) if noise is None else MappedNoise(noise)
@@ -70,6 +70,8 @@ def from_deepinv(
 def to_deepinv(operator: Operator) -> Any:
     """An operator as a deepinv physics; a `LinearPhysics` if it is a `LinearOperator`.
 
+    One with a `spectrum` becomes a `DecomposablePhysics`, as `DDRM` needs it.
+
     ``physics.A`` and ``physics.A_adjoint`` are ``forward`` and ``adjoint``, differentiable to any
     order (through a linear operator even if it leaves torch), and ``physics(x)`` adds noise from a
     generator of its own, with zeros where nothing is observed.
@@ -77,7 +79,11 @@ def to_deepinv(operator: Operator) -> Any:
     An operator made by `from_deepinv` gives back its physics, and the other way round, unless the
     noise was replaced in between.
     """
-    from .bridge_physics import LinearOperatorPhysics, OperatorPhysics
+    from .bridge_physics import (
+        DecomposableOperatorPhysics,
+        LinearOperatorPhysics,
+        OperatorPhysics,
+    )
 
     if isinstance(operator, _Deepinv) and operator.is_unchanged:
         return operator.physics
@@ -85,6 +91,9 @@ def to_deepinv(operator: Operator) -> Any:
         raise TypeError(f"to_deepinv: needs an Operator of this package, got {operator!r}")
     noise_model = noise_to_deepinv(operator.noise)
     if isinstance(operator, LinearOperator):
+        spectrum = operator.spectrum
+        if spectrum is not None:
+            return DecomposableOperatorPhysics(operator, spectrum, noise_model)
         return LinearOperatorPhysics(operator, noise_model)
     return OperatorPhysics(operator, noise_model)
 

@@ -7,15 +7,36 @@ them.
 from typing import Any
 
 import torch
-from deepinv.physics import LinearPhysics, NoiseModel, Physics, ZeroNoise
+from deepinv.physics import DecomposablePhysics, LinearPhysics, NoiseModel, Physics, ZeroNoise
 from torch import Tensor
 
 from . import noise as our_noise
 from .autograd import linear_map
 from .base import LinearOperator, Operator
+from .spectral import Spectrum
 
 
-class OperatorPhysics(Physics):
+class WrappedOperator:
+    """What our operators have in common as physics: the noise, with zeros where nothing is seen."""
+
+    operator: Operator
+    noise_model: NoiseModel
+    made_noise_model: tuple
+
+    def noise(self, x: Tensor, **kwargs: Any) -> Tensor:
+        y = self.noise_model(x, **kwargs)
+        observed = self.operator.observed
+        if observed is None or isinstance(self.noise_model, ZeroNoise):
+            return y
+        return torch.where(observed.to(y.device), y, torch.zeros_like(y))
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the noise is still that of the operator."""
+        return self.made_noise_model == _state(self.noise_model)
+
+
+class OperatorPhysics(WrappedOperator, Physics):
     """An `Operator` as a deepinv physics."""
 
     def __init__(self, operator: Operator, noise_model: NoiseModel):
@@ -31,22 +52,9 @@ class OperatorPhysics(Physics):
             x = x.detach().requires_grad_()
             return torch.autograd.grad(self.operator.forward(x), x, v)[0]
 
-    def noise(self, x: Tensor, **kwargs: Any) -> Tensor:
-        return _noisy(self, x, **kwargs)
 
-    @property
-    def is_unchanged(self) -> bool:
-        """Whether the noise is still that of the operator."""
-        return self.made_noise_model == _state(self.noise_model)
-
-
-class LinearOperatorPhysics(LinearPhysics):
-    """A `LinearOperator` as a deepinv linear physics."""
-
-    def __init__(self, operator: LinearOperator, noise_model: NoiseModel):
-        super().__init__(img_size=operator.domain_shape, noise_model=noise_model)
-        self.operator = operator
-        self.made_noise_model = _state(noise_model)
+class _WrappedLinear(WrappedOperator):
+    operator: LinearOperator
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: N802
         return linear_map(x, self.operator.forward, self.operator.adjoint)
@@ -54,13 +62,33 @@ class LinearOperatorPhysics(LinearPhysics):
     def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: N802
         return linear_map(y, self.operator.adjoint, self.operator.forward)
 
-    def noise(self, x: Tensor, **kwargs: Any) -> Tensor:
-        return _noisy(self, x, **kwargs)
 
-    @property
-    def is_unchanged(self) -> bool:
-        """Whether the noise is still that of the operator."""
-        return self.made_noise_model == _state(self.noise_model)
+class LinearOperatorPhysics(_WrappedLinear, LinearPhysics):
+    """A `LinearOperator` as a deepinv linear physics."""
+
+    def __init__(self, operator: LinearOperator, noise_model: NoiseModel):
+        super().__init__(img_size=operator.domain_shape, noise_model=noise_model)
+        self.operator = operator
+        self.made_noise_model = _state(noise_model)
+
+
+class DecomposableOperatorPhysics(_WrappedLinear, DecomposablePhysics):
+    """A `LinearOperator` with a spectrum; `DDRM` and exact proximal steps need its factors."""
+
+    def __init__(self, operator: LinearOperator, spectrum: Spectrum, noise_model: NoiseModel):
+        one = torch.zeros(1, *operator.domain_shape)
+        singular = spectrum.singular.float().expand_as(spectrum.basis.transform(one))
+        super().__init__(
+            U=spectrum.from_modes,
+            U_adjoint=spectrum.to_modes,
+            V=spectrum.basis.inverse,
+            V_adjoint=spectrum.basis.transform,
+            mask=singular.clone(),
+            img_size=operator.domain_shape,
+            noise_model=noise_model,
+        )
+        self.operator = operator
+        self.made_noise_model = _state(noise_model)
 
 
 class SampledNoise(NoiseModel):
@@ -74,14 +102,6 @@ class SampledNoise(NoiseModel):
         self.rng_manual_seed(seed)
         drawn = torch.randint(2**62, (), generator=self.rng, device=self.rng.device)
         return self.noise.sample(input, seed=int(drawn))
-
-
-def _noisy(physics: Physics, ax: Tensor, **kwargs: Any) -> Tensor:
-    y = physics.noise_model(ax, **kwargs)
-    observed = physics.operator.observed
-    if observed is None or isinstance(physics.noise_model, ZeroNoise):
-        return y
-    return torch.where(observed.to(y.device), y, torch.zeros_like(y))
 
 
 def _state(model: NoiseModel) -> tuple:

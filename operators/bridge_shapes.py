@@ -92,10 +92,10 @@ def observed_entries(physics: Any, layout: Layout) -> Tensor | None:
 def _seen(physics: Any, part: Part) -> Tensor:
     from deepinv import physics as dp
 
-    from .bridge_physics import LinearOperatorPhysics, OperatorPhysics
+    from .bridge_physics import WrappedOperator
 
     everything = torch.ones(part.real_shape, dtype=torch.bool)
-    if isinstance(physics, OperatorPhysics | LinearOperatorPhysics):
+    if isinstance(physics, WrappedOperator):
         observed = physics.operator.observed
         return everything if observed is None else observed.cpu()
     if isinstance(physics, dp.MultiCoilMRI):
