@@ -273,6 +273,19 @@ def test_a_nonlinear_operator_walks_with_langevin():
     assert float(posterior.diagnostics.residual_chi_square.mean()) == pytest.approx(1, abs=0.35)
 
 
+def test_langevin_with_a_given_curvature_walks_with_counting_noise():
+    prior = ti.priors.Gaussian(torch.full((1, 8, 8), 2.0).double(), torch.eye(64) * 0.2**2)
+    operator = ops.Mask(torch.ones(8, 8), noise=ops.PoissonNoise(0.1))
+    y = operator.measure(prior.draw(1, seed=1)[0], seed=2)
+    walk = ti.walks.Langevin(lipschitz=20.0, sigma_max=2.0, initial_std=0.2)
+    posterior = ti.solve(y, operator, prior, method=walk, num_samples=20, steps=1000)
+    exact = ti.solve(y, operator, prior, num_samples=20, steps=10)
+    assert exact.stats.method == "decoupled"
+    spread = float(exact.std.mean())
+    assert float((posterior.mean - exact.mean).abs().mean()) < spread
+    assert float(posterior.std.mean()) == pytest.approx(spread, rel=0.15)
+
+
 class Late(Forbidden):
     """NaN in the third step of the second chunk of four steps."""
 
