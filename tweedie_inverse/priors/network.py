@@ -110,7 +110,7 @@ class NetworkPrior(Prior):
         return f"NetworkPrior({self.name!r}, shape={self.shape}, {self.parameterization})"
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        weight = next(self.module.parameters())
+        weight = next(self.module.parameters(), x)  # a module without any works as x does
         level = sigma_column(x, sigma).to(weight) / self.scale
         state = (x.to(weight) - self.offset) / self.scale  # the one cast
         output = self.module(self._input(state, level), self._label(level.flatten()))
