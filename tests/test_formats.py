@@ -1,14 +1,24 @@
 """Pretrained networks in the formats people have: same numbers as the library they come from."""
 
+import hashlib
+import json
+import os
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+import operators as ops
 import tweedie_inverse as ti
 from operators.random import normal
+from tests.posteriors import agreement, gaussian_posterior
 from tweedie_inverse.priors import formats
+from tweedie_inverse.priors.formats.adm import adm_prior
 from tweedie_inverse.priors.formats.adm_network import ADMUNet, Architecture, architecture_of
+from tweedie_inverse.priors.formats.base import Target
+from tweedie_inverse.priors.formats.diffusers_folder import diffusers_prior
 
 GUIDE = Path(__file__).parent.parent / "docs" / "bring-your-network.md"
 
@@ -325,3 +335,286 @@ def test_deepinv_denoisers_equal_deepinv():
         )
     with pytest.raises(ValueError, match="does not tell the shape"):
         ti.load_prior(networks[0])
+
+
+class KarrasStyle(nn.Module):
+    """D(x, sigma) on [-1, 1], sigma (batch,)."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x, sigma):
+        assert sigma.shape == (len(x),)
+        return x - sigma.reshape(-1, 1, 1, 1) * torch.tanh(self.inner(x))
+
+
+class SmallStyle(nn.Module):
+    """smalldiffusion's interface, with the sigma that `Scaled` needs."""
+
+    input_dims = (1, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x, sigma, cond=None):
+        return self.inner(x / (1 + sigma**2).sqrt())
+
+    def predict_eps(self, x, sigma, cond=None):  # trained for v, as its PredV does
+        a = (1 + sigma**2).sqrt()
+        return (self(x, sigma) + sigma / a * x) / a
+
+
+def test_k_diffusion_and_smalldiffusion_styles():
+    network, x = seeded(KarrasStyle), noisy((1, 8, 8), 0.1)
+    prior = ti.load_prior(network, format=formats.KDiffusion(shape=(1, 8, 8)))
+    expected = (network(2 * x - 1, torch.full((2,), 0.2)) + 1) / 2
+    torch.testing.assert_close(prior.denoise(x, 0.1), expected, rtol=1e-5, atol=1e-5)
+    network = seeded(SmallStyle)
+    prior = ti.load_prior(network, value_range=(-1.0, 1.0))  # recognised by predict_eps
+    expected = x - 0.1 * network.predict_eps(x, torch.tensor(0.1))
+    torch.testing.assert_close(prior.denoise(x, 0.1), expected, rtol=1e-5, atol=1e-5)
+    assert prior.shape == (1, 8, 8)
+
+
+# --- an exactly known denoiser in every convention gives the right posterior ------------------
+
+MEAN, STD, SHAPE = 0.45, 0.2, (1, 4, 4)  # data units, images on [0, 1]
+TABLE = ti.schedules.vp_linear_table()
+
+
+class Exact(nn.Module):
+    """What a perfect network for Gaussian pixels would do; knows nothing of adapters.
+
+    `sigma` of a label, the coordinates of the input and the kind of output are the convention's.
+    """
+
+    def __init__(self, output, *, coordinates="vp", label="timestep", signed=True, extra=False):
+        super().__init__()
+        self.output, self.coordinates, self.label, self.extra = output, coordinates, label, extra
+        self.mean, self.std = (2 * MEAN - 1, 2 * STD) if signed else (MEAN, STD)
+        self.unused = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, given, label, **others):
+        sigma = {
+            "timestep": lambda: ti.schedules.timestep_to_sigma(label, TABLE),
+            "sigma": lambda: label,
+            "time": lambda: label / (1 - label),
+            "log": lambda: (4 * label).exp(),
+        }[self.label]().reshape(-1, 1, 1, 1)
+        total = (sigma**2 + 0.25).sqrt()
+        x = (
+            given
+            * {"vp": (1 + sigma**2).sqrt(), "ve": 1, "flow": 1 + sigma, "edm": total}[
+                self.coordinates
+            ]
+        )
+        x0 = self.mean + self.std**2 / (self.std**2 + sigma**2) * (x - self.mean)
+        n = (x - x0) / sigma
+        output = {
+            "x0": x0,
+            "epsilon": n,
+            "score": -n / sigma,
+            "v": (n - sigma * x0) / (1 + sigma**2).sqrt(),
+            "flow": n - x0,
+            "edm": (x0 - 0.25 / total**2 * x) / (sigma * 0.5 / total),
+        }[self.output]
+        return torch.cat([output, torch.ones_like(output)], dim=1) if self.extra else output
+
+    def predict_eps(self, x, sigma, cond=None):
+        return self(x, sigma.flatten())
+
+
+DDPM = {"_class_name": "DDPMScheduler", "beta_schedule": "linear"}
+SONG = {"_class_name": "ScoreSdeVeScheduler", "sigma_max": 50.0}
+
+
+def module_prior(output, coordinates, label):
+    settings = formats.Module(
+        shape=SHAPE, parameterization=output, timesteps=TABLE if label == "timestep" else None
+    )
+    return ti.load_prior(Exact(output, coordinates=coordinates, label=label), format=settings)
+
+
+ADAPTERS = {
+    "diffusers-epsilon": lambda: diffusers_prior(
+        Exact("epsilon"), SHAPE, DDPM, "epsilon", Target()
+    ),
+    "diffusers-v": lambda: diffusers_prior(Exact("v"), SHAPE, DDPM, "v_prediction", Target()),
+    "diffusers-sample": lambda: diffusers_prior(Exact("x0"), SHAPE, DDPM, "sample", Target()),
+    "diffusers-ve": lambda: diffusers_prior(
+        Exact("score", coordinates="ve", label="sigma", signed=False),
+        SHAPE, SONG, "epsilon", Target(),
+    ),
+    "adm": lambda: adm_prior(Exact("epsilon", extra=True), SHAPE, Target()),
+    "deepinv": lambda: ti.load_prior(
+        Exact("x0", coordinates="ve", label="sigma", signed=False),
+        format=formats.Deepinv(shape=SHAPE),
+    ),
+    "k-diffusion": lambda: ti.load_prior(
+        Exact("x0", coordinates="ve", label="sigma"), format=formats.KDiffusion(shape=SHAPE)
+    ),
+    "smalldiffusion": lambda: ti.load_prior(
+        Exact("epsilon", coordinates="ve", label="sigma"),
+        format=formats.SmallDiffusion(shape=SHAPE),
+    ),
+    "module-x0": lambda: module_prior("x0", "ve", "sigma"),
+    "module-epsilon": lambda: module_prior("epsilon", "vp", "timestep"),
+    "module-v": lambda: module_prior("v", "vp", "timestep"),
+    "module-score": lambda: module_prior("score", "ve", "sigma"),
+    "module-flow": lambda: module_prior("flow", "flow", "time"),
+    "module-edm": lambda: module_prior("edm", "edm", "log"),
+}  # fmt: skip
+
+
+class WithExactError(ti.priors.Prior):
+    """The adapter's denoiser with the known error, so that the walk has nothing to estimate."""
+
+    def __init__(self, adapted, exact):
+        self.adapted, self.exact, self.shape, self.centre = adapted, exact, SHAPE, exact.centre
+        self.sigma_min, self.sigma_max = max(adapted.sigma_min, 0.005), min(adapted.sigma_max, 20)
+
+    def denoise(self, x, sigma):
+        return self.adapted.denoise(x, sigma)
+
+    def denoising_error(self, sigma):
+        return self.exact.denoising_error(sigma)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_posterior_is_right_through_every_adapter(name):
+    """Mean and variance along every axis; a factor 2 in sigma or range gives z of 20 and more."""
+    exact = ti.priors.Gaussian(
+        torch.full(SHAPE, MEAN).double(), covariance=STD**2 * torch.eye(16).double()
+    )
+    operator = ops.MatrixOperator(normal((2,), (6, 16)), noise=ops.GaussianNoise(0.1))
+    operator = ops.compose(
+        operator, ops.LinearOperator.from_function(lambda x: x.flatten(1), SHAPE)
+    )
+    y = operator.forward(exact.draw(1, seed=3)) + 0.1 * normal((4,), (1, 6))
+    adapted = ADAPTERS[name]()
+    x = exact.draw(2, seed=5) + 0.3 * normal((6,), (2, *SHAPE))
+    torch.testing.assert_close(adapted.denoise(x, 0.3), exact.denoise(x, 0.3), rtol=1e-7, atol=1e-7)
+    posterior = ti.solve(
+        y, operator, WithExactError(adapted, exact),
+        method="decoupled", num_samples=400, steps=8, noise=ops.GaussianNoise(0.1),
+    )  # fmt: skip
+    found = agreement(posterior.samples[0], gaussian_posterior(exact, operator, y[0], 0.1))
+    assert found.worst_z < 5
+
+
+# --- files that should not be loaded ----------------------------------------------------------
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.makedirs, ("should-not-exist",)
+
+
+def one_line(excinfo):
+    return len(str(excinfo.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("zip_file", [True, False])
+def test_malicious_pickles_are_refused(tmp_path, monkeypatch, zip_file):
+    monkeypatch.chdir(tmp_path)
+    content = {"time_embed.0.weight": torch.ones(1), "payload": Malicious()}
+    torch.save(content, "evil.pt", _use_new_zipfile_serialization=zip_file)
+    with pytest.raises(ValueError, match=r"would run code .*makedirs.*allow_arbitrary_code") as e:
+        ti.load_prior("evil.pt")
+    assert one_line(e)
+    Path("evil.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match="tweedie-inverse convert") as e:
+        ti.load_prior("evil.pkl")
+    assert one_line(e)
+    assert not Path("should-not-exist").exists()
+
+
+def test_whole_modules_need_the_dangerous_argument(tmp_path):
+    network = seeded(KarrasStyle)
+    torch.save(network, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="would run code"):
+        ti.load_prior(tmp_path / "net.pt")
+    prior = ti.load_prior(
+        tmp_path / "net.pt", allow_arbitrary_code=True, format=formats.KDiffusion(shape=(1, 8, 8))
+    )
+    assert prior.name == "KarrasStyle"
+
+
+def test_checksums(tmp_path):
+    save_adm(tmp_path / "adm.pt")
+    digest = hashlib.sha256((tmp_path / "adm.pt").read_bytes()).hexdigest()
+    adm_16 = formats.ADM(image_size=16)
+    assert ti.load_prior(tmp_path / "adm.pt", sha256=digest.upper(), format=adm_16)
+    with pytest.raises(ValueError, match="has checksum") as e:
+        ti.load_prior(tmp_path / "adm.pt", sha256=64 * "0", format=adm_16)
+    assert one_line(e)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_truncated_files_are_told(tmp_path, suffix, share):
+    from safetensors.torch import save_file
+
+    path = tmp_path / f"adm{suffix}"
+    network = save_adm(path)
+    if suffix == ".safetensors":
+        save_file(network.state_dict(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match="is truncated or n") as e:
+        ti.load_prior(path)
+    assert one_line(e)
+
+
+def test_missing_weights_and_wrong_architectures_are_told(tmp_path):
+    state = save_adm(tmp_path / "adm.pt").state_dict()
+    for name in [name for name in state if "emb_layers" in name and "bias" in name]:
+        del state[name]
+    torch.save(state, tmp_path / "few.pt")
+    with pytest.raises(ValueError, match=r"10 of \d+ weights are missing, first input_blocks") as e:
+        ti.load_prior(tmp_path / "few.pt", format=formats.ADM(image_size=16))
+    assert one_line(e)
+    assert str(e.value).count("emb_layers") == 5
+    torch.save({"layer.weight": torch.ones(2)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"nor any other known format .*begins with layer.weight"):
+        ti.load_prior(tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"time_embed.0.weight is missing"):
+        ti.load_prior(tmp_path / "other.pt", format="adm")
+    with pytest.raises(ValueError, match="must be one of tweedie-inverse, diffusers, adm"):
+        ti.load_prior(tmp_path / "other.pt", format="pixelcnn")
+    torch.save({"first_stage_model.a": torch.ones(2)}, tmp_path / "latent.pt")
+    with pytest.raises(ValueError, match="latent priors are not supported yet"):
+        ti.load_prior(tmp_path / "latent.pt")
+
+
+def test_wrong_folders_and_missing_configurations_are_told(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    (tmp_path / "README.txt").write_text("hello")
+    with pytest.raises(ValueError, match=r"a folder without model_index.json.*README.txt") as e:
+        ti.load_prior(tmp_path)
+    assert one_line(e)
+    folder = save_pipeline(tmp_path / "ddpm", small_unet(), diffusers.DDPMScheduler())
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "vae": ["diffusers", "X"]}))
+    with pytest.raises(ValueError, match="latent priors are not supported yet"):
+        ti.load_prior(folder)
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(ValueError, match=r"scheduler_config.json is missing") as e:
+        ti.load_prior(folder)
+    assert one_line(e)
+    (folder / "unet" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"config.json is missing"):
+        ti.load_prior(folder)
+
+
+def test_wrong_channels_and_half_precision_are_told(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    folder = save_pipeline(tmp_path, small_unet(out_channels=3), diffusers.DDPMScheduler())
+    with pytest.raises(ValueError, match="takes 1 channels and returns 3"):
+        ti.load_prior(folder)
+    half = seeded(KarrasStyle).half()
+    with pytest.raises(ValueError, match=r"inner.weight is in half precision on the CPU"):
+        ti.load_prior(half, format=formats.KDiffusion(shape=(1, 8, 8)))

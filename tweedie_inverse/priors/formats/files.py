@@ -6,6 +6,7 @@ unless the caller says by name that code in the file may run.
 
 import hashlib
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ def _why_refused(path: Path, error: Exception) -> str:
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # not a zip archive: only the error itself can be told
-        named = []
+        named = re.findall(r"Unsupported global: GLOBAL (\S+)", str(error))
     text = str(error)
     if not named and "Unsupported global" not in text and "Weights only load failed" not in text:
         return f"load_prior: {path} is truncated or no PyTorch file ({_first_line(error)})"
