@@ -122,8 +122,8 @@ def check_prior(prior: Prior, images: Tensor | None = None, *, seed: int = 0) ->
     Raises:
         ValueError: images of another shape, or fewer than two.
 
-    Cost: five network evaluations an image, and some 60 for each of the first four (of more, if they are small); without
-    images another 25 for each of 16.
+    Cost: five network evaluations an image, and some 60 for each of the first four (of more, if
+    they are small); without images another 25 for each of 16.
     """
     blind: tuple[str, ...] = ()
     if images is None:

@@ -15,23 +15,31 @@ from .adm import ADM
 from .base import Format, Source, Target
 from .denoisers import Deepinv, KDiffusion, Module, SmallDiffusion
 from .diffusers_folder import Diffusers, fetch
+from .edm import EDM
+from .edm_convert import convert
 from .files import read_checkpoint
 from .native import Native
+from .score_sde import PSLD, ScoreSDE, psld_network
 
 __all__ = [
     "ADM",
+    "EDM",
     "FORMATS",
+    "PSLD",
     "Deepinv",
     "Diffusers",
     "Format",
     "KDiffusion",
     "Module",
     "Native",
+    "ScoreSDE",
     "SmallDiffusion",
     "Source",
     "Target",
+    "convert",
     "describe",
     "load",
+    "psld_network",
     "source_of",
 ]
 
@@ -42,6 +50,9 @@ FORMATS: dict[str, Format] = {
         Native(),
         Diffusers(),
         ADM(),
+        EDM(),
+        ScoreSDE(),
+        PSLD(),
         Deepinv(),
         KDiffusion(),
         SmallDiffusion(),

@@ -139,9 +139,9 @@ def _why_refused(path: Path, error: Exception) -> str:
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # not a zip archive: only the error itself can be told
-        named = re.findall(r"Unsupported global: GLOBAL (\S+)", str(error))
+        named = re.findall(r"(?i)unsupported global:? (?:GLOBAL )?(\S+)", str(error))
     text = str(error)
-    if not named and "Unsupported global" not in text and "Weights only load failed" not in text:
+    if not named and "Weights only load failed" not in text:
         return f"load_prior: {path} is truncated or no PyTorch file ({_first_line(error)})"
     if not named and ("invalid load key" in text or "runcated" in text):
         return f"load_prior: {path} is truncated or no PyTorch file"
