@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .formats import Format, Target, load, source_of
+from .formats import Format, Source, Target, load, source_of
+from .formats import describe as describe_source
 from .formats.files import read_checkpoint
 from .formats.native import FORMAT, header_of
 from .network import NetworkPrior
@@ -69,11 +70,30 @@ def load_prior(
         ValueError: no such name or file, unknown or unfitting format, incomplete or unsafe file.
         ImportError: the format needs a package that is not installed.
     """
-    target = Target(device, value_range)
+    source = _source(name_or_path, revision, sha256, allow_arbitrary_code)
+    return load(source, Target(device, value_range), format)
+
+
+def inspect_prior(
+    name_or_path: str | Path | nn.Module,
+    *,
+    format: str | Format | None = None,
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """What `load_prior` finds in a file, folder or hub id, without building the network."""
+    return describe_source(_source(name_or_path, revision, None, False), format)
+
+
+def _source(
+    name_or_path: str | Path | nn.Module,
+    revision: str | None,
+    sha256: str | None,
+    allow_arbitrary_code: bool,
+) -> Source:
     shipped = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
     given = shipped if isinstance(name_or_path, str) and shipped.is_file() else name_or_path
     try:
-        source = source_of(
+        return source_of(
             given, revision=revision, sha256=sha256, allow_arbitrary_code=allow_arbitrary_code
         )
     except FileNotFoundError:
@@ -82,7 +102,6 @@ def load_prior(
             f"load_prior({str(name_or_path)!r}): neither a shipped prior ({names}) nor a file, a "
             "folder or a hub id. Wrap a network of your own in ti.priors.NetworkPrior"
         ) from None
-    return load(source, target, format)
 
 
 def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) -> None:

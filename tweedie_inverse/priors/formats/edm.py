@@ -95,18 +95,31 @@ class EDM(Format):
         with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
             network = _build(found)
         load_weights(network, state, source.checkpoint.path)
-        offset, scale = target.units((-1.0, 1.0))
-        return NetworkPrior(
+        return edm_prior(
             RawNetwork(ready(network, target.device), found.label_dim, label),
-            "edm",
-            shape=(found.in_channels, found.img_resolution, found.img_resolution),
-            offset=offset,
-            scale=scale,
-            sigma_data=self.sigma_data,
-            sigma_min=self.sigma_min * scale,
-            sigma_max=self.sigma_max * scale,
-            name=source.name,
+            (found.in_channels, found.img_resolution, found.img_resolution),
+            target,
+            self,
+            source.name,
         )
+
+
+def edm_prior(
+    network: nn.Module, shape: tuple[int, ...], target: Target, settings: EDM, name: str = "edm"
+) -> NetworkPrior:
+    """The network inside EDM's preconditioning as a prior."""
+    offset, scale = target.units((-1.0, 1.0))
+    return NetworkPrior(
+        network,
+        "edm",
+        shape=shape,
+        offset=offset,
+        scale=scale,
+        sigma_data=settings.sigma_data,
+        sigma_min=settings.sigma_min * scale,
+        sigma_max=settings.sigma_max * scale,
+        name=name,
+    )
 
 
 class RawNetwork(nn.Module):

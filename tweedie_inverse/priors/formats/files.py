@@ -140,11 +140,11 @@ def _why_refused(path: Path, error: Exception) -> str:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # not a zip archive: only the error itself can be told
         named = re.findall(r"(?i)unsupported global:? (?:GLOBAL )?(\S+)", str(error))
-    text = str(error)
-    if not named and "Weights only load failed" not in text:
-        return f"load_prior: {path} is truncated or no PyTorch file ({_first_line(error)})"
-    if not named and ("invalid load key" in text or "runcated" in text):
-        return f"load_prior: {path} is truncated or no PyTorch file"
+    if not named and not re.search("GLOBAL|REDUCE|BUILD|class", str(error).split("Check the")[0]):
+        return (
+            f"load_prior: {path} is truncated or no PyTorch file; a plain pickle is refused, too, "
+            "because reading it would run code"
+        )
     what = ", ".join(named[:5]) or "something other than weights"
     return (
         f"load_prior: refused {path}: reading it would run code ({what}). Save its state_dict() as "

@@ -58,7 +58,8 @@ class ScoreSDE(Format):
             raise ValueError(
                 f"load_prior({source.name!r}): needs an image size "
                 "(format=ScoreSDE(image_size=...)) and as many channels out as in, got "
-                f"{found.in_channels} in, {found.out_channels} out; PSLD networks have two sets of channels (format='psld')"
+                f"{found.in_channels} in, {found.out_channels} out; PSLD "
+                "networks have two sets of channels (format='psld')"
             )
         state = weights_of(source.checkpoint, moving_average=self.moving_average)
         network = ready(built(found, state, source.checkpoint.path), target.device)
