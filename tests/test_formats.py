@@ -276,6 +276,20 @@ def test_diffusers_null_condition(tmp_path):
         torch.testing.assert_close(prior.module(x, t), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_old_pipelines_in_one_folder(tmp_path):
+    """As google/ddpm-cat-256 and its like are laid out."""
+    diffusers = pytest.importorskip("diffusers")
+    folder = save_pipeline(tmp_path, small_unet(), diffusers.DDPMScheduler())
+    expected = ti.load_prior(folder)
+    for file in [*folder.glob("*/*")]:
+        file.rename(folder / file.name)
+        if not any(file.parent.iterdir()):
+            file.parent.rmdir()
+    x = noisy((1, 16, 16), 0.3)
+    found = ti.load_prior(folder).denoise(x, 0.3)
+    torch.testing.assert_close(found, expected.denoise(x, 0.3), rtol=0, atol=0)
+
+
 def test_hub_ids_are_fetched_with_a_pinned_revision(tmp_path, monkeypatch):
     diffusers = pytest.importorskip("diffusers")
     import huggingface_hub
@@ -396,6 +410,19 @@ def test_edm_pickles_are_converted_without_running_them(tmp_path, monkeypatch, m
     torch.save(network.state_dict(), "deepinv.pt")  # deepinv's own file of the same network
     same = ti.load_prior("deepinv.pt").denoise(x, 0.3)
     torch.testing.assert_close(same, prior.denoise(x, 0.3), rtol=0, atol=0)
+
+
+def test_edm_class_labels(tmp_path):
+    pytest.importorskip("deepinv")
+    network = seeded(lambda: deepinv_ncsnpp(label_dim=3))
+    torch.save(network.state_dict(), tmp_path / "cond.pt")
+    prior = ti.load_prior(tmp_path / "cond.pt", format=formats.EDM(class_label=1))
+    x, label = noisy((1, 16, 16), 0.3), torch.tensor([0.1, -0.3])
+    one = torch.tensor([[0.0, 1.0, 0.0]]).expand(2, -1)
+    expected = network.forward_unet(x, label, class_labels=one)
+    torch.testing.assert_close(prior.module(x, label), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="has 3 classes"):
+        ti.load_prior(tmp_path / "cond.pt")
 
 
 def test_the_converter_refuses_everything_else(tmp_path):
@@ -684,6 +711,14 @@ class KarrasStyle(nn.Module):
     def forward(self, x, sigma):
         assert sigma.shape == (len(x),)
         return x - sigma.reshape(-1, 1, 1, 1) * torch.tanh(self.inner(x))
+
+
+class KarrasWithDropout(nn.Module):
+    """Left in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout()
 
 
 class SmallStyle(nn.Module):
@@ -977,6 +1012,9 @@ def test_wrong_channels_and_half_precision_are_told(tmp_path):
     folder = save_pipeline(tmp_path, small_unet(out_channels=3), diffusers.DDPMScheduler())
     with pytest.raises(ValueError, match="takes 1 channels and returns 3"):
         ti.load_prior(folder)
+    dropping = KarrasWithDropout()
+    with pytest.raises(ValueError, match=r"drop is in training mode.* call .eval\(\) first"):
+        ti.load_prior(dropping, format=formats.KDiffusion(shape=(1, 8, 8)))
     half = seeded(KarrasStyle).half()
     with pytest.raises(ValueError, match=r"inner.weight is in half precision on the CPU"):
         ti.load_prior(half, format=formats.KDiffusion(shape=(1, 8, 8)))

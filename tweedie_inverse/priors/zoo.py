@@ -59,6 +59,7 @@ def load_prior(
         format: name of the format (`ti.priors.formats.FORMATS`), or a format with settings that
             the file does not hold, e.g. ``ti.priors.formats.ADM(image_size=256)``.  Default: as
             the file looks.
+        device: of networks that are built here; a module stays where it is.
         value_range: the user's values for the ends of the network's own image range.  Prior files
             of this package know theirs.
         revision: commit of a hub id, to get the same weights again.

@@ -61,6 +61,7 @@ FORMATS: dict[str, Format] = {
 }
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors")
 
 
 def source_of(
@@ -86,7 +87,7 @@ def source_of(
         if allow_arbitrary_code and isinstance(found.content, nn.Module):
             return Source(name, module=found.content)
         return Source(name, checkpoint=found)
-    if _HUB_ID.fullmatch(name) and not path.suffix:
+    if _HUB_ID.fullmatch(name) and path.suffix not in _FILES:
         return Source(name, folder=fetch(name, revision))
     raise FileNotFoundError(f"load_prior({name!r}): no such file or folder")
 

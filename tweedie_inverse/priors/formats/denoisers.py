@@ -165,6 +165,8 @@ class Module(Format):
         )
 
 
+_RANDOM = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
 Convention = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -214,6 +216,12 @@ def _module(source: Source) -> nn.Module:
         raise ValueError(
             f"load_prior({source.name!r}): this format wraps a network in memory; build it with "
             "its own library and pass the module"
+        )
+    noisy = [n for n, m in source.module.named_modules() if m.training and isinstance(m, _RANDOM)]
+    if noisy:
+        raise ValueError(
+            f"load_prior({source.name}): {noisy[0]} is in training mode, where it depends on "
+            "chance or on the batch; call .eval() first"
         )
     half = [n for n, p in source.module.named_parameters() if p.dtype == torch.float16]
     if half and next(source.module.parameters()).device.type == "cpu":

@@ -254,7 +254,8 @@ def _configurations(source: Source) -> tuple[dict[str, Any], dict[str, Any], Pat
                 f"load_prior({source.name!r}): latent priors are not supported yet (the pipeline "
                 f"has a {latent[0]}); this package samples pixels"
             )
-        folder = source.folder / "unet"
+        inside = source.folder / "unet"  # old pipelines keep everything in one folder
+        folder = inside if inside.is_dir() else source.folder
     else:
         folder = source.folder
     network = _json(folder / "config.json")
