@@ -1,6 +1,7 @@
 """Posterior samples of inverse problems by conditional random walks with Tweedie's formula."""
 
 from . import calibration, priors, schedules, tweedie, walks
+from .check import PriorReport, check_prior
 from .posterior import Diagnostics, Posterior, Stats
 from .priors import measure_denoising_error
 from .priors.zoo import list_priors, load_prior
@@ -12,11 +13,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Diagnostics",
     "Posterior",
+    "PriorReport",
     "SampleStep",
     "Stats",
     "Step",
     "WalkDivergedError",
     "calibration",
+    "check_prior",
     "iterate",
     "list_priors",
     "load_prior",

@@ -1,4 +1,4 @@
-"""The command line: demo, solve, priors, info, train."""
+"""The command line: demo, solve, priors, info, convert, train."""
 
 import argparse
 import dataclasses
@@ -49,7 +49,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.py:NAME",
         help="python file and the name of an Operator in it",
     )
-    solve.add_argument("--prior", required=True, help="shipped prior or prior file")
+    solve.add_argument(
+        "--prior", required=True, help="shipped prior, checkpoint file, pipeline folder or hub id"
+    )
+    solve.add_argument("--format", help="format of the prior, where the file does not tell")
+    solve.add_argument("--revision", help="commit of a hub id")
+    solve.add_argument("--sha256", help="checksum the prior's file must have")
     solve.add_argument("--noise", type=float, help="noise std, if the operator has no noise model")
     solve.add_argument("--method", default="auto")
     solve.add_argument("--samples", type=int, default=16)
@@ -60,8 +65,16 @@ def _parser() -> argparse.ArgumentParser:
 
     priors = commands.add_parser("priors", help="list the shipped priors")
     priors.set_defaults(run=_priors)
-    info = commands.add_parser("info", help="versions and devices, for bug reports")
+    info = commands.add_parser("info", help="versions and devices, or what a network file holds")
+    info.add_argument("prior", nargs="?", help="as for solve")
+    info.add_argument("--format", help="its format, where the file does not tell")
+    info.add_argument("--revision", help="commit of a hub id")
     info.set_defaults(run=_info)
+
+    convert = commands.add_parser("convert", help="safetensors from the pickle of an EDM network")
+    convert.add_argument("pickle", help="network-snapshot.pkl; the code in it is not run")
+    convert.add_argument("out", help=".safetensors file")
+    convert.set_defaults(run=_convert)
 
     train = commands.add_parser("train", help="train a prior; run again to resume")
     train.add_argument("folder", help="checkpoint, prior file and card go here")
@@ -120,7 +133,9 @@ def _solve(options: argparse.Namespace) -> None:
     posterior = solve(
         y if y.is_floating_point() else y.float(),
         _load_operator(options.operator),
-        load_prior(options.prior),
+        load_prior(
+            options.prior, format=options.format, revision=options.revision, sha256=options.sha256
+        ),
         method=options.method,
         num_samples=options.samples,
         steps=options.steps,
@@ -167,6 +182,12 @@ def _priors(options: argparse.Namespace) -> None:
 def _info(options: argparse.Namespace) -> None:
     import torch
 
+    if options.prior is not None:
+        from .priors.zoo import inspect_prior
+
+        found = inspect_prior(options.prior, format=options.format, revision=options.revision)
+        print("\n".join(f"{name}: {value}" for name, value in found.items()))
+        return
     print(f"python {platform.python_version()} on {platform.platform()}")
     for package in ("tweedie-inverse", "torch", "numpy", "scikit-image", "matplotlib", "deepinv"):
         try:
@@ -175,6 +196,12 @@ def _info(options: argparse.Namespace) -> None:
             print(f"{package} not installed")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"{torch.get_num_threads()} CPU threads; GPUs: {', '.join(gpus) or 'none'}")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from .priors.formats import convert
+
+    print(f"prior: {convert(options.pickle, options.out)}")
 
 
 def _train(options: argparse.Namespace) -> None:

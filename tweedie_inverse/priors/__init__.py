@@ -1,5 +1,6 @@
 """Priors: a denoiser in data units, with the covariance of its own error."""
 
+from . import formats
 from .analytic import Empirical, Gaussian, GaussianMixture
 from .base import Prior
 from .denoising_error import DenoisingError, measure_denoising_error
@@ -12,5 +13,6 @@ __all__ = [
     "GaussianMixture",
     "NetworkPrior",
     "Prior",
+    "formats",
     "measure_denoising_error",
 ]

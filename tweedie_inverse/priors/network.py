@@ -110,10 +110,10 @@ class NetworkPrior(Prior):
         return f"NetworkPrior({self.name!r}, shape={self.shape}, {self.parameterization})"
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        weight = next(self.module.parameters())
+        weight = next(self.module.parameters(), x)  # a module without any works as x does
         level = sigma_column(x, sigma).to(weight) / self.scale
         state = (x.to(weight) - self.offset) / self.scale  # the one cast
-        output = self.module(self._input(state, level), self._label(level.flatten()))
+        output = self.module(self._input(state, level), self.label(level.flatten()))
         denoised = self.offset + self.scale * self._denoised(state, output, level)
         if self.error is not None:
             sigmas = (level * self.scale).flatten()
@@ -163,7 +163,8 @@ class NetworkPrior(Prior):
             return x / (sigma**2 + self.sigma_data**2).sqrt()
         return x
 
-    def _label(self, sigma: Tensor) -> Tensor:
+    def label(self, sigma: Tensor) -> Tensor:
+        """What the network is told for noise levels `sigma` ``(batch,)`` in its own units."""
         if self.timesteps is not None:
             return sigma_to_timestep(sigma, self.timesteps.to(sigma))
         if self.coordinates == "edm":

@@ -1,8 +1,4 @@
-"""Priors by name: those shipped inside the package, and files in the package's own format.
-
-A prior file is one safetensors file: half-precision weights under ``network.``, the measured
-denoising error under ``error.``, and the settings as JSON in the header.  Nothing in it is code.
-"""
+"""Priors by name: those shipped inside the package, and whatever a user has of his own."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from .denoising_error import DenoisingError
+from .formats import Format, Source, Target, load, source_of
+from .formats import describe as describe_source
+from .formats.files import read_checkpoint
+from .formats.native import FORMAT, header_of
 from .network import NetworkPrior
-from .networks import UNet
 
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
-_FORMAT = "tweedie-inverse-prior-1"
 
 
 @dataclass(frozen=True)
@@ -43,54 +41,68 @@ def list_priors() -> list[PriorCard]:
     return [_card(path) for path in sorted(WEIGHTS_FOLDER.glob("*.safetensors"))]
 
 
-def load_prior(name_or_path: str | Path, *, device: torch.device | str = "cpu") -> NetworkPrior:
-    """A shipped prior by name, or a prior file by path.
+def load_prior(
+    name_or_path: str | Path | nn.Module,
+    *,
+    format: str | Format | None = None,
+    device: torch.device | str = "cpu",
+    value_range: tuple[float, float] = (0.0, 1.0),
+    revision: str | None = None,
+    sha256: str | None = None,
+    allow_arbitrary_code: bool = False,
+) -> NetworkPrior:
+    """A shipped prior by name, or a pretrained network from a file, a folder, a hub id or memory.
+
+    Args:
+        name_or_path: a shipped prior, a checkpoint file, the folder of a diffusers pipeline, a hub
+            id ``owner/name``, or a module.
+        format: name of the format (`ti.priors.formats.FORMATS`), or a format with settings that
+            the file does not hold, e.g. ``ti.priors.formats.ADM(image_size=256)``.  Default: as
+            the file looks.
+        device: of networks that are built here; a module stays where it is.
+        value_range: the user's values for the ends of the network's own image range.  Prior files
+            of this package know theirs.
+        revision: commit of a hub id, to get the same weights again.
+        sha256: checksum of a file, to get the same weights again.
+        allow_arbitrary_code: unpickle a file without restrictions: it may then do anything on this
+            computer.  Off, files that hold anything but weights are refused.
 
     Raises:
-        ValueError: no such name or file, or a file in another format.
+        ValueError: no such name or file, unknown or unfitting format, incomplete or unsafe file.
+        ImportError: the format needs a package that is not installed.
     """
-    path = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
-    if not path.is_file():
-        path = Path(name_or_path)
-    if not path.is_file():
+    source = _source(name_or_path, revision, sha256, allow_arbitrary_code)
+    return load(source, Target(device, value_range), format)
+
+
+def inspect_prior(
+    name_or_path: str | Path | nn.Module,
+    *,
+    format: str | Format | None = None,
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """What `load_prior` finds in a file, folder or hub id, without building the network."""
+    return describe_source(_source(name_or_path, revision, None, False), format)
+
+
+def _source(
+    name_or_path: str | Path | nn.Module,
+    revision: str | None,
+    sha256: str | None,
+    allow_arbitrary_code: bool,
+) -> Source:
+    shipped = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
+    given = shipped if isinstance(name_or_path, str) and shipped.is_file() else name_or_path
+    try:
+        return source_of(
+            given, revision=revision, sha256=sha256, allow_arbitrary_code=allow_arbitrary_code
+        )
+    except FileNotFoundError:
         names = ", ".join(card.name for card in list_priors())
         raise ValueError(
-            f"load_prior({str(name_or_path)!r}): neither a shipped prior ({names}) nor a file. "
-            "Wrap a network of your own in ti.priors.NetworkPrior"
-        )
-    settings, tensors = _read(path)
-    with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
-        network = UNet(settings["shape"][0], tuple(settings["widths"]), tuple(settings["blocks"]))
-    network.load_state_dict(
-        {
-            name.removeprefix("network."): value.float()
-            for name, value in tensors.items()
-            if name.startswith("network.")
-        }
-    )
-    network.eval().to(device).requires_grad_(False).to(memory_format=torch.channels_last)
-    timesteps = tensors.get("timesteps")
-    return NetworkPrior(
-        network,
-        settings["parameterization"],
-        shape=tuple(settings["shape"]),
-        timesteps=timesteps,
-        offset=settings["offset"],
-        scale=settings["scale"],
-        sigma_data=settings["sigma_data"],
-        sigma_min=settings["sigma_min"],
-        sigma_max=settings["sigma_max"],
-        centre=settings["centre"],
-        error=DenoisingError(
-            tensors["error.sigmas"],
-            tensors["error.log_variance"].double().exp(),
-            tensors["error.gain"].double(),
-            tensors["error.kurtosis"].double(),
-            tensors["error.mixing"],
-        ),
-        fully_convolutional=settings["fully_convolutional"],
-        name=settings["name"],
-    )
+            f"load_prior({str(name_or_path)!r}): neither a shipped prior ({names}) nor a file, a "
+            "folder or a hub id. Wrap a network of your own in ti.priors.NetworkPrior"
+        ) from None
 
 
 def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) -> None:
@@ -112,7 +124,7 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
     if prior.timesteps is not None:
         tensors["timesteps"] = prior.timesteps
     header = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "shape": prior.shape,
         "parameterization": prior.parameterization,
         "offset": prior.offset,
@@ -129,35 +141,8 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
     save_file(tensors, path, metadata={"prior": json.dumps(header)})
 
 
-def _header(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(
-            f"load_prior: {path} is not a safetensors file ({error}); wrap other networks in "
-            "ti.priors.NetworkPrior"
-        ) from error
-    header = json.loads(metadata.get("prior", "{}"))
-    if header.get("format") != _FORMAT:
-        raise ValueError(
-            f"load_prior: {path} is not a prior file of this package (format "
-            f"{header.get('format')!r}, needs {_FORMAT!r}). Wrap its network in "
-            "ti.priors.NetworkPrior"
-        )
-    return header
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    from safetensors.torch import load_file
-
-    return _header(path), load_file(path)
-
-
 def _card(path: Path) -> PriorCard:
-    header = _header(path)
+    header = header_of(read_checkpoint(path))
     fields = PriorCard.__dataclass_fields__
     known = {name: header[name] for name in fields if name in header}
     known["shape"], known["value_range"] = tuple(header["shape"]), tuple(header["value_range"])

@@ -1,0 +1,154 @@
+"""Formats of pretrained networks: one file each, one table, one way in.
+
+`load` takes what the user has (a folder, a file, a hub id, a module), finds its format in `FORMATS`
+or takes the one named, and returns a prior in data units.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..network import NetworkPrior
+from .adm import ADM
+from .base import Format, Source, Target
+from .denoisers import Deepinv, KDiffusion, Module, SmallDiffusion
+from .diffusers_folder import Diffusers, fetch
+from .edm import EDM
+from .edm_convert import convert
+from .files import read_checkpoint
+from .native import Native
+from .score_sde import PSLD, ScoreSDE, psld_network
+
+__all__ = [
+    "ADM",
+    "EDM",
+    "FORMATS",
+    "PSLD",
+    "Deepinv",
+    "Diffusers",
+    "Format",
+    "KDiffusion",
+    "Module",
+    "Native",
+    "ScoreSDE",
+    "SmallDiffusion",
+    "Source",
+    "Target",
+    "convert",
+    "describe",
+    "load",
+    "psld_network",
+    "source_of",
+]
+
+# By name, in the order in which they are asked whether a source is theirs.
+FORMATS: dict[str, Format] = {
+    format.name: format
+    for format in (
+        Native(),
+        Diffusers(),
+        ADM(),
+        EDM(),
+        ScoreSDE(),
+        PSLD(),
+        Deepinv(),
+        KDiffusion(),
+        SmallDiffusion(),
+        Module(),
+    )
+}
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors")
+
+
+def source_of(
+    given: str | Path | nn.Module,
+    *,
+    revision: str | None = None,
+    sha256: str | None = None,
+    allow_arbitrary_code: bool = False,
+) -> Source:
+    """What `given` stands for; files are read, hub ids fetched.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: a hub id that cannot be had, or a file that cannot be read safely.
+    """
+    if isinstance(given, nn.Module):
+        return Source(type(given).__name__, module=given)
+    path, name = Path(given), str(given)
+    if path.is_dir():
+        return Source(name, folder=path)
+    if path.is_file():
+        found = read_checkpoint(path, sha256=sha256, allow_arbitrary_code=allow_arbitrary_code)
+        if allow_arbitrary_code and isinstance(found.content, nn.Module):
+            return Source(name, module=found.content)
+        return Source(name, checkpoint=found)
+    if _HUB_ID.fullmatch(name) and path.suffix not in _FILES:
+        return Source(name, folder=fetch(name, revision))
+    raise FileNotFoundError(f"load_prior({name!r}): no such file or folder")
+
+
+def load(source: Source, target: Target, format: str | Format | None = None) -> NetworkPrior:
+    """The prior in `source`.
+
+    Raises:
+        ValueError: unknown format, or one that the source does not fit.
+    """
+    chosen = _format_of(source, format)
+    try:
+        return chosen.load(source, target)
+    except KeyError as error:
+        raise ValueError(
+            f"load_prior({source.name!r}): not a complete source in format {chosen.name!r}, "
+            f"{error} is missing"
+        ) from error
+
+
+def describe(source: Source, format: str | Format | None = None) -> dict[str, Any]:
+    """What was found, beginning with the format's name."""
+    chosen = _format_of(source, format)
+    return {"format": chosen.name, **chosen.describe(source)}
+
+
+def _format_of(source: Source, format: str | Format | None) -> Format:
+    if isinstance(format, Format):
+        return format
+    if format is not None:
+        if format not in FORMATS:
+            raise ValueError(
+                f"load_prior(format={format!r}): must be one of {', '.join(FORMATS)}, or one of "
+                "ti.priors.formats with its settings"
+            )
+        return FORMATS[format]
+    for candidate in FORMATS.values():
+        if candidate.recognises(source):
+            return candidate
+    raise ValueError(f"load_prior({source.name!r}): {_what_it_is_not(source)}")
+
+
+def _what_it_is_not(source: Source) -> str:
+    known = ", ".join(FORMATS)
+    if source.folder is not None:
+        inside = ", ".join(sorted(p.name for p in source.folder.iterdir())[:5]) or "nothing"
+        return (
+            f"a folder without model_index.json or config.json, found {inside}; for a checkpoint "
+            "give the file"
+        )
+    if source.module is not None:
+        return (
+            "what this module takes and returns is not known; give format=ti.priors.formats."
+            "Module(shape=..., parameterization=...), or format='deepinv', 'k-diffusion', ..."
+        )
+    names = ", ".join(list(source.state)[:5]) or "no tensors"
+    if any(
+        name.startswith(("first_stage_model.", "model.diffusion_model.")) for name in source.state
+    ):
+        return "latent priors are not supported yet; this package samples pixels"
+    return (
+        f"not a prior file of this package, nor any other known format ({known}); it begins with "
+        f"{names}. Build the network with its own library and pass the module"
+    )

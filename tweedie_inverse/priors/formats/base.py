@@ -1,0 +1,93 @@
+"""What a format is: it recognises a source, tells what it found, and makes a prior of it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..network import NetworkPrior
+from .files import Checkpoint
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network as it was given: exactly one of a folder, a file and a module.
+
+    Attributes:
+        name: what the user called it, for messages.
+    """
+
+    name: str
+    folder: Path | None = None
+    checkpoint: Checkpoint | None = None
+    module: nn.Module | None = None
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The weights of a file by name; empty for the others."""
+        return {} if self.checkpoint is None else self.checkpoint.state
+
+
+@dataclass(frozen=True)
+class Target:
+    """How the prior is to come out.
+
+    Attributes:
+        value_range: of the images in data units: what the ends of the network's own range are to
+            the user.
+    """
+
+    device: torch.device | str = "cpu"
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    def units(self, network_range: tuple[float, float]) -> "Units":
+        """Shift and scale from the network's range to the data's."""
+        low, high = self.value_range
+        if not low < high:
+            raise ValueError(f"load_prior(value_range={self.value_range}): needs low < high")
+        scale = (high - low) / (network_range[1] - network_range[0])
+        return Units(low - scale * network_range[0], scale)
+
+
+class Units(NamedTuple):
+    """``data = offset + scale * network``."""
+
+    offset: float
+    scale: float
+
+
+class Format(ABC):
+    """A checkpoint format; a frozen dataclass whose fields are what files do not say.
+
+    ``load_prior(path, format=...)`` takes its name, or an instance with settings.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def recognises(self, source: Source) -> bool:
+        """Whether the source is of this format, judged by names only."""
+
+    @abstractmethod
+    def describe(self, source: Source) -> dict[str, Any]:
+        """What was found, for people; builds no network."""
+
+    @abstractmethod
+    def load(self, source: Source, target: Target) -> NetworkPrior:
+        """Build the network, fill it, and wrap it as a prior in data units."""
+
+
+def of_one_class(label: int | None, classes: int, source: Source) -> int | None:
+    """The class label to use with a network of `classes` classes (0: unconditional)."""
+    if classes == 0 and label is None:
+        return None
+    if classes == 0 or label is None or not 0 <= label < classes:
+        needs = f"class_label from 0 to {classes - 1}" if classes else "no class_label"
+        raise ValueError(
+            f"load_prior({source.name!r}): this network has {classes} classes and needs {needs}, "
+            f"got class_label={label}; give it by format="
+        )
+    return label

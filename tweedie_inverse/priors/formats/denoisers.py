@@ -1,0 +1,252 @@
+"""Networks that are in memory already: denoisers of other libraries, and any module.
+
+What differs is the call, the range of the images, and what comes back; the noise level is that of
+``x0 + sigma n`` in the network's own range for all of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..network import Coordinates, NetworkPrior, Parameterization
+from .adm import adm_prior
+from .base import Format, Source, Target
+
+
+@dataclass(frozen=True)
+class Deepinv(Format):
+    """A deepinv denoiser: ``D(x, sigma)`` on [0, 1], whatever it was trained on inside.
+
+    `DiffUNet` is taken apart instead: its own denoising rounds the timestep and clips.
+
+    Attributes:
+        shape: ``(channels, height, width)`` of the images.
+        sigma_min, sigma_max: trained range, on the network's own range.
+        network_range: of the images it takes; [0, 1] is deepinv's convention.
+    """
+
+    name: ClassVar[str] = "deepinv"
+    shape: tuple[int, ...] | None = None
+    sigma_min: float = 0.002
+    sigma_max: float = 40.0
+    network_range: tuple[float, float] = (0.0, 1.0)
+
+    def recognises(self, source: Source) -> bool:
+        return any(name == "Denoiser" for name in _bases(source, "deepinv"))
+
+    def describe(self, source: Source) -> dict[str, Any]:
+        return {"network": type(source.module).__name__, "network_range": self.network_range}
+
+    def load(self, source: Source, target: Target) -> NetworkPrior:
+        module, shape = _module(source), _needed_shape(self.shape, source, self.name)
+        if "DiffUNet" in _bases(source, "deepinv"):
+            noise = Call(module, _timesteps)
+            return adm_prior(noise, shape, target, name="DiffUNet")
+        call = Call(module, _plain)
+        return _denoiser_prior(call, shape, self, target, type(module).__name__)
+
+
+@dataclass(frozen=True)
+class KDiffusion(Format):
+    """A k-diffusion denoiser, or any ``D(x, sigma)`` with ``sigma (batch,)``, on [-1, 1].
+
+    Attributes:
+        shape: ``(channels, height, width)`` of the images.
+        sigma_min, sigma_max: trained range, on the network's own range.
+        network_range: of the images it takes.
+    """
+
+    name: ClassVar[str] = "k-diffusion"
+    shape: tuple[int, ...] | None = None
+    sigma_min: float = 0.01
+    sigma_max: float = 80.0
+    network_range: tuple[float, float] = (-1.0, 1.0)
+
+    def recognises(self, source: Source) -> bool:
+        return bool(_bases(source, "k_diffusion"))
+
+    def describe(self, source: Source) -> dict[str, Any]:
+        return {"network": type(source.module).__name__, "network_range": self.network_range}
+
+    def load(self, source: Source, target: Target) -> NetworkPrior:
+        shape = _needed_shape(self.shape, source, self.name)
+        call = Call(_module(source), _plain)
+        return _denoiser_prior(call, shape, self, target, type(source.module).__name__)
+
+
+@dataclass(frozen=True)
+class SmallDiffusion(Format):
+    """A smalldiffusion model: ``predict_eps(x, sigma)`` on x itself, whatever it was trained for.
+
+    Attributes:
+        shape: of the images; default the model's `input_dims`.
+        sigma_min, sigma_max: trained range, on the network's own range.
+        network_range: of the images it takes.
+    """
+
+    name: ClassVar[str] = "smalldiffusion"
+    shape: tuple[int, ...] | None = None
+    sigma_min: float = 0.01
+    sigma_max: float = 35.0
+    network_range: tuple[float, float] = (-1.0, 1.0)
+
+    def recognises(self, source: Source) -> bool:
+        return callable(getattr(source.module, "predict_eps", None))
+
+    def describe(self, source: Source) -> dict[str, Any]:
+        return {"network": type(source.module).__name__, "network_range": self.network_range}
+
+    def load(self, source: Source, target: Target) -> NetworkPrior:
+        module = _module(source)
+        own = getattr(module, "input_dims", None)
+        shape = _needed_shape(self.shape or own, source, self.name)
+        offset, scale = target.units(self.network_range)
+        return NetworkPrior(
+            Call(module, _predict_eps),
+            "epsilon",
+            coordinates="ve",
+            shape=tuple(shape),
+            offset=offset,
+            scale=scale,
+            sigma_min=self.sigma_min * scale,
+            sigma_max=self.sigma_max * scale,
+            centre=sum(target.value_range) / 2,
+            name=type(module).__name__,
+        )
+
+
+@dataclass(frozen=True)
+class Module(Format):
+    """Any module ``forward(input, label)`` whose parameterization the user states.
+
+    The fields are `NetworkPrior`'s, in the network's units; `network_range` stands for its offset
+    and scale.
+    """
+
+    name: ClassVar[str] = "module"
+    shape: tuple[int, ...] | None = None
+    parameterization: Parameterization | None = None
+    coordinates: Coordinates | None = None
+    timesteps: Tensor | None = None
+    sigma_data: float = 0.5
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    network_range: tuple[float, float] = (-1.0, 1.0)
+
+    def recognises(self, source: Source) -> bool:
+        return source.module is not None and self.parameterization is not None
+
+    def describe(self, source: Source) -> dict[str, Any]:
+        return {"network": type(source.module).__name__, "parameterization": self.parameterization}
+
+    def load(self, source: Source, target: Target) -> NetworkPrior:
+        if self.parameterization is None:
+            raise ValueError(
+                f"load_prior({source.name}): what the module returns is not known; give "
+                "format=Module(shape=..., parameterization=...)"
+            )
+        offset, scale = target.units(self.network_range)
+        return NetworkPrior(
+            _module(source),
+            self.parameterization,
+            shape=_needed_shape(self.shape, source, self.name),
+            coordinates=self.coordinates,
+            timesteps=self.timesteps,
+            offset=offset,
+            scale=scale,
+            sigma_data=self.sigma_data,
+            sigma_min=self.sigma_min * scale,
+            sigma_max=self.sigma_max * scale,
+            centre=sum(target.value_range) / 2,
+            name=type(source.module).__name__,
+        )
+
+
+_RANDOM = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+Convention = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class Call(nn.Module):
+    """A network under the calling convention of its library."""
+
+    def __init__(self, network: nn.Module, convention: Convention):
+        super().__init__()
+        self.network, self.convention = network, convention
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return self.convention(self.network, x, label)
+
+
+def _plain(network: nn.Module, x: Tensor, sigma: Tensor) -> Tensor:
+    return network(x, sigma)
+
+
+def _predict_eps(network: nn.Module, x: Tensor, sigma: Tensor) -> Tensor:
+    predict: Callable[[Tensor, Tensor], Tensor] = network.predict_eps  # type: ignore[assignment]
+    return predict(x, sigma.reshape(-1, *[1] * (x.ndim - 1)))
+
+
+def _timesteps(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+    return network(x, t, type_t="timestep")
+
+
+def _denoiser_prior(
+    call: Call, shape: tuple[int, ...], settings: Deepinv | KDiffusion, target: Target, name: str
+) -> NetworkPrior:
+    offset, scale = target.units(settings.network_range)
+    return NetworkPrior(
+        call,
+        "x0",
+        shape=shape,
+        offset=offset,
+        scale=scale,
+        sigma_min=settings.sigma_min * scale,
+        sigma_max=settings.sigma_max * scale,
+        centre=sum(target.value_range) / 2,
+        name=name,
+    )
+
+
+def _module(source: Source) -> nn.Module:
+    if source.module is None:
+        raise ValueError(
+            f"load_prior({source.name!r}): this format wraps a network in memory; build it with "
+            "its own library and pass the module"
+        )
+    noisy = [n for n, m in source.module.named_modules() if m.training and isinstance(m, _RANDOM)]
+    if noisy:
+        raise ValueError(
+            f"load_prior({source.name}): {noisy[0]} is in training mode, where it depends on "
+            "chance or on the batch; call .eval() first"
+        )
+    half = [n for n, p in source.module.named_parameters() if p.dtype == torch.float16]
+    if half and next(source.module.parameters()).device.type == "cpu":
+        raise ValueError(
+            f"load_prior({source.name}): {half[0]} is in half precision on the CPU, which has no "
+            "fast or exact arithmetic for it; convert the module with .float() or move it to a GPU"
+        )
+    return source.module
+
+
+def _needed_shape(shape: tuple[int, ...] | None, source: Source, name: str) -> tuple[int, ...]:
+    if shape is None:
+        raise ValueError(
+            f"load_prior({source.name}): a module does not tell the shape of its images; give "
+            f"format= with shape=(channels, height, width), e.g. from FORMATS[{name!r}]"
+        )
+    return tuple(shape)
+
+
+def _bases(source: Source, package: str) -> list[str]:
+    """Names of the module's classes that come from `package`, without importing it."""
+    if source.module is None:
+        return []
+    return [
+        base.__name__
+        for base in type(source.module).__mro__
+        if base.__module__.split(".")[0] == package
+    ]

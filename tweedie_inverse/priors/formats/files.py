@@ -1,0 +1,177 @@
+"""Checkpoint files, read without running anything that is in them.
+
+safetensors first; otherwise ``torch.load(weights_only=True)``.  A file that needs more is refused,
+unless the caller says by name that code in the file may run.
+"""
+
+import hashlib
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Under these names training scripts keep the weights, best first.
+_WRAPPERS = ("ema_state_dict", "state_dict", "model_state_dict", "params_ema", "params", "model")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is in a file.
+
+    Attributes:
+        content: of a ``.pt`` file whatever was saved, of a safetensors file its tensors.
+        metadata: the header of a safetensors file.
+    """
+
+    path: Path
+    content: Any
+    metadata: Mapping[str, str]
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The weights by name, without ``module.``; empty if there is no such thing."""
+        return _find_state(self.content)
+
+
+def read_checkpoint(
+    path: Path, *, sha256: str | None = None, allow_arbitrary_code: bool = False
+) -> Checkpoint:
+    """Read a checkpoint file.
+
+    Args:
+        sha256: refuse a file with another checksum (hexadecimal).
+        allow_arbitrary_code: unpickle without restrictions, so that the file may do anything on
+            this computer that its user may.
+
+    Raises:
+        ValueError: wrong checksum, truncated or foreign file, or a file that holds code.
+    """
+    if sha256 is not None:
+        check_sha256(path, sha256)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix == ".pkl":
+        raise ValueError(
+            f"load_prior: {path} is a pickle, which can run code when it is read. Of an EDM or "
+            "EDM2 network make a safetensors file first: tweedie-inverse convert "
+            f"{path} OUT.safetensors"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=not allow_arbitrary_code)
+    except pickle.UnpicklingError as error:
+        raise ValueError(_why_refused(path, error)) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"load_prior: {path} is truncated or no PyTorch file ({_first_line(error)}); fetch it "
+            "again and compare its checksum (sha256=)"
+        ) from None
+    return Checkpoint(path, content, {})
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Refuse a file whose checksum is another."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected.lower():
+        raise ValueError(
+            f"load_prior(sha256=): {path} has checksum {found}, not {expected.lower()}; fetch it "
+            "again, or find out who changed it"
+        )
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Copy `state` into `module`, in float32; every weight must be there in its shape.
+
+    Raises:
+        ValueError: with the first five names that are missing, of another shape or not known.
+    """
+    own = module.state_dict()
+    wrong = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    for problem, names in (
+        ("are missing", [name for name in own if name not in state]),
+        ("have another shape", wrong),
+        ("are not in this architecture", [name for name in state if name not in own]),
+    ):
+        if names:
+            raise ValueError(
+                f"load_prior: {path}: {len(names)} of {len(own)} weights {problem}, first "
+                f"{', '.join(names[:5])}; the architecture is another one (give its settings by "
+                "format=)"
+            )
+    module.load_state_dict({name: in_float32(value) for name, value in state.items()})
+
+
+def in_float32(value: Tensor) -> Tensor:
+    """Half-precision weights are files' business: networks run in float32 unless asked."""
+    return value.float() if value.is_floating_point() else value
+
+
+def ready(module: nn.Module, device: torch.device | str) -> nn.Module:
+    """The network on its device, for use and not for training."""
+    return module.eval().to(device).requires_grad_(False)
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Checkpoint(path, tensors, file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(
+            f"load_prior: {path} is truncated or not a safetensors file ({_first_line(error)}); "
+            "fetch it again and compare its checksum (sha256=)"
+        ) from None
+
+
+def _why_refused(path: Path, error: Exception) -> str:
+    """A pickle with more than numbers in it, or a broken one."""
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    except Exception:  # not a zip archive: only the error itself can be told
+        named = re.findall(r"(?i)unsupported global:? (?:GLOBAL )?(\S+)", str(error))
+    if not named and not re.search("GLOBAL|REDUCE|BUILD|class", str(error).split("Check the")[0]):
+        return (
+            f"load_prior: {path} is truncated or no PyTorch file; a plain pickle is refused, too, "
+            "because reading it would run code"
+        )
+    what = ", ".join(named[:5]) or "something other than weights"
+    return (
+        f"load_prior: refused {path}: reading it would run code ({what}). Save its state_dict() as "
+        "safetensors where it was made, or, if you trust its maker with this computer, pass "
+        "allow_arbitrary_code=True"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
+def _find_state(content: Any) -> dict[str, Tensor]:
+    if isinstance(content, nn.Module):
+        return dict(content.state_dict())
+    if not isinstance(content, Mapping):
+        return {}
+    for name in _WRAPPERS:
+        inner = content.get(name)
+        if isinstance(inner, Mapping) and _has_tensors(inner.values()):
+            content = inner
+            break
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors and all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def _has_tensors(values: Iterable[Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in values)

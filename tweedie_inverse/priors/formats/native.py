@@ -1,0 +1,79 @@
+"""The package's own prior files: weights, measured denoising error and settings in one file.
+
+One safetensors file: half-precision weights under ``network.``, the denoising error under
+``error.``, and the settings as JSON in the header.  Nothing in it is code.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from ..denoising_error import DenoisingError
+from ..network import NetworkPrior
+from ..networks import UNet
+from .base import Format, Source, Target
+from .files import Checkpoint, load_weights, ready
+
+FORMAT = "tweedie-inverse-prior-1"
+
+
+def header_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The settings; empty if the file is of another kind."""
+    header = json.loads(checkpoint.metadata.get("prior", "{}"))
+    return header if header.get("format") == FORMAT else {}
+
+
+@dataclass(frozen=True)
+class Native(Format):
+    """A file written by `save_prior`; it holds everything, units included."""
+
+    name: ClassVar[str] = "tweedie-inverse"
+
+    def recognises(self, source: Source) -> bool:
+        return source.checkpoint is not None and bool(header_of(source.checkpoint))
+
+    def describe(self, source: Source) -> dict[str, Any]:
+        assert source.checkpoint is not None
+        return {k: v for k, v in header_of(source.checkpoint).items() if k != "format"}
+
+    def load(self, source: Source, target: Target) -> NetworkPrior:
+        assert source.checkpoint is not None
+        settings, tensors = header_of(source.checkpoint), source.state
+        if not settings:
+            raise ValueError(
+                f"load_prior({source.name!r}): not a prior file of this package, its header does "
+                f"not say {FORMAT}"
+            )
+        with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
+            network = UNet(
+                settings["shape"][0], tuple(settings["widths"]), tuple(settings["blocks"])
+            )
+        weights = {
+            name.removeprefix("network."): value
+            for name, value in tensors.items()
+            if name.startswith("network.")
+        }
+        load_weights(network, weights, source.checkpoint.path)
+        return NetworkPrior(
+            ready(network, target.device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            settings["parameterization"],
+            shape=tuple(settings["shape"]),
+            timesteps=tensors.get("timesteps"),
+            offset=settings["offset"],
+            scale=settings["scale"],
+            sigma_data=settings["sigma_data"],
+            sigma_min=settings["sigma_min"],
+            sigma_max=settings["sigma_max"],
+            centre=settings["centre"],
+            error=DenoisingError(
+                tensors["error.sigmas"],
+                tensors["error.log_variance"].double().exp(),
+                tensors["error.gain"].double(),
+                tensors["error.kurtosis"].double(),
+                tensors["error.mixing"],
+            ),
+            fully_convolutional=settings["fully_convolutional"],
+            name=settings["name"],
+        )
