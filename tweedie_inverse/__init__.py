@@ -1,23 +1,30 @@
 """Posterior samples of inverse problems by conditional random walks with Tweedie's formula."""
 
 from . import calibration, priors, schedules, tweedie, walks
+from .density import Likelihood, likelihood
+from .elbo import Bound
 from .posterior import Diagnostics, Posterior, Stats
 from .priors import measure_denoising_error
 from .priors.zoo import list_priors, load_prior
+from .probability_flow import ProbabilityFlow
 from .sampling import SampleStep, sample, trajectory
 from .solver import Step, WalkDivergedError, iterate, solve
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bound",
     "Diagnostics",
+    "Likelihood",
     "Posterior",
+    "ProbabilityFlow",
     "SampleStep",
     "Stats",
     "Step",
     "WalkDivergedError",
     "calibration",
     "iterate",
+    "likelihood",
     "list_priors",
     "load_prior",
     "measure_denoising_error",
