@@ -1,6 +1,6 @@
 """Posterior samples of inverse problems by conditional random walks with Tweedie's formula."""
 
-from . import calibration, priors, schedules, tweedie, walks
+from . import calibration, guidance, priors, schedules, tweedie, walks
 from .density import Likelihood, likelihood
 from .elbo import Bound
 from .posterior import Diagnostics, Posterior, Stats
@@ -23,6 +23,7 @@ __all__ = [
     "Step",
     "WalkDivergedError",
     "calibration",
+    "guidance",
     "iterate",
     "likelihood",
     "list_priors",

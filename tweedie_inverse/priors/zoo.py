@@ -60,7 +60,12 @@ def load_prior(name_or_path: str | Path, *, device: torch.device | str = "cpu") 
         )
     settings, tensors = _read(path)
     with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
-        network = UNet(settings["shape"][0], tuple(settings["widths"]), tuple(settings["blocks"]))
+        network = UNet(
+            settings["shape"][0],
+            tuple(settings["widths"]),
+            tuple(settings["blocks"]),
+            classes=settings.get("classes", 0),
+        )
     network.load_state_dict(
         {
             name.removeprefix("network."): value.float()
@@ -96,7 +101,8 @@ def load_prior(name_or_path: str | Path, *, device: torch.device | str = "cpu") 
 def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) -> None:
     """Write a trained prior with its denoising error; `settings` completes the header.
 
-    Needs `widths`, `blocks` of the `UNet`, `data`, `licence` and `value_range` in `settings`.
+    Needs `widths`, `blocks` of the `UNet`, `data`, `licence` and `value_range` in `settings`, and
+    `classes` where it has any.
     """
     from safetensors.torch import save_file
 

@@ -8,16 +8,17 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..guidance import given
 from ..priors.network import NetworkPrior, Parameterization
 from ..priors.networks import UNet
-from .data import dataset
+from .data import Dataset, Digits, dataset
 from .noise_levels import NOISE_LEVELS, Timesteps
 from .objective import WEIGHTS, denoising_loss
 
@@ -25,6 +26,9 @@ from .objective import WEIGHTS, denoising_loss
 @dataclass(frozen=True)
 class TrainingConfig:
     """Everything that decides a training run; stored in the checkpoint and on the card.
+
+    A `conditional` network is told the class of an image, but for a share `label_dropout` of them,
+    where it learns the unconditional denoiser that classifier-free guidance needs too.
 
     `steps` may be raised on resuming: the rate is constant after a warm-up and falls to zero over
     the last `cooldown` share of the steps.
@@ -47,6 +51,8 @@ class TrainingConfig:
     widths: tuple[int, ...] = (32, 64, 128, 160)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     bfloat16: bool = False
+    conditional: bool = False
+    label_dropout: float = 0.1
     seed: int = 0
 
 
@@ -61,12 +67,13 @@ class Progress:
 
 def build_prior(config: TrainingConfig) -> NetworkPrior:
     """A fresh network in its parameterization, for the data set of `config`."""
-    shape = dataset(config.data, config.size).shape
+    images = dataset(config.data, config.size)
+    shape, classes = images.shape, _classes(config, images)
     levels = NOISE_LEVELS[config.noise_levels]
     table = levels.table() if isinstance(levels, Timesteps) else None
     with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
         torch.manual_seed(config.seed)
-        network = UNet(shape[0], config.widths, config.blocks)
+        network = UNet(shape[0], config.widths, config.blocks, classes=classes)
     return NetworkPrior(
         network,
         config.parameterization,
@@ -78,6 +85,18 @@ def build_prior(config: TrainingConfig) -> NetworkPrior:
         sigma_min=levels.sigma_min * config.scale,
         sigma_max=levels.sigma_max * config.scale,
     )
+
+
+def _classes(config: TrainingConfig, images: Dataset) -> int:
+    """Of a conditional network; 0 for another."""
+    if not config.conditional:
+        return 0
+    if not isinstance(images, Digits):
+        raise ValueError(
+            f"train(conditional=True): the images of data={config.data!r} have no classes; "
+            "data='digits' has"
+        )
+    return images.classes
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -120,12 +139,16 @@ def train(
     while step < config.steps:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         first = step * config.batch
-        clean = images.images(range(first, first + config.batch)).to(device)
+        seeds = range(first, first + config.batch)
+        clean = images.images(seeds).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
         sigma = levels.sample(config.batch, generator).to(device)
+        asked = prior
+        if config.conditional:
+            asked = given(prior, dropped_labels(config, images, seeds, generator).to(device))
         optimizer.param_groups[0]["lr"] = learning_rate(config, step)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
-            loss = denoising_loss(prior, clean, noise, sigma, weight).mean()
+            loss = denoising_loss(asked, clean, noise, sigma, weight).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -146,6 +169,15 @@ def train(
             if step % save_every == 0 or step == config.steps:
                 _save(checkpoint, config, network, average, optimizer, step, history, seconds)
             yield report
+
+
+def dropped_labels(
+    config: TrainingConfig, images: Dataset, seeds: Sequence[int], generator: torch.Generator
+) -> Tensor:
+    """Classes ``(batch,)``; a share `label_dropout` of them is "any class"."""
+    assert isinstance(images, Digits)
+    dropped = torch.rand(len(seeds), generator=generator) < config.label_dropout
+    return torch.where(dropped, images.classes, images.labels(seeds))
 
 
 def load_trained(folder: str | Path) -> tuple[NetworkPrior, TrainingConfig, dict]:
@@ -169,7 +201,9 @@ def load_trained(folder: str | Path) -> tuple[NetworkPrior, TrainingConfig, dict
 
 def _refuse_other_run(found: dict, config: TrainingConfig, checkpoint: Path) -> None:
     wanted = json.loads(json.dumps(dataclasses.asdict(config)))
-    different = [name for name in wanted if name != "steps" and found.get(name) != wanted[name]]
+    # A checkpoint written before a setting existed was trained with its default.
+    found = {**json.loads(json.dumps(dataclasses.asdict(TrainingConfig()))), **found}
+    different = [name for name in wanted if name != "steps" and found[name] != wanted[name]]
     if different:
         pairs = ", ".join(f"{n}: {found.get(n)} there, {wanted[n]} now" for n in different)
         raise ValueError(
