@@ -4,6 +4,7 @@ import dataclasses
 import platform
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,8 @@ from ..priors.denoising_error import measure_denoising_error
 from ..priors.network import NetworkPrior
 from ..priors.zoo import save_prior
 from .data import HELD_OUT_SEED, TRAINING_PHOTOS, held_out
-from .noise_levels import NOISE_LEVELS, quantiles
+from .learned_noise import LearnedLevels
+from .noise_levels import quantiles
 from .trainer import TrainingConfig, load_trained
 
 # Range the samplers may use, in network units, cut to what training has seen: wide enough to start
@@ -31,6 +33,9 @@ _FIXED_SIZE = ("phantoms", "digits")
 
 def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
     """Write ``<folder>/<name>.safetensors`` and ``.md``; returns the path of the first.
+
+    A learned schedule goes beside them as ``<name>.schedule.npy``, a table in data units for
+    `schedules.from_table`.
 
     Cost: `count` network evaluations for each of 24 levels, and 128 for the evaluation.
     """
@@ -52,6 +57,9 @@ def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
     }
     path = Path(folder) / f"{name}.safetensors"
     save_prior(path, prior, settings)
+    if isinstance(record["levels"], LearnedLevels):
+        table = record["levels"].table() * config.scale
+        np.save(path.with_suffix(".schedule.npy"), table.numpy())
     path.with_suffix(".md").write_text(_card(prior, config, record, images[:128], licence))
     return path
 
@@ -75,7 +83,7 @@ def _denoising_table(prior: NetworkPrior, images: Tensor) -> list[str]:
 def _card(
     prior: NetworkPrior, config: TrainingConfig, record: dict, images: Tensor, licence: str
 ) -> str:
-    low, middle, high = quantiles(NOISE_LEVELS[config.noise_levels], (0.01, 0.5, 0.99))
+    low, middle, high = quantiles(record["levels"], (0.01, 0.5, 0.99))
     photos = ""
     if config.data == "photos":
         named = "; ".join(f"{photo}: {terms}" for photo, terms in TRAINING_PHOTOS.items())

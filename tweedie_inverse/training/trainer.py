@@ -19,8 +19,12 @@ from ..guidance import given
 from ..priors.network import NetworkPrior, Parameterization
 from ..priors.networks import UNet
 from .data import Dataset, Digits, dataset
-from .noise_levels import NOISE_LEVELS, Timesteps
+from .learned_noise import LearnedLevels, descend, even_times
+from .noise_levels import NOISE_LEVELS, NoiseLevels, Timesteps
 from .objective import WEIGHTS, denoising_loss
+
+# Of the learned schedule, whose few numbers need larger steps than the network's weights.
+_LEVELS_RATE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class TrainingConfig:
 
     A `conditional` network is told the class of an image, but for a share `label_dropout` of them,
     where it learns the unconditional denoiser that classifier-free guidance needs too.
+
+    `noise_levels` "learned" trains the schedule too, and the network on the variational bound,
+    which is the weight "inverse-square".
 
     `steps` may be raised on resuming: the rate is constant after a warm-up and falls to zero over
     the last `cooldown` share of the steps.
@@ -69,7 +76,7 @@ def build_prior(config: TrainingConfig) -> NetworkPrior:
     """A fresh network in its parameterization, for the data set of `config`."""
     images = dataset(config.data, config.size)
     shape, classes = images.shape, _classes(config, images)
-    levels = NOISE_LEVELS[config.noise_levels]
+    levels = build_levels(config)
     table = levels.table() if isinstance(levels, Timesteps) else None
     with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
         torch.manual_seed(config.seed)
@@ -85,6 +92,18 @@ def build_prior(config: TrainingConfig) -> NetworkPrior:
         sigma_min=levels.sigma_min * config.scale,
         sigma_max=levels.sigma_max * config.scale,
     )
+
+
+def build_levels(config: TrainingConfig) -> NoiseLevels:
+    """The distribution of noise levels; a learned one as it begins."""
+    if config.noise_levels != "learned":
+        return NOISE_LEVELS[config.noise_levels]
+    if config.weight != "inverse-square":
+        raise ValueError(
+            "train(noise_levels='learned'): the schedule is learned on the variational bound, "
+            f"whose weight is 'inverse-square'; got weight={config.weight!r}"
+        )
+    return LearnedLevels()
 
 
 def _classes(config: TrainingConfig, images: Dataset) -> int:
@@ -124,7 +143,11 @@ def train(
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average)
     )
+    levels = build_levels(config)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.rate, betas=(0.9, 0.99))
+    if isinstance(levels, LearnedLevels):
+        levels.to(device)
+        optimizer.add_param_group({"params": list(levels.parameters()), "lr": _LEVELS_RATE})
     step, history, spent = 0, [], 0.0
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
@@ -133,8 +156,10 @@ def train(
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
+        if isinstance(levels, LearnedLevels):
+            levels.load_state_dict(state["levels"])
         step, history, spent = state["step"], state["history"], state["seconds"]
-    images, levels = dataset(config.data, config.size), NOISE_LEVELS[config.noise_levels]
+    images = dataset(config.data, config.size)
     weight, losses, begin = WEIGHTS[config.weight], [], time.monotonic()
     while step < config.steps:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -142,15 +167,18 @@ def train(
         seeds = range(first, first + config.batch)
         clean = images.images(seeds).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
-        sigma = levels.sample(config.batch, generator).to(device)
-        asked = prior
+        asked, draws = prior, _draw_levels(levels, config.batch, generator).to(device)
         if config.conditional:
             asked = given(prior, dropped_labels(config, images, seeds, generator).to(device))
         optimizer.param_groups[0]["lr"] = learning_rate(config, step)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
-            loss = denoising_loss(asked, clean, noise, sigma, weight).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
+            if isinstance(levels, LearnedLevels):
+                loss = descend(asked, levels, clean, noise, draws)
+            else:
+                loss = denoising_loss(asked, clean, noise, draws, weight).mean()
+        if loss.requires_grad:
+            loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         if not bool(norm.isfinite()):
             raise FloatingPointError(
@@ -167,7 +195,10 @@ def train(
             history.append([report.step, report.loss])
             losses = []
             if step % save_every == 0 or step == config.steps:
-                _save(checkpoint, config, network, average, optimizer, step, history, seconds)
+                trained = {"network": network, "average": average, "optimizer": optimizer}
+                if isinstance(levels, LearnedLevels):
+                    trained["levels"] = levels
+                _save(checkpoint, config, trained, step, history, seconds)
             yield report
 
 
@@ -181,7 +212,10 @@ def dropped_labels(
 
 
 def load_trained(folder: str | Path) -> tuple[NetworkPrior, TrainingConfig, dict]:
-    """The averaged network of a run as a prior, its settings, and its loss history and seconds."""
+    """The averaged network of a run as a prior, its settings, and its record.
+
+    The record holds step, loss history, seconds, and the distribution of noise levels.
+    """
     state = torch.load(Path(folder) / "checkpoint.pt", map_location="cpu", weights_only=True)
     settings = json.loads(state["config"])
     for name in ("widths", "blocks"):
@@ -195,7 +229,14 @@ def load_trained(folder: str | Path) -> tuple[NetworkPrior, TrainingConfig, dict
     }
     prior.module.load_state_dict(weights)
     prior.module.eval().requires_grad_(False)
+    levels = build_levels(config)
+    if isinstance(levels, LearnedLevels):
+        levels.load_state_dict(state["levels"])
+        prior.sigma_min, prior.sigma_max = (
+            sigma * config.scale for sigma in (levels.sigma_min, levels.sigma_max)
+        )
     record = {name: state[name] for name in ("step", "history", "seconds")}
+    record["levels"] = levels
     return prior, config, record
 
 
@@ -212,13 +253,18 @@ def _refuse_other_run(found: dict, config: TrainingConfig, checkpoint: Path) -> 
         )
 
 
-def _save(checkpoint, config, network, average, optimizer, step, history, seconds) -> None:
+def _draw_levels(levels: NoiseLevels, count: int, generator: torch.Generator) -> Tensor:
+    """Noise levels ``(count,)``; times, where the levels are learned."""
+    if isinstance(levels, LearnedLevels):
+        return even_times(count, generator)
+    return levels.sample(count, generator)
+
+
+def _save(checkpoint: Path, config, trained: dict, step: int, history: list, seconds) -> None:
     """Write beside, then rename: a run killed while saving keeps its last checkpoint."""
     state = {
         "config": json.dumps(dataclasses.asdict(config)),
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        **{name: part.state_dict() for name, part in trained.items()},
         "step": step,
         "history": history,
         "seconds": seconds,
