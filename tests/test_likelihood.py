@@ -243,7 +243,10 @@ def test_result_is_fixed_by_the_seed_and_not_by_the_batch():
     parts = ti.likelihood(mixture(), images, seed=3, batch_size=2)
     torch.testing.assert_close(whole.value, parts.value)
     assert not torch.equal(whole.value, ti.likelihood(mixture(), images, seed=4).value)
-    assert "bits per dimension" in repr(whole)
+    bits, error = whole.mean_bits_per_dimension
+    assert bits == pytest.approx(float(whole.bits_per_dimension.mean()))
+    assert error == pytest.approx(whole.mean_standard_error / (5 * math.log(2)))
+    assert f"{bits:.4f} +- {error:.4f} bits per dimension" in repr(whole)
 
 
 def test_cost_is_as_declared():
@@ -264,6 +267,7 @@ def test_cost_is_as_declared():
         (lambda p, x: ti.likelihood(p, x, bin_width=0.0), "positive width"),
         (lambda p, x: ti.likelihood(p, x, method=ti.Bound(time="linear")), "importance"),
         (lambda p, x: ti.likelihood(p, x, method=ti.Bound(repeats=1)), "repeats >= 2"),
+        (lambda p, x: ti.likelihood(p, x, method=ti.Bound(sigma_min=1e9)), "0 < sigma_min"),
         (lambda p, x: ti.ProbabilityFlow(trace="none"), "'exact' or 'hutchinson'"),
     ],
 )

@@ -53,11 +53,17 @@ class Likelihood:
         """
         return -self.value / (self.dimensions * math.log(2))
 
-    def __repr__(self) -> str:
+    @property
+    def mean_bits_per_dimension(self) -> tuple[float, float]:
+        """Averaged over the images, with its standard error for these very images."""
         unit = self.dimensions * math.log(2)
+        return -self.mean / unit, self.mean_standard_error / unit
+
+    def __repr__(self) -> str:
+        bits, error = self.mean_bits_per_dimension
         return (
-            f"Likelihood({-self.mean / unit:.4f} +- {self.mean_standard_error / unit:.4f} bits per "
-            f"dimension, {len(self.value)} images of {self.dimensions} numbers)"
+            f"Likelihood({bits:.4f} +- {error:.4f} bits per dimension, {len(self.value)} images of "
+            f"{self.dimensions} numbers)"
         )
 
 

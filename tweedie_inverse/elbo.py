@@ -129,6 +129,10 @@ class Bound:
     def terms(self, prior: Prior, images: Tensor, streams: Streams) -> dict[str, Tensor]:
         """One unbiased estimate of each term, ``(batch,)`` in nats; they sum to the bound."""
         low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
+        if not 0 < low < high:
+            raise ValueError(
+                f"Bound: needs 0 < sigma_min < sigma_max, got {low:.4g} and {high:.4g} (data units)"
+            )
         clock = self.clock(prior, low, high)
         noise = streams.normal((self.levels + 1, *prior.shape), images)
         uniform = torch.special.ndtr(streams.normal((self.levels,), images))
