@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import recipes
+from benchmarks import guidance, noise_schedule, recipes
 from tests.laws import final_variance, wasserstein
 from tweedie_inverse import schedules
 from tweedie_inverse.walks import PAPER_SETTINGS, Template, consistent
@@ -35,3 +35,44 @@ def test_distance_is_zero_at_exact_samples_and_grows():
     assert distance.of("simple", 5) > 10 * mean > 0
     assert distance.of("dpm++2m", 30) < mean + 5 * std
     assert torch.equal(distance.exact, recipes.field().draw(500, seed=1))
+
+
+def test_schedules_are_compared_on_their_own_grids():
+    """Fixed curves end where their tables do, and every row is finite."""
+    for name, make in noise_schedule.FIXED.items():
+        curve, t = noise_schedule.TableCurve(make()), torch.linspace(0, 1, 7).double()
+        step = 1e-7
+        ahead, behind = curve.at(t[1:-1] + step).gamma, curve.at(t[1:-1] - step).gamma
+        expected = (ahead - behind) / (2 * step)
+        torch.testing.assert_close(curve.at(t[1:-1]).slope, expected, rtol=0.02, atol=0.02)
+        ends = curve.at(t[[0, -1]]).gamma
+        torch.testing.assert_close(ends, 2 * make()[[0, -1]].log(), msg=name)
+    lines = list(noise_schedule.compare(["learned", "cosine"], 3, 2, 6))
+    rows = [line for line in lines if line.startswith(("| learned", "| cosine", "| **"))]
+    assert len(rows) == 6
+    assert all(float(cell) > 0 for row in rows[:2] for cell in row.split("|")[3:8])
+
+
+def test_judge_of_digits_knows_its_own():
+    judge = guidance.Judge()
+    assert judge.own > 0.95
+    assert judge.accuracy(judge.images, (judge.labels + 1) % 10) < 0.05
+    assert judge.diversity(judge.images, judge.labels) == pytest.approx(1)
+    assert judge.diversity(0.5 * judge.images, judge.labels) == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+def test_guidance_raises_the_accuracy_and_costs_diversity():
+    judge = guidance.Judge()
+    prior, classifier = guidance.networks(1000, 0)
+    lines = list(guidance.unconditional(prior, classifier, judge, 20))[2:]
+    cells = [line.split("|")[1:-1] for line in lines]
+    table = {
+        (kind.strip(), float(scale)): (float(accuracy), float(diversity))
+        for kind, scale, accuracy, diversity in cells
+    }
+    for kind in ("classifier-free", "classifier"):
+        assert table[kind, 0][0] < 0.3
+        assert table[kind, 4][0] > table[kind, 0.5][0] + 0.1
+        assert table[kind, 4][1] < table[kind, 0][1]
+    assert len(list(guidance.measured(prior, classifier, judge, 30))) == 11

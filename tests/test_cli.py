@@ -67,6 +67,17 @@ def test_train_writes_a_prior_and_resumes(tmp_path, capsys):
     main(["priors"])
 
 
+def test_train_learns_classes_and_a_schedule(tmp_path, capsys):
+    command = ["train", str(tmp_path / "digits"), "--data", "digits", "--size", "8", "--batch", "4"]
+    command += ["--widths", "8", "8", "--blocks", "1", "1", "--steps", "2", "--conditional"]
+    main([*command, "--noise-levels", "learned", "--weight", "inverse-square"])
+    assert "digits.safetensors" in capsys.readouterr().out
+    assert (tmp_path / "digits" / "digits.schedule.npy").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--noise-levels", "learned", "--seed", "9"])
+    assert "weight is 'inverse-square'" in capsys.readouterr().err
+
+
 def test_a_training_row_stands_for_three_options():
     from tweedie_inverse.cli import _parser
 

@@ -20,3 +20,12 @@ def test_six_recipes(tmp_path):
         assert picture.stat().st_size > 5_000
     # The decoupling claim: three schedules, one image.  0.15 is the spread of the images.
     assert result.distance < 0.03
+
+
+def test_which_prior_fits():
+    main = runpy.run_path(str(EXAMPLES / "which_prior_fits.py"))["main"]
+    network, field, photographs = main(count=2, levels=8, repeats=2, steps=20, measured=48).values()
+    assert network.images + 1 < field.images
+    assert network.reconstructions < field.reconstructions
+    assert field.images < photographs.images
+    assert network.images_error < 0.1

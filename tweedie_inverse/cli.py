@@ -87,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a method's --parameterization, --noise-levels and --weight at once; options that "
         "come after it change them again",
     )
-    choices = {"data": None, "noise_levels": sorted(NOISE_LEVELS), "weight": sorted(WEIGHTS)}
+    choices = {
+        "data": None,
+        "noise_levels": [*sorted(NOISE_LEVELS), "learned"],
+        "weight": sorted(WEIGHTS),
+    }
     for field in dataclasses.fields(TrainingConfig):
         _add_setting(train, field, choices.get(field.name))
     train.set_defaults(run=_train)

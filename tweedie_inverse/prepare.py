@@ -124,6 +124,6 @@ def _guess(prior: Prior) -> str:
     if prior.error_is_measured:
         return ""
     return (
-        "; the prior's denoising error is not measured, so sigma^2 I stands in "
+        "; the prior's denoising error is not measured, so a guess stands in "
         "(ti.priors.measure_denoising_error makes fewer steps do)"
     )

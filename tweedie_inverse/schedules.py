@@ -138,6 +138,21 @@ def cosine(steps: int, sigma_min: float = 0.0, sigma_max: float = math.inf) -> T
     return even_in_timestep(steps, cosine_table(), sigma_min, sigma_max)
 
 
+def from_table(table: Tensor) -> Schedule:
+    """The schedule of any table of levels ``(timesteps,)``, increasing, such as a learned one."""
+    table = torch.as_tensor(table, dtype=torch.float64)
+    if table.ndim != 1 or len(table) < 2 or not bool((table.diff() > 0).all()) or table[0] <= 0:
+        raise ValueError(
+            "from_table(table): needs positive noise levels (timesteps,), increasing, in data "
+            f"units; got shape {tuple(table.shape)}"
+        )
+
+    def schedule(steps: int, sigma_min: float = 0.0, sigma_max: float = math.inf) -> Tensor:
+        return even_in_timestep(steps, table, sigma_min, sigma_max)
+
+    return schedule
+
+
 SCHEDULES: dict[str, Schedule] = {
     "cosine": cosine,
     "geometric": geometric,

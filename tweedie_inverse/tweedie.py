@@ -57,3 +57,22 @@ def denoised_from_flow(x: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
 def flow_from_denoised(x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
     """Inverse of `denoised_from_flow`."""
     return (x - (1 + sigma) * denoised) / sigma
+
+
+def target_of(form: str, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """What a network of that form is trained to return, given the clean image and the noise.
+
+    The mean over what is not known, given x, is what the functions above take.
+    """
+    match form:
+        case "x0":
+            return clean
+        case "epsilon":
+            return noise
+        case "v":
+            return (noise - sigma * clean) / (1 + sigma**2).sqrt()
+        case "score":
+            return -noise / sigma
+        case "flow":
+            return noise - clean
+    raise ValueError(f"unknown form {form!r}; choose x0, epsilon, v, score or flow")

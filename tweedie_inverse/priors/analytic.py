@@ -51,18 +51,22 @@ class Gaussian(Prior):
         self.sigma_max, self.sigma_min = _SIGMA_MAX * scale, _SIGMA_MIN * scale
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        levels = torch.as_tensor(sigma, dtype=torch.float64)
-        if levels.ndim == 1 and not bool((levels == levels[0]).all()):
-            rows = [self.denoise(row[None], level) for row, level in zip(x, levels, strict=True)]
-            return torch.cat(rows)
-        sigma_column(x, sigma)  # refuses a sigma of the wrong shape
-        level = float(levels.flatten()[0])
-        shrink = self.covariance.map(lambda s: s / (s + level**2))
         mean = self.mean.to(x)
-        return mean + shrink.apply(x - mean)
+        coefficients = self.covariance.basis.transform(x - mean)
+        level, variance = sigma_column(coefficients, sigma), self.covariance.variance.to(x)
+        return mean + self.covariance.basis.inverse(variance / (variance + level**2) * coefficients)
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.covariance.map(lambda s: s * sigma**2 / (s + sigma**2))
+
+    def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
+        """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""
+        coefficients = self.covariance.basis.transform(x - self.mean.to(x))
+        level = sigma_column(coefficients, sigma)
+        total = self.covariance.variance.to(x) + level**2
+        _refuse_no_density(total)
+        terms = coefficients**2 / total + (2 * math.pi * total).log()
+        return -terms.flatten(1).sum(1) / 2
 
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
@@ -123,6 +127,16 @@ class GaussianMixture(Prior):
                 self._errors[sigma] = _dense(error.mT @ error / len(error), self.shape)
         return self._errors[sigma]
 
+    def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
+        """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""
+        total = sigma_column(x, sigma).reshape(-1, 1) ** 2 + self.std**2
+        _refuse_no_density(total)
+        means = self.means.flatten(1).to(x)
+        distance = torch.cdist(x.flatten(1), means, compute_mode="donot_use_mm_for_euclid_dist")
+        each = self.log_weights.to(x) - distance**2 / (2 * total)
+        volume = means.shape[1] / 2 * (2 * math.pi * total[:, 0]).log()
+        return torch.logsumexp(each, dim=1) - volume
+
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
         uniform = torch.special.ndtr(normal(("component", seed), (count,)))
@@ -142,6 +156,14 @@ class Empirical(GaussianMixture):
 
     def __init__(self, data: Tensor, std: float = 0.0):
         super().__init__(data, data.new_ones(len(data)), std)
+
+
+def _refuse_no_density(variance: Tensor) -> None:
+    if not bool((variance > 0).all()):
+        raise ValueError(
+            "log_prob(x, sigma=0): this prior has no density, its variance is 0 in some direction. "
+            "Give it a positive std, or ask at a positive sigma"
+        )
 
 
 def _dense(covariance: Tensor, shape: tuple[int, ...]) -> Covariance:

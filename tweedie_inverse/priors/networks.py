@@ -72,7 +72,8 @@ class UNet(nn.Module):
     """``forward(x, label)``: ``x (batch, channels, h, w)``, ``label (batch,)`` -> like ``x``.
 
     Any image size is accepted; sizes that the down-sampling does not divide are padded by
-    reflection and cropped again.
+    reflection and cropped again.  With `classes`, a third argument tells the class of each image,
+    ``(batch,)`` from 0; `classes` itself, and no argument, is "any class".
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class UNet(nn.Module):
         widths: tuple[int, ...] = (32, 64, 128, 160),
         blocks: tuple[int, ...] = (1, 2, 2, 2),
         features: int = 128,
+        classes: int = 0,
     ):
         super().__init__()
         if len(widths) != len(blocks):
@@ -108,13 +110,22 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(8, widths[0])
         self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
         _zero(self.last)
+        self.classes = classes
+        # Last, so that networks without classes start from the same weights as ever.
+        self.of_class = nn.Embedding(classes + 1, features) if classes else None
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]
         pad_h, pad_w = -height % self.multiple, -width % self.multiple
         if pad_h or pad_w:
             x = F.pad(x, (0, pad_w, 0, pad_h), mode="reflect")
         embedding = self.embedding(label)
+        if self.of_class is not None:
+            if classes is None:
+                classes = torch.full(label.shape, self.classes, device=x.device)
+            embedding = embedding + self.of_class(classes)
+        elif classes is not None:
+            raise ValueError("UNet: was built without classes, but is asked for one")
         h = self.first(x)
         skips = []
         for down, shrink in zip(self.down, self.shrink, strict=True):

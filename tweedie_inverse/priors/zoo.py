@@ -108,7 +108,8 @@ def _source(
 def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) -> None:
     """Write a trained prior with its denoising error; `settings` completes the header.
 
-    Needs `widths`, `blocks` of the `UNet`, `data`, `licence` and `value_range` in `settings`.
+    Needs `widths`, `blocks` of the `UNet`, `data`, `licence` and `value_range` in `settings`, and
+    `classes` where it has any.
     """
     from safetensors.torch import save_file
 

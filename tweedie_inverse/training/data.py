@@ -1,4 +1,4 @@
-"""Training images, each fixed by its seed: ellipse phantoms, dead leaves, photograph patches.
+"""Training images, each fixed by its seed: phantoms, dead leaves, photograph patches, digits.
 
 A data set is a function ``seeds -> (len(seeds), channels, size, size)`` in [0, 1].  Seeds from
 `HELD_OUT_SEED` on, and the photographs in `HELD_OUT_PHOTOS`, are never trained on.
@@ -191,6 +191,46 @@ class Photographs:
 
 
 @dataclass(frozen=True)
+class Digits:
+    """Handwritten digits with their classes, 1797 of 8x8 pixels, from scikit-learn.
+
+    Their 17 grey values are spread evenly over their bins, ``(value + u) / 17``, so that they have
+    a density.  Every fifth image is held out.
+    """
+
+    size: int = 8
+    classes: int = 10
+
+    def __post_init__(self) -> None:
+        if self.size != 8:
+            raise ValueError(f"digits are 8x8 pixels, but size {self.size} was asked for; size=8")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (1, 8, 8)
+
+    def images(self, seeds: Sequence[int]) -> Tensor:
+        values, spread = load_digits()[0], _uniform(_generators(seeds), 1, 8, 8)
+        return (values[self._index(seeds)] + spread) / 17
+
+    def labels(self, seeds: Sequence[int]) -> Tensor:
+        """The class of each image, ``(len(seeds),)`` from 0 to 9."""
+        return load_digits()[1][self._index(seeds)]
+
+    def _index(self, seeds: Sequence[int]) -> Tensor:
+        every = torch.arange(len(load_digits()[1]))
+        held_out, trained = every[every % 5 == 0], every[every % 5 != 0]
+        # A large odd stride walks through all images in an order of its own.
+        places = [
+            held_out[(seed - HELD_OUT_SEED) % len(held_out)]
+            if seed >= HELD_OUT_SEED
+            else trained[(seed * 7919) % len(trained)]
+            for seed in seeds
+        ]
+        return torch.stack(places)
+
+
+@dataclass(frozen=True)
 class Mixture:
     """A fixed share of one data set, the rest of another."""
 
@@ -210,6 +250,20 @@ class Mixture:
             for seed, chosen in zip(seeds, from_first, strict=True)
         ]
         return torch.cat(batches)
+
+
+@cache
+def load_digits() -> tuple[Tensor, Tensor]:
+    """Grey values ``(1797, 1, 8, 8)`` from 0 to 16 and classes ``(1797,)``."""
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise ImportError(
+            "the digits come with scikit-learn, which is missing; "
+            "pip install 'tweedie-inverse[train]'"
+        ) from error
+    bunch = datasets.load_digits()
+    return torch.tensor(bunch.images).float()[:, None], torch.tensor(bunch.target)
 
 
 @cache
@@ -260,7 +314,7 @@ def held_out(name: str, size: int = 64, count: int = 512) -> Tensor:
 
 
 def dataset(name: str, size: int = 64) -> Dataset:
-    """A training set by name: ``"phantoms"``, ``"leaves"``, ``"photos"`` (photos and leaves)."""
+    """A training set by name: phantoms, leaves, photos (photos and leaves), or digits."""
     match name:
         case "phantoms":
             return EllipsePhantoms(size)
@@ -268,4 +322,6 @@ def dataset(name: str, size: int = 64) -> Dataset:
             return DeadLeaves(size)
         case "photos":
             return Mixture(Photographs(size), DeadLeaves(size))
-    raise ValueError(f"unknown training set {name!r}; choose phantoms, leaves or photos")
+        case "digits":
+            return Digits(size)
+    raise ValueError(f"unknown training set {name!r}; choose phantoms, leaves, photos or digits")

@@ -8,23 +8,34 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..guidance import given
 from ..priors.network import NetworkPrior, Parameterization
 from ..priors.networks import UNet
-from .data import dataset
-from .noise_levels import NOISE_LEVELS, Timesteps
+from .data import Dataset, Digits, dataset
+from .learned_noise import LearnedLevels, descend, even_times
+from .noise_levels import NOISE_LEVELS, NoiseLevels, Timesteps
 from .objective import WEIGHTS, denoising_loss
+
+# Of the learned schedule, whose few numbers need larger steps than the network's weights.
+_LEVELS_RATE = 1e-2
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Everything that decides a training run; stored in the checkpoint and on the card.
+
+    A `conditional` network is told the class of an image, but for a share `label_dropout` of them,
+    where it learns the unconditional denoiser that classifier-free guidance needs too.
+
+    `noise_levels` "learned" trains the schedule too, and the network on the variational bound,
+    which is the weight "inverse-square".
 
     `steps` may be raised on resuming: the rate is constant after a warm-up and falls to zero over
     the last `cooldown` share of the steps.
@@ -47,6 +58,8 @@ class TrainingConfig:
     widths: tuple[int, ...] = (32, 64, 128, 160)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     bfloat16: bool = False
+    conditional: bool = False
+    label_dropout: float = 0.1
     seed: int = 0
 
 
@@ -61,12 +74,13 @@ class Progress:
 
 def build_prior(config: TrainingConfig) -> NetworkPrior:
     """A fresh network in its parameterization, for the data set of `config`."""
-    shape = dataset(config.data, config.size).shape
-    levels = NOISE_LEVELS[config.noise_levels]
+    images = dataset(config.data, config.size)
+    shape, classes = images.shape, _classes(config, images)
+    levels = build_levels(config)
     table = levels.table() if isinstance(levels, Timesteps) else None
     with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
         torch.manual_seed(config.seed)
-        network = UNet(shape[0], config.widths, config.blocks)
+        network = UNet(shape[0], config.widths, config.blocks, classes=classes)
     return NetworkPrior(
         network,
         config.parameterization,
@@ -78,6 +92,30 @@ def build_prior(config: TrainingConfig) -> NetworkPrior:
         sigma_min=levels.sigma_min * config.scale,
         sigma_max=levels.sigma_max * config.scale,
     )
+
+
+def build_levels(config: TrainingConfig) -> NoiseLevels:
+    """The distribution of noise levels; a learned one as it begins."""
+    if config.noise_levels != "learned":
+        return NOISE_LEVELS[config.noise_levels]
+    if config.weight != "inverse-square":
+        raise ValueError(
+            "train(noise_levels='learned'): the schedule is learned on the variational bound, "
+            f"whose weight is 'inverse-square'; got weight={config.weight!r}"
+        )
+    return LearnedLevels()
+
+
+def _classes(config: TrainingConfig, images: Dataset) -> int:
+    """Of a conditional network; 0 for another."""
+    if not config.conditional:
+        return 0
+    if not isinstance(images, Digits):
+        raise ValueError(
+            f"train(conditional=True): the images of data={config.data!r} have no classes; "
+            "data='digits' has"
+        )
+    return images.classes
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -105,7 +143,11 @@ def train(
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average)
     )
+    levels = build_levels(config)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.rate, betas=(0.9, 0.99))
+    if isinstance(levels, LearnedLevels):
+        levels.to(device)
+        optimizer.add_param_group({"params": list(levels.parameters()), "lr": _LEVELS_RATE})
     step, history, spent = 0, [], 0.0
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
@@ -114,20 +156,31 @@ def train(
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
+        if isinstance(levels, LearnedLevels):
+            levels.load_state_dict(state["levels"])
         step, history, spent = state["step"], state["history"], state["seconds"]
-    images, levels = dataset(config.data, config.size), NOISE_LEVELS[config.noise_levels]
+    images = dataset(config.data, config.size)
     weight, losses, begin = WEIGHTS[config.weight], [], time.monotonic()
     while step < config.steps:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         first = step * config.batch
-        clean = images.images(range(first, first + config.batch)).to(device)
+        seeds = range(first, first + config.batch)
+        clean = images.images(seeds).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
-        sigma = levels.sample(config.batch, generator).to(device)
+        draws = _draw_levels(levels, config.batch, generator).to(device)
+        labels = None
+        if config.conditional:
+            labels = dropped_labels(config, images, seeds, generator).to(device)
         optimizer.param_groups[0]["lr"] = learning_rate(config, step)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
-            loss = denoising_loss(prior, clean, noise, sigma, weight).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
+            if isinstance(levels, LearnedLevels):
+                loss = descend(prior, levels, clean, noise, draws, labels)
+            else:
+                asked = prior if labels is None else given(prior, labels)
+                loss = denoising_loss(asked, clean, noise, draws, weight).mean()
+        if loss.requires_grad:
+            loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         if not bool(norm.isfinite()):
             raise FloatingPointError(
@@ -144,12 +197,27 @@ def train(
             history.append([report.step, report.loss])
             losses = []
             if step % save_every == 0 or step == config.steps:
-                _save(checkpoint, config, network, average, optimizer, step, history, seconds)
+                trained = {"network": network, "average": average, "optimizer": optimizer}
+                if isinstance(levels, LearnedLevels):
+                    trained["levels"] = levels
+                _save(checkpoint, config, trained, step, history, seconds)
             yield report
 
 
+def dropped_labels(
+    config: TrainingConfig, images: Dataset, seeds: Sequence[int], generator: torch.Generator
+) -> Tensor:
+    """Classes ``(batch,)``; a share `label_dropout` of them is "any class"."""
+    assert isinstance(images, Digits)
+    dropped = torch.rand(len(seeds), generator=generator) < config.label_dropout
+    return torch.where(dropped, images.classes, images.labels(seeds))
+
+
 def load_trained(folder: str | Path) -> tuple[NetworkPrior, TrainingConfig, dict]:
-    """The averaged network of a run as a prior, its settings, and its loss history and seconds."""
+    """The averaged network of a run as a prior, its settings, and its record.
+
+    The record holds step, loss history, seconds, and the distribution of noise levels.
+    """
     state = torch.load(Path(folder) / "checkpoint.pt", map_location="cpu", weights_only=True)
     settings = json.loads(state["config"])
     for name in ("widths", "blocks"):
@@ -163,13 +231,22 @@ def load_trained(folder: str | Path) -> tuple[NetworkPrior, TrainingConfig, dict
     }
     prior.module.load_state_dict(weights)
     prior.module.eval().requires_grad_(False)
+    levels = build_levels(config)
+    if isinstance(levels, LearnedLevels):
+        levels.load_state_dict(state["levels"])
+        prior.sigma_min, prior.sigma_max = (
+            sigma * config.scale for sigma in (levels.sigma_min, levels.sigma_max)
+        )
     record = {name: state[name] for name in ("step", "history", "seconds")}
+    record["levels"] = levels
     return prior, config, record
 
 
 def _refuse_other_run(found: dict, config: TrainingConfig, checkpoint: Path) -> None:
     wanted = json.loads(json.dumps(dataclasses.asdict(config)))
-    different = [name for name in wanted if name != "steps" and found.get(name) != wanted[name]]
+    # A checkpoint written before a setting existed was trained with its default.
+    found = {**json.loads(json.dumps(dataclasses.asdict(TrainingConfig()))), **found}
+    different = [name for name in wanted if name != "steps" and found[name] != wanted[name]]
     if different:
         pairs = ", ".join(f"{n}: {found.get(n)} there, {wanted[n]} now" for n in different)
         raise ValueError(
@@ -178,13 +255,18 @@ def _refuse_other_run(found: dict, config: TrainingConfig, checkpoint: Path) -> 
         )
 
 
-def _save(checkpoint, config, network, average, optimizer, step, history, seconds) -> None:
+def _draw_levels(levels: NoiseLevels, count: int, generator: torch.Generator) -> Tensor:
+    """Noise levels ``(count,)``; times, where the levels are learned."""
+    if isinstance(levels, LearnedLevels):
+        return even_times(count, generator)
+    return levels.sample(count, generator)
+
+
+def _save(checkpoint: Path, config, trained: dict, step: int, history: list, seconds) -> None:
     """Write beside, then rename: a run killed while saving keeps its last checkpoint."""
     state = {
         "config": json.dumps(dataclasses.asdict(config)),
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        **{name: part.state_dict() for name, part in trained.items()},
         "step": step,
         "history": history,
         "seconds": seconds,

@@ -27,7 +27,7 @@ from ..gaussian import conditional_draw
 from ..hamiltonian import conditional_moves
 from ..priors.base import Prior
 from ..problem import Problem
-from ..schedules import karras
+from ..schedules import Schedule, check_schedule, karras
 from .base import Info, Level, Walk
 
 
@@ -47,6 +47,7 @@ class Decoupled(Walk[DecoupledState]):
 
     Attributes:
         rho: of the Karras schedule over the prior's range of noise levels.
+        schedule: another one, ``(steps, sigma_min, sigma_max)``.
         sigma_max, sigma_min: ends of the schedule in data units; None is the prior's own.
         error: covariance V of the draw. ``"measured"`` is the prior's ``conditional_covariance``:
             its denoising error, weighted towards the places where errors sit; ``"average"`` is
@@ -64,6 +65,7 @@ class Decoupled(Walk[DecoupledState]):
     leapfrogs: int = 2
     first_moves: int = 9
     newton: int = 2
+    schedule: Schedule | None = None
 
     name = "decoupled"
     default_steps = 50
@@ -78,6 +80,8 @@ class Decoupled(Walk[DecoupledState]):
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
+        if self.schedule is not None:
+            return check_schedule(self.schedule(steps, low, high))
         return karras(steps, low, high, rho=self.rho)
 
     def refuse(self, problem: Problem, prior: Prior) -> None:

@@ -17,7 +17,7 @@ from operators.random import Streams
 
 from ..priors.base import Prior
 from ..problem import Problem
-from ..schedules import sigmoid
+from ..schedules import Schedule, check_schedule, sigmoid
 from .base import Info, Level, Walk
 from .template import template_step
 
@@ -43,6 +43,7 @@ class Langevin(Walk[LangevinState]):
             (0, 1) in the settings of 2025.
         sigma_max, sigma_min: the schedule's ends in data units, cut to the prior's range.
         bend: temperature of the sigmoid schedule; 0.5 in version 1, 0.3 in 2025.
+        schedule: another one, ``(steps, sigma_min, sigma_max)``.
         initial_std: the walk starts from N(prior.centre, initial_std^2), in data units.  Not
             sigma_max: the capped step hardly contracts at large sigma, and would keep that noise.
         norm: ``||A||``; None measures it.  Required for operators that are not linear, as a
@@ -58,12 +59,15 @@ class Langevin(Walk[LangevinState]):
     initial_std: float = 1.0
     norm: float | None = None
     lipschitz: float | None = None
+    schedule: Schedule | None = None
 
     name = "langevin"
     default_steps = 1000
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         low, high = max(self.sigma_min, prior.sigma_min), min(self.sigma_max, prior.sigma_max)
+        if self.schedule is not None:
+            return check_schedule(self.schedule(steps, low, high))
         return sigmoid(steps, low, high, temperature=self.bend)
 
     def refuse(self, problem: Problem, prior: Prior) -> None:

@@ -48,7 +48,10 @@ class Native(Format):
             )
         with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
             network = UNet(
-                settings["shape"][0], tuple(settings["widths"]), tuple(settings["blocks"])
+                settings["shape"][0],
+                tuple(settings["widths"]),
+                tuple(settings["blocks"]),
+                classes=settings.get("classes", 0),
             )
         weights = {
             name.removeprefix("network."): value
