@@ -102,6 +102,31 @@ def expected_matching(prior, images, sigmas):
     return total
 
 
+def test_each_term_is_its_own_closed_form():
+    """At ends so near the data that no term is negligible."""
+    field, low, high = random_field(8), 0.3, 1.5
+    images = field.draw(50, seed=8)
+    method = ti.Bound(steps=6, levels=5, repeats=16, sigma_min=low, sigma_max=high)
+    found = ti.likelihood(field, images, method=method, seed=1)
+
+    def normal_of(mean, std):
+        return Independent(Normal(mean, std * torch.ones_like(mean)), 3)
+
+    start = kl_divergence(normal_of(images, high), normal_of(torch.zeros_like(images), high))
+    torch.testing.assert_close(found.terms["prior matching"], -start)
+    levels = ti.schedules.geometric(6, low, high)[:-1].flip(0)
+    matching = found.terms["denoising matching"] + expected_matching(field, images, levels)
+    # The decoder's error at one level, by the same formula: a step of all the SNR.
+    s = field.covariance.variance.flatten()
+    offset = field.covariance.basis.transform(images).flatten(1).square()
+    error = ((low**4 * offset + s**2 * low**2) / (s + low**2) ** 2).sum(1)
+    exact = -error / (2 * low**2) - 32 * math.log(2 * math.pi * low**2)
+    reconstruction = found.terms["reconstruction"] - exact
+    for difference in (matching, reconstruction, matching + reconstruction):
+        assert abs(float(difference.mean())) < 5 * found.mean_standard_error
+    assert found.mean_standard_error < 0.05 * float(start.mean())
+
+
 def test_discrete_bound_is_below_and_tightens_as_one_over_steps():
     """The gap is known exactly for a Gaussian: half as large for twice the steps."""
     field = random_field(8)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..guidance import given
 from ..priors.network import NetworkPrior
 
 # The reconstruction asks for one more evaluation, of this share of a batch.
@@ -108,19 +109,27 @@ def even_times(count: int, generator: torch.Generator) -> Tensor:
 
 
 def bound_loss(
-    prior: NetworkPrior, curve: NoiseCurve, clean: Tensor, noise: Tensor, t: Tensor
+    prior: NetworkPrior,
+    curve: NoiseCurve,
+    clean: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    labels: Tensor | None = None,
 ) -> BoundLoss:
     """Terms of the bound in network units.
 
     Args:
         clean, noise: ``(batch, *shape)``, clean in data units.
         t: ``(batch,)``, times.
+        labels: ``(batch,)``, classes that a conditional network is told.
     """
     point, ends = curve.at(t), curve.at(t.new_tensor([0.0, 1.0])).gamma
-    matching = point.slope / 2 * _error(prior, clean, noise, point.gamma)
+    asked = prior if labels is None else given(prior, labels)
+    matching = point.slope / 2 * _error(asked, clean, noise, point.gamma)
     few = -(-len(clean) // _RECONSTRUCTED)
     low = ends[:1].expand(few)
-    reconstruction = (_error(prior, clean[-few:], noise[-few:], low) + low) / 2
+    asked = prior if labels is None else given(prior, labels[-few:])
+    reconstruction = (_error(asked, clean[-few:], noise[-few:], low) + low) / 2
     size = ((clean - torch.as_tensor(prior.centre).to(clean)) / prior.scale).square()
     return BoundLoss(reconstruction, size.flatten(1).mean(1) * (-ends[1]).exp() / 2, matching)
 
@@ -133,10 +142,15 @@ def _error(prior: NetworkPrior, clean: Tensor, noise: Tensor, gamma: Tensor) -> 
 
 
 def descend(
-    prior: NetworkPrior, levels: LearnedLevels, clean: Tensor, noise: Tensor, t: Tensor
+    prior: NetworkPrior,
+    levels: LearnedLevels,
+    clean: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """The loss, detached; its gradients are left in the network and in `levels`."""
-    loss = bound_loss(prior, levels, clean, noise, t)
+    loss = bound_loss(prior, levels, clean, noise, t, labels)
     outer = [*prior.module.parameters(), levels.ends]
     inner = [levels.line, levels.heights, levels.steepness]
     gradients = torch.autograd.grad(loss.total, outer, retain_graph=True)

@@ -167,15 +167,17 @@ def train(
         seeds = range(first, first + config.batch)
         clean = images.images(seeds).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
-        asked, draws = prior, _draw_levels(levels, config.batch, generator).to(device)
+        draws = _draw_levels(levels, config.batch, generator).to(device)
+        labels = None
         if config.conditional:
-            asked = given(prior, dropped_labels(config, images, seeds, generator).to(device))
+            labels = dropped_labels(config, images, seeds, generator).to(device)
         optimizer.param_groups[0]["lr"] = learning_rate(config, step)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
             if isinstance(levels, LearnedLevels):
-                loss = descend(asked, levels, clean, noise, draws)
+                loss = descend(prior, levels, clean, noise, draws, labels)
             else:
+                asked = prior if labels is None else given(prior, labels)
                 loss = denoising_loss(asked, clean, noise, draws, weight).mean()
         if loss.requires_grad:
             loss.backward()
