@@ -110,8 +110,8 @@ def measured(
     yield "| guidance | scale | class accuracy | error, RMS | chi-square |\n|---|---|---|---|---|"
     for kind in ("classifier-free", "classifier"):
         for scale in SCALES[:-1]:
-            samples, squares, chi = [], [], []
-            for label in range(DATA.classes):
+            samples, told, squares, chi = [], [], [], []
+            for label in labels.unique().tolist():
                 chosen = labels == label
                 posterior = ti.solve(
                     y[chosen],
@@ -122,12 +122,10 @@ def measured(
                     steps=30,
                 )
                 samples.append(posterior.samples.flatten(0, 1))
+                told.append(torch.full((len(samples[-1]),), label))
                 squares.append((posterior.mean - images[chosen]).square().flatten(1).mean(1))
                 chi.append(posterior.diagnostics.residual_chi_square.flatten())
-            told = torch.cat(
-                [torch.full((len(part),), label) for label, part in enumerate(samples)]
-            )
-            accuracy = judge.accuracy(torch.cat(samples), told)
+            accuracy = judge.accuracy(torch.cat(samples), torch.cat(told))
             error = float(torch.cat(squares).mean().sqrt())
             chi_square = float(torch.cat(chi).mean())
             yield f"| {kind} | {scale:g} | {accuracy:.3f} | {error:.4f} | {chi_square:.3f} |"
