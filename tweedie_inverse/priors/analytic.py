@@ -4,6 +4,7 @@ They decide whether a sampler is right: their posteriors are known in closed for
 """
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from .base import Prior, sigma_column
 # A start at this many standard deviations of the data is pure noise for every practical purpose.
 _SIGMA_MAX = 50.0
 _SIGMA_MIN = 1e-3
+# Mixtures of more numbers an image describe their covariances by an average variance.
+_LARGEST_DENSE = 1024
 
 
 class Gaussian(Prior):
@@ -64,6 +67,9 @@ class Gaussian(Prior):
     def denoising_error(self, sigma: float) -> Covariance:
         return self.covariance.map(lambda s: s * sigma**2 / (s + sigma**2))
 
+    def moments(self) -> tuple[Tensor, Covariance]:
+        return self.mean, self.covariance
+
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
         noise = normal(("gaussian", seed), (count, *self.shape)).to(self.mean)
@@ -80,6 +86,7 @@ class GaussianMixture(Prior):
     """
 
     any_sigma = True
+    suits_populations = True
 
     def __init__(self, means: Tensor, weights: Tensor, std: float):
         if means.ndim < 2 or weights.shape != means.shape[:1]:
@@ -117,11 +124,26 @@ class GaussianMixture(Prior):
             clean = self.draw(2048, seed=0).double()
             noise = normal(("denoising error",), clean.shape).to(clean)
             error = (clean - self.denoise(clean + sigma * noise, sigma)).flatten(1)
-            if error.shape[1] > 1024:
+            if error.shape[1] > _LARGEST_DENSE:
                 self._errors[sigma] = isotropic(float(error.square().mean()))
             else:
                 self._errors[sigma] = _dense(error.mT @ error / len(error), self.shape)
         return self._errors[sigma]
+
+    def moments(self) -> tuple[Tensor, Covariance]:
+        return self.centre, self._covariance
+
+    @cached_property
+    def _covariance(self) -> Covariance:
+        """Exact; only its average variance where a matrix would be too large."""
+        means = self.means.flatten(1).double()
+        offsets = means - self.centre.flatten().double()
+        weighted = self.log_weights.double().exp()[:, None] * offsets
+        if means.shape[1] > _LARGEST_DENSE:
+            average = float((weighted * offsets).sum()) / means.shape[1]
+            return isotropic(average + self.std**2)
+        unit = torch.eye(means.shape[1], dtype=torch.float64)
+        return _dense(weighted.mT @ offsets + self.std**2 * unit, self.shape)
 
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
