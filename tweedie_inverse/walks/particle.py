@@ -30,7 +30,7 @@ from torch import Tensor
 from operators.random import Streams
 
 from ..covariance import Covariance, along, common_basis
-from ..modes import Conditional, Modes, modes_of
+from ..modes import Modes, modes_of
 from ..priors.base import Prior
 from ..problem import Problem
 from ..schedules import karras
@@ -64,7 +64,7 @@ class Particle(Walk[ParticleState]):
     Cost: one network evaluation a step, correctors included.
 
     Attributes:
-        path: ``"wiener"``, ``"tweedie"`` or ``"flat"``.
+        path: ``"tweedie"``, ``"wiener"`` or ``"flat"``.
         correctors: Langevin steps at each level but the first; they share the budget of
             evaluations.  For the Tweedie path, whose l is no Gaussian function of x, they are
             weighted steps that renew noise instead.
@@ -76,12 +76,12 @@ class Particle(Walk[ParticleState]):
         sigma_min: the last level before 0; None is the prior's own.
     """
 
-    path: str = "wiener"
-    correctors: int = 1
+    path: str = "tweedie"
+    correctors: int = 0
     corrector_time: float = 0.5
     threshold: float = 0.5
     rho: float = 7.0
-    reach: float = 5.0
+    reach: float = 3.0
     sigma_max: float | None = None
     sigma_min: float | None = None
 
@@ -141,7 +141,7 @@ class Particle(Walk[ParticleState]):
         model = path.model(bridge, sigma, moments)
         size = len(streams) // problem.populations
         expected = frame.seen.log_marginal(*_ahead(bridge, model)).reshape(-1, size)
-        x = _propose(bridge, model, frame.seen, streams).draw
+        x = _propose(bridge, model, frame.seen, streams)
         return ParticleState(
             basis.inverse(x),
             torch.full_like(expected, -math.log(size)),
@@ -183,7 +183,7 @@ class Particle(Walk[ParticleState]):
         rows = _rows(parents)
         bridge = bridge._replace(x=x[rows], denoised=m[rows])
         model = path.model(bridge, level.sigma_next, moments)
-        x = _propose(bridge, model, frame.seen, streams).draw
+        x = _propose(bridge, model, frame.seen, streams)
         return self._arrive(state, x, model), self._info(state, denoised, size, resampled)
 
     def _bridge(self, x: Tensor, m: Tensor, error: Tensor, level: Level) -> Bridge:
@@ -201,10 +201,14 @@ class Particle(Walk[ParticleState]):
         model = PATHS[self.path].model(here, sigma, frame.moments)
         x0 = here.denoised + here.error.sqrt() * streams.normal(here.x.shape[1:], like=here.x)
         around = Bridge(x0, x0, torch.zeros_like(here.error), 0.0, sigma)  # N(x0, sigma^2)
-        found = _propose(around, model, frame.seen, streams)
+        white, fresh = (streams.normal(x0.shape[1:], like=x0) for _ in range(2))
+        data_white = streams.normal(frame.seen.noise_shape, like=x0)
+        clean = frame.seen.condition(*_ahead(around, model), white, data_white)
+        centre, draw = (_behind(around, model, value) for value in clean)
+        draw = draw + _left(around, model) * fresh
         stay = math.exp(-self.corrector_time)
-        x = found.mean + stay * (here.x - found.mean)
-        return x + math.sqrt(1 - stay**2) * (found.draw - found.mean), model
+        x = centre + stay * (here.x - centre) + math.sqrt(1 - stay**2) * (draw - centre)
+        return x, model
 
     def _arrive(self, state: ParticleState, x: Tensor, model: Model) -> ParticleState:
         seen = state.frame.seen
@@ -234,16 +238,29 @@ def _ahead(bridge: Bridge, model: Model) -> tuple[Tensor, Tensor]:
     return model.mean(bridge.mean), model.slope**2 * bridge.variance + model.variance
 
 
-def _propose(bridge: Bridge, model: Model, seen: Modes, streams: Streams) -> Conditional:
+def _propose(bridge: Bridge, model: Model, seen: Modes, streams: Streams) -> Tensor:
     """``x' ~ bridge(x') l(x')``: first x0 given y, then x' given x0."""
     mean, variance = _ahead(bridge, model)
     white, fresh = (streams.normal(seen.shape, like=mean) for _ in range(2))
-    x0 = seen.condition(mean, variance, white, streams.normal(seen.noise_shape, like=mean))
-    safe = torch.where(variance > 0, variance, torch.ones_like(variance))
-    gain = bridge.variance * model.slope / safe
-    left = bridge.variance * model.variance / safe
-    means = (bridge.mean + gain * (value - mean) for value in x0)
-    return Conditional(next(means), next(means) + left.sqrt() * fresh)
+    x0 = seen.draw(mean, variance, white, streams.normal(seen.noise_shape, like=mean))
+    return _behind(bridge, model, x0) + _left(bridge, model) * fresh
+
+
+def _behind(bridge: Bridge, model: Model, x0: Tensor) -> Tensor:
+    """``E[x' | x0]``."""
+    mean, variance = _ahead(bridge, model)
+    return bridge.mean + _ratio(bridge.variance * model.slope, variance) * (x0 - mean)
+
+
+def _left(bridge: Bridge, model: Model) -> Tensor:
+    """Standard deviations of x' given x0."""
+    _, variance = _ahead(bridge, model)
+    return _ratio(bridge.variance * model.variance, variance).sqrt()
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """``a / b``, 0 where both vanish: along directions that the prior does not know."""
+    return torch.where(b > 0, a / b.clamp(min=torch.finfo(b.dtype).tiny), torch.zeros_like(b))
 
 
 def _parents(
