@@ -20,3 +20,11 @@ def test_six_recipes(tmp_path):
         assert picture.stat().st_size > 5_000
     # The decoupling claim: three schedules, one image.  0.15 is the spread of the images.
     assert result.distance < 0.03
+
+
+def test_choose_by_evidence():
+    main = runpy.run_path(str(EXAMPLES / "choose_by_evidence.py"))["main"]
+    choice = main(walkers=100, steps=12, count=200)
+    assert (choice.width, choice.noise) == (0.8, 0.1)
+    spread = choice.log_evidence.max() - choice.log_evidence.flatten().sort().values[-2]
+    assert float(spread) > 0.5

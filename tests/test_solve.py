@@ -322,7 +322,7 @@ def test_posterior_of_a_mixture_by_the_decoupled_walk_is_close():
     density /= density.sum()
     mean = float((density * grid).sum())
     std = float((density * (grid - mean) ** 2).sum()) ** 0.5
-    samples = ti.solve(y, operator, prior, num_samples=4000, steps=200).samples
+    samples = ti.solve(y, operator, prior, method="decoupled", num_samples=4000, steps=200).samples
     # Approximate for a mixture: the tolerance is the method's error, not the sampling error.
     assert abs(float(samples.mean()) - mean) < 0.1 * std
     assert float(samples.std()) == pytest.approx(std, rel=0.1)

@@ -1,7 +1,7 @@
 """The linear-Gaussian measurement in the coordinates of a covariance: draws, and marginal laws.
 
-With the image written as ``x0 = B^T c`` and the data whitened, ``z = S^-1/2 y = R c + white``, every
-covariance diagonal in B is an array v like c.  For ``c ~ N(m, v)``,
+With the image written as ``x0 = B^T c`` and the data whitened, ``z = S^-1/2 y = R c + white``,
+every covariance diagonal in B is an array v like c.  For ``c ~ N(m, v)``,
 
     c | y:          m + v R^T K^-1 (z - R m) is its mean,   K = I + R v R^T
     log p(y | m, v) = -1/2 |z - R m|^2_{K^-1} - 1/2 log det K + const
@@ -81,13 +81,16 @@ class Modes(ABC):
         return free + self._correct(v, self._misfit(free) - data_white)
 
     def log_marginal(self, mean: Tensor, v: Tensor) -> Tensor:
-        """``log p(y)`` for ``c ~ N(mean, v)``, ``(walkers,)`` float64; observed entries only."""
-        quadratic = self._quadratic(v, self._misfit(mean)).double()
-        return -0.5 * (quadratic + self._log_determinant(v)) + self._constant
+        """``log p(y)`` for ``c ~ N(mean, v)`` less `log_scale`, ``(walkers,)`` float64."""
+        return -0.5 * self._quadratic(v, self._misfit(mean)).double()
+
+    def log_scale(self, v: Tensor) -> float:
+        """The part of ``log p(y)`` that no mean changes; NaN where K has no known determinant."""
+        return self._constant - 0.5 * self._log_determinant(v)
 
     @property
     def _constant(self) -> float:
-        """``log`` of the density of white noise at 0, in units of y."""
+        """Logarithm of the density of the noise at 0, in units of y; observed entries only."""
         operator, std = self._problem.operator, self._problem.gaussian_noise.std
         scale = std.expand(operator.range_shape).log()
         seen = operator.observed

@@ -35,9 +35,7 @@ class Problem:
         operator_calls: applications of A or its adjoint so far, counted per walker.
     """
 
-    def __init__(
-        self, y: Tensor, operator: Operator, noise: NoiseModel, *, populations: int = 1
-    ):
+    def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel, *, populations: int = 1):
         self.y, self.operator, self.noise, self.populations = y, operator, noise, populations
         self.operator_calls = 0
         self._curvatures: dict[Basis, Tensor] = {}

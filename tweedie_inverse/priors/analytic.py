@@ -138,7 +138,7 @@ class GaussianMixture(Prior):
         return self._errors[sigma]
 
     def moments(self) -> tuple[Tensor, Covariance]:
-        return self.centre, self._covariance
+        return torch.as_tensor(self.centre), self._covariance
 
     @cached_property
     def _covariance(self) -> Covariance:

@@ -13,7 +13,9 @@ and V the prior's denoising error, which makes it exact for Gaussian priors at a
 The product of the mean weights estimates the evidence ``p(y)``.  A corrector moves walkers at a
 fixed level, by a Langevin step preconditioned with ``P = (I / sigma^2 - l'')^-1``:
 
-    x <- mu + e^-t (x - mu) + sqrt(1 - e^-2t) P^1/2 n,   mu = mean of N(x0, sigma^2) l_k,  x0 ~ N(m, V)
+    x <- mu + e^-t (x - mu) + sqrt(1 - e^-2t) P^1/2 n
+
+with mu the mean of ``N(x; x0, sigma^2) l_k(x)`` and ``x0 ~ N(m, V)``.
 
 Wu et al. 2023 (TDS) and Cardoso et al. 2024 (MCG-diff) are of this family.  Differs from them: no
 gradient of the network, the bridge knows its denoising error, and weights are used before the
@@ -33,14 +35,14 @@ from ..covariance import Covariance, along, common_basis
 from ..modes import Modes, modes_of
 from ..priors.base import Prior
 from ..problem import Problem
+from ..resampling import effective_size, normalize, systematic
 from ..schedules import karras
 from .base import Info, Level, PopulationInfo, Walk
 from .paths import PATHS, Bridge, Model, Moments, Wiener
-from ..resampling import effective_size, normalize, systematic
 
 
 class Frame(NamedTuple):
-    """What stays the same over all levels: the measurement in a basis, the prior's moments there."""
+    """The same at all levels: the measurement in a basis, and the prior's moments there."""
 
     seen: Modes
     moments: Moments
@@ -51,7 +53,8 @@ class ParticleState(NamedTuple):
 
     x: Tensor  # (walkers, *shape)
     log_weights: Tensor  # (populations, walkers of one), float64; weights sum to 1
-    explained: Tensor  # like log_weights: log l_k(x), which the weights already hold
+    explained: Tensor  # like log_weights: log l_k(x) less `scale`; the weights already hold it
+    scale: float  # the part of log l_k(x) that is the same for all walkers
     log_evidence: Tensor  # (populations,), float64
     ancestors: Tensor  # like log_weights: the walker of the start that each one descends from
     frame: Frame
@@ -80,7 +83,7 @@ class Particle(Walk[ParticleState]):
     correctors: int = 0
     corrector_time: float = 0.5
     threshold: float = 0.5
-    rho: float = 7.0
+    rho: float = 3.0
     reach: float = 3.0
     sigma_max: float | None = None
     sigma_min: float | None = None
@@ -139,14 +142,15 @@ class Particle(Walk[ParticleState]):
         # No denoiser has spoken yet, so that the Tweedie path too begins with the moments alone.
         path = Wiener() if PATHS[self.path].remembers else PATHS[self.path]
         model = path.model(bridge, sigma, moments)
-        size = len(streams) // problem.populations
-        expected = frame.seen.log_marginal(*_ahead(bridge, model)).reshape(-1, size)
+        size, ahead = len(streams) // problem.populations, _ahead(bridge, model)
+        expected = frame.seen.log_marginal(*ahead).reshape(-1, size)
         x = _propose(bridge, model, frame.seen, streams)
         return ParticleState(
             basis.inverse(x),
             torch.full_like(expected, -math.log(size)),
             frame.seen.log_marginal(model.mean(x), model.variance).reshape(-1, size),
-            expected[:, 0],
+            frame.seen.log_scale(model.variance),
+            expected[:, 0] + frame.seen.log_scale(ahead[1]),
             torch.arange(size, device=x.device).repeat(problem.populations, 1),
             frame,
         )
@@ -169,7 +173,9 @@ class Particle(Walk[ParticleState]):
 
         bridge = self._bridge(x, m, error, level)
         model = path.model(bridge, level.sigma_next, moments)
-        expected = frame.seen.log_marginal(*_ahead(bridge, model)).reshape_as(state.explained)
+        ahead = _ahead(bridge, model)
+        expected = frame.seen.log_marginal(*ahead).reshape_as(state.explained)
+        scale = frame.seen.log_scale(ahead[1]) - state.scale
         weighted = normalize(state.log_weights + expected - state.explained)
         size = effective_size(weighted.log_weights)
         resampled = size < self.threshold * expected.shape[1]
@@ -177,7 +183,7 @@ class Particle(Walk[ParticleState]):
         even = torch.full_like(expected, -math.log(expected.shape[1]))
         state = state._replace(
             log_weights=torch.where(resampled[:, None], even, weighted.log_weights),
-            log_evidence=state.log_evidence + weighted.log_mean,
+            log_evidence=state.log_evidence + weighted.log_mean + scale,
             ancestors=state.ancestors.gather(1, parents),
         )
         rows = _rows(parents)
@@ -214,7 +220,9 @@ class Particle(Walk[ParticleState]):
         seen = state.frame.seen
         explained = seen.log_marginal(model.mean(x), model.variance)
         return state._replace(
-            x=seen.basis.inverse(x), explained=explained.reshape_as(state.explained)
+            x=seen.basis.inverse(x),
+            explained=explained.reshape_as(state.explained),
+            scale=seen.log_scale(model.variance),
         )
 
     def _info(

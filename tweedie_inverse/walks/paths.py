@@ -35,7 +35,7 @@ class Model(NamedTuple):
 
 
 class Bridge(NamedTuple):
-    """A step ``x' = x0 + keep (x - x0) + spread n`` from a walker whose ``x0 ~ N(denoised, error)``.
+    """A step ``x' = x0 + keep (x - x0) + spread n``, of a walker with ``x0 ~ N(denoised, error)``.
 
     ``keep = sigma'^2 / sigma^2`` is the reverse of the noising process; less of it renews more
     of the noise, down to ``keep = 0``, which forgets x altogether.
@@ -76,7 +76,7 @@ class Path(ABC):
 
 @dataclass(frozen=True)
 class Flat(Path):
-    """A prior without preference: ``x0 | x ~ N(x, sigma^2)``, ``l = N(y; A x, S + sigma^2 A A^T)``."""
+    """No preference: ``x0 | x ~ N(x, sigma^2)``, so that ``l = N(y; A x, S + sigma^2 A A^T)``."""
 
     name = "flat"
 
