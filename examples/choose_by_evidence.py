@@ -34,7 +34,7 @@ def digits(count: int) -> torch.Tensor:
     return torch.from_numpy(load_digits().images[:count, None] / 16.0)
 
 
-def main(walkers: int = 1000, steps: int = 50, count: int = 800) -> Choice:
+def main(walkers: int = 500, steps: int = 30, count: int = 300) -> Choice:
     """Compare all guesses on one picture that the prior has not seen.
 
     Args:
@@ -80,8 +80,8 @@ def _kernel(width: float) -> torch.Tensor:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--walkers", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--walkers", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
     choice = main(options.walkers, options.steps)
     print("log p(y) in nats:")
