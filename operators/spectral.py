@@ -172,6 +172,36 @@ class Dense(Basis):
 
 
 @dataclass(frozen=True, eq=False)
+class Completed(Basis):
+    """A few orthonormal vectors, completed to a basis by reflections; flattened images of `shape`.
+
+    The first coefficients belong to the columns of the `vectors` that it was made from, up to
+    signs.  Applying it costs as many products as there are such vectors, and no ``(n, n)`` matrix.
+
+    Attributes:
+        reflectors, scales: as `torch.geqrf` returns them.
+    """
+
+    reflectors: Tensor
+    scales: Tensor
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, vectors: Tensor, shape: tuple[int, ...]) -> "Completed":
+        """From orthonormal columns ``(n, count)``, not more than n."""
+        return cls(*torch.geqrf(vectors), shape)
+
+    def transform(self, x: Tensor) -> Tensor:
+        a, tau = self.reflectors.to(x), self.scales.to(x)
+        return torch.ormqr(a, tau, x.flatten(1), left=False)
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        a, tau = self.reflectors.to(coefficients), self.scales.to(coefficients)
+        flat = torch.ormqr(a, tau, coefficients, left=False, transpose=True)
+        return flat.reshape(len(coefficients), *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
 class Spectrum:
     """The singular value decomposition ``A = U diag(singular) W`` of a linear operator.
 

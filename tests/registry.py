@@ -132,4 +132,6 @@ WALKS = {
     "decoupled-average": lambda: ti.walks.Decoupled(error="average"),
     "decoupled-isotropic": lambda: ti.walks.Decoupled(error="isotropic"),
     "langevin": lambda: ti.walks.Langevin(),
+    "particle": lambda: ti.walks.Particle(),
+    "particle-wiener": lambda: ti.walks.Particle(path="wiener", correctors=1),
 }

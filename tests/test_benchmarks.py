@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from benchmarks import guidance, noise_schedule, recipes
+from benchmarks import guidance, mixture, noise_schedule, recipes
+from benchmarks.mixture_problems import mixture_prior, mixture_problem
 from tests.laws import final_variance, wasserstein
 from tweedie_inverse import schedules
 from tweedie_inverse.walks import PAPER_SETTINGS, Template, consistent
@@ -76,3 +77,38 @@ def test_guidance_raises_the_accuracy_and_costs_diversity():
         assert table[kind, 4][0] > table[kind, 0.5][0] + 0.1
         assert table[kind, 4][1] < table[kind, 0][1]
     assert len(list(guidance.measured(prior, classifier, judge, 30))) == 11
+
+
+def test_mixture_rows_beat_the_decoupled_walk_and_know_the_evidence():
+    lines = list(mixture.compare([8], [40], ["particle", "decoupled"], 2, 300))
+    rows = {
+        tuple(cell.strip() for cell in line.split("|")[2:4]): line.split("|") for line in lines[1:]
+    }
+    assert len(rows) == 3 * 3
+    ours, theirs = (float(rows["1", name][5].split()[0]) for name in ("particle", "decoupled"))
+    assert 0 < ours < theirs
+    assert float(rows["2", "particle"][7]) < 0.5
+
+
+def test_the_mixture_posterior_is_the_textbook_one():
+    """Components of the posterior against a fine grid along one coordinate pair."""
+    problem = mixture_problem(mixture_prior(2), 1, seed=4)
+    axis = torch.linspace(-24, 24, 961, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    prior = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=problem.prior.log_weights),
+        torch.distributions.Independent(torch.distributions.Normal(problem.prior.means, 1.0), 1),
+    )
+    noise = torch.distributions.Normal(problem.operator.forward(grid)[:, 0], problem.std)
+    log_joint = prior.log_prob(grid) + noise.log_prob(problem.y)
+    evidence = torch.logsumexp(log_joint, 0) + 2 * torch.log(axis[1] - axis[0])
+    assert problem.log_evidence == pytest.approx(float(evidence), abs=1e-6)
+    weights = torch.softmax(log_joint, 0)
+    log_weights, means, covariance = problem.components
+    shares = log_weights.exp()
+    torch.testing.assert_close(shares @ means, weights @ grid, rtol=1e-6, atol=1e-6)
+    second = shares @ means.square() + covariance.diagonal()
+    torch.testing.assert_close(second, weights @ grid.square(), rtol=1e-6, atol=1e-6)
+    samples = problem.exact(4000, seed=1)
+    error = (samples.mean(0) - shares @ means) / (samples.std(0) / 4000**0.5)
+    assert float(error.abs().max()) < 5

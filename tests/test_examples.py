@@ -29,3 +29,11 @@ def test_which_prior_fits():
     assert network.reconstructions < field.reconstructions
     assert field.images < photographs.images
     assert network.images_error < 0.1
+
+
+def test_choose_by_evidence():
+    main = runpy.run_path(str(EXAMPLES / "choose_by_evidence.py"))["main"]
+    choice = main(walkers=100, steps=12, count=200)
+    assert (choice.width, choice.noise) == (0.8, 0.1)
+    spread = choice.log_evidence.max() - choice.log_evidence.flatten().sort().values[-2]
+    assert float(spread) > 0.5

@@ -40,7 +40,8 @@ def test_shapes_counts_and_dtype(walk):
         assert posterior.quantile(0.05).shape == (2, 1, 8, 8)
         assert posterior.diagnostics.residual_chi_square.shape == (2, 3)
         assert posterior.stats.denoiser_calls == 4
-        assert posterior.stats.operator_calls >= 4
+        # A population sees a mask mode by mode, and applies no operator at all.
+        assert posterior.stats.operator_calls >= (0 if WALKS[walk]().is_population else 4)
         assert posterior.stats.steps == 4
 
 
@@ -335,7 +336,7 @@ def test_posterior_of_a_mixture_by_the_decoupled_walk_is_close():
     density /= density.sum()
     mean = float((density * grid).sum())
     std = float((density * (grid - mean) ** 2).sum()) ** 0.5
-    samples = ti.solve(y, operator, prior, num_samples=4000, steps=200).samples
+    samples = ti.solve(y, operator, prior, method="decoupled", num_samples=4000, steps=200).samples
     # Approximate for a mixture: the tolerance is the method's error, not the sampling error.
     assert abs(float(samples.mean()) - mean) < 0.1 * std
     assert float(samples.std()) == pytest.approx(std, rel=0.1)

@@ -5,6 +5,7 @@ variances may depend on nothing but frequency (``(height, width)``), or on chann
 for colour images an orthogonal mixing of the channels can come first.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,3 +50,41 @@ class Covariance:
 def isotropic(variance: float) -> Covariance:
     """``variance * I``, a single number: diagonal in every basis."""
     return Covariance(Pixels(), torch.tensor(float(variance), dtype=torch.float64))
+
+
+# Up to this many numbers an image, a covariance is looked at along another basis through a matrix.
+_LARGEST_DENSE = 4096
+
+
+def common_basis(
+    first: Covariance, second: Covariance, preferred: Basis, shape: tuple[int, ...]
+) -> Basis:
+    """A basis for both: `preferred` if both are isotropic, else that of the first that is not.
+
+    Raises:
+        ValueError: they differ, and images of `shape` are too large for `along`.
+    """
+    if first.variance.ndim == 0:
+        return preferred if second.variance.ndim == 0 else second.basis
+    if second.variance.ndim and second.basis != first.basis and math.prod(shape) > _LARGEST_DENSE:
+        raise ValueError(
+            f"two covariances of images of shape {tuple(shape)} are diagonal in different bases "
+            f"({first.basis!r}, {second.basis!r}), which needs matrices of that size squared; up "
+            f"to {_LARGEST_DENSE} numbers an image will do. Write both in one basis"
+        )
+    return first.basis
+
+
+def along(covariance: Covariance, basis: Basis, shape: tuple[int, ...]) -> Tensor:
+    """Variances of images of `shape` along the vectors of `basis`, like one image's coefficients.
+
+    Correlations between these are left out; there are none where the bases are the same.
+    """
+    if covariance.variance.ndim == 0 or covariance.basis == basis:
+        return covariance.variance
+    size = math.prod(shape)
+    units = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
+    coefficients = basis.transform(units)
+    vectors = coefficients.flatten(1).mT.reshape(size, *shape)
+    variance = covariance.factor_transposed(vectors).flatten(1).square().sum(1)
+    return variance.reshape(coefficients.shape[1:])

@@ -3,11 +3,15 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from operators.random import normal
+
 from .plots import Summary, plot_posterior
+from .resampling import systematic
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,28 @@ class Stats:
     solver_error: float = 0.0
 
 
+class Population(NamedTuple):
+    """What a population of walkers went through; without `batch` when y came without one.
+
+    Attributes:
+        weights: ``(batch, num_samples)`` float64, sum 1.
+        log_evidence: ``(batch,)``, estimate of ``log p(y)`` in nats: the probability density of
+            the observed entries under prior and operator.  ``exp`` of it is unbiased for the
+            walk's own prior, that of its discrete steps.  NaN where the measurements are too many
+            for their determinant.
+        effective_sizes: ``(batch, steps)``, effective number of walkers at each step, before
+            resampling.
+        resamplings: ``(batch,)``, how often the population was resampled.
+        ancestors: ``(batch, num_samples)``, the walker of the start that each sample descends from.
+    """
+
+    weights: Tensor
+    log_evidence: Tensor
+    effective_sizes: Tensor
+    resamplings: Tensor
+    ancestors: Tensor
+
+
 @dataclass(frozen=True)
 class Diagnostics:
     """Signs of trouble.
@@ -42,10 +68,12 @@ class Diagnostics:
         residual_chi_square: ``(batch, num_samples)``, ``|y - A x|^2 / std^2`` per observed
             entry; near 1 for samples of the posterior.  NaN where the noise is not Gaussian.
         effective_sample_size: ``(batch,)``, ``1 / sum(weights^2)``.
+        population: of the particle walk; None for independent samples.
     """
 
     residual_chi_square: Tensor
     effective_sample_size: Tensor
+    population: Population | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +91,38 @@ class Posterior:
     weights: Tensor
     diagnostics: Diagnostics
     stats: Stats
+
+    @property
+    def log_evidence(self) -> Tensor:
+        """Estimate of ``log p(y)`` in nats, ``(batch,)``; particle walk only.
+
+        Its differences compare noise levels, operators and priors on the same y.
+        """
+        if self.diagnostics.population is None:
+            raise AttributeError(
+                f"log_evidence: the {self.stats.method} walk does not estimate it; use "
+                "ti.solve(..., method='particle')"
+            )
+        return self.diagnostics.population.log_evidence
+
+    def equally_weighted(self, count: int | None = None, *, seed: int = 0) -> Tensor:
+        """Samples of equal weight, ``(batch, count, *shape)``, for what knows no weights.
+
+        Drawn from these by systematic resampling, so that the heavier ones repeat.
+
+        Args:
+            count: as many as there are samples by default.
+            seed: of the one random number each measurement needs.
+        """
+        weights = self.weights.double().reshape(-1, self.weights.shape[-1])
+        count = count or weights.shape[1]
+        keys = [("equally weighted", seed, index) for index in range(len(weights))]
+        uniform = torch.special.ndtr(torch.stack([normal(key, ()) for key in keys]))
+        chosen = systematic(weights, uniform.to(weights), count)
+        samples = self.samples.reshape(len(weights), -1, *self.mean.shape[self._axis :])
+        rows = torch.arange(len(weights), device=chosen.device)[:, None]
+        picked = samples[rows, chosen]
+        return picked if self._axis else picked[0]
 
     @property
     def _axis(self) -> int:
@@ -126,6 +186,9 @@ class Posterior:
             "residual_chi_square": self.diagnostics.residual_chi_square.contiguous(),
             "effective_sample_size": self.diagnostics.effective_sample_size.contiguous(),
         }
+        if self.diagnostics.population is not None:
+            for name, tensor in self.diagnostics.population._asdict().items():
+                tensors[f"population.{name}"] = tensor.clone()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, path, metadata={"stats": json.dumps(asdict(self.stats))})
 
@@ -137,7 +200,12 @@ class Posterior:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             stats = Stats(**json.loads(file.metadata()["stats"]))
-        diagnostics = Diagnostics(tensors["residual_chi_square"], tensors["effective_sample_size"])
+        names = [f"population.{name}" for name in Population._fields]
+        diagnostics = Diagnostics(
+            tensors["residual_chi_square"],
+            tensors["effective_sample_size"],
+            Population(*(tensors[name] for name in names)) if names[0] in tensors else None,
+        )
         return Posterior(tensors["samples"], tensors["weights"], diagnostics, stats)
 
     def _columns(self) -> Tensor:

@@ -3,8 +3,10 @@
 Nothing in this file evaluates the network.
 """
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from operators import GaussianNoise, LinearOperator, NoiseModel, Operator
@@ -13,26 +15,42 @@ from .covariance import Covariance
 from .inputs import check_measurement, check_operator, resolve_noise
 from .priors.base import Prior
 from .problem import Problem
-from .walks import Decoupled, Langevin, Walk
+from .walks import Decoupled, Langevin, Particle, Walk
+
+# `auto` takes the particle walk up to this many numbers an image, from this many samples on: a
+# small population is a poor one.
+_FEW_NUMBERS, _POPULATION = 1024, 200
 
 
 class CountedPrior(Prior):
-    """A prior that counts its evaluations, one an image."""
+    """A prior that counts its evaluations, one an image.
+
+    Attributes:
+        chunk: images that are evaluated together; None is all.
+    """
 
     def __init__(self, prior: Prior):
         self.prior, self.calls = prior, 0
-        self.shape, self.centre = prior.shape, prior.centre
+        self.chunk: int | None = None
+        self.shape, self.centre, self.any_sigma = prior.shape, prior.centre, prior.any_sigma
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         self.calls += x.shape[0]
-        return self.prior.denoise(x, sigma)
+        if self.chunk is None or x.shape[0] <= self.chunk:
+            return self.prior.denoise(x, sigma)
+        column = torch.as_tensor(sigma, dtype=torch.float64).expand(x.shape[0])
+        parts = zip(x.split(self.chunk), column.split(self.chunk), strict=True)
+        return torch.cat([self.prior.denoise(*part) for part in parts])
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)
 
     def conditional_covariance(self, sigma: float) -> Covariance:
         return self.prior.conditional_covariance(sigma)
+
+    def moments(self) -> tuple[Tensor, Covariance]:
+        return self.prior.moments()
 
     @property
     def error_is_measured(self) -> bool:
@@ -88,7 +106,7 @@ def prepare(
     model = resolve_noise(noise, operator, y)
     prior = prior.for_shape(operator.domain_shape)
     check_operator(operator, y)
-    walk, reason = _choose(method, operator, model, prior)
+    walk, reason = _choose(method, operator, model, prior, num_samples)
     walk.refuse(Problem(y[:1], operator.select(0), model), prior)
     count = walk.default_steps if steps is None else steps
     if count < 1:
@@ -100,7 +118,7 @@ def prepare(
 
 
 def _choose(
-    method: str | Walk, operator: Operator, noise: NoiseModel, prior: Prior
+    method: str | Walk, operator: Operator, noise: NoiseModel, prior: Prior, num_samples: int
 ) -> tuple[Walk, str]:
     """The walk of a call and the reason, for `posterior.stats`."""
     if isinstance(method, Walk):
@@ -109,12 +127,20 @@ def _choose(
         return Decoupled(), "asked for" + _guess(prior)
     if method == "langevin":
         return Langevin(), "asked for"
+    if method == "particle":
+        return Particle(), "asked for"
     if method != "auto":
         raise ValueError(
-            f"solve(method={method!r}): choose 'auto', 'decoupled' or 'langevin', or pass a walk "
-            "such as ti.walks.Langevin(step_size=0.2)"
+            f"solve(method={method!r}): choose 'auto', 'decoupled', 'langevin' or 'particle', or "
+            "pass a walk such as ti.walks.Langevin(step_size=0.2)"
         )
     if isinstance(operator, LinearOperator) and isinstance(noise, GaussianNoise):
+        numbers = math.prod(prior.shape)
+        if prior.suits_populations and numbers <= _FEW_NUMBERS and num_samples >= _POPULATION:
+            return Particle(), (
+                f"auto: {type(prior).__name__} is cheap to evaluate and has {numbers} dimensions, "
+                f"so a population of {num_samples} walkers can be exact"
+            )
         return Decoupled(), "auto: linear operator with Gaussian noise" + _guess(prior)
     cause = "nonlinear operator" if not isinstance(operator, LinearOperator) else f"{noise!r}"
     return Decoupled(), f"auto: {cause}, so the draws are Hamiltonian moves" + _guess(prior)

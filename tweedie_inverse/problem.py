@@ -30,11 +30,13 @@ class Problem:
 
     Attributes:
         y: ``(walkers, *range_shape)``.
+        populations: measurements among them, for walks whose walkers interact: equally many
+            walkers each, measurement after measurement.
         operator_calls: applications of A or its adjoint so far, counted per walker.
     """
 
-    def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel):
-        self.y, self.operator, self.noise = y, operator, noise
+    def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel, *, populations: int = 1):
+        self.y, self.operator, self.noise, self.populations = y, operator, noise, populations
         self.operator_calls = 0
         self._curvatures: dict[Basis, Tensor] = {}
 

@@ -12,11 +12,11 @@ from operators import NoiseModel, Operator
 from operators.random import Streams
 
 from .gaussian import TOLERANCE
-from .posterior import Diagnostics, Posterior, Stats
+from .posterior import Diagnostics, Population, Posterior, Stats
 from .prepare import Run, prepare
 from .priors.base import Prior
 from .problem import Problem, residual_chi_square
-from .walks import Info, Level, Walk
+from .walks import Info, Level, PopulationInfo, Walk
 
 # Walkers that run together unless the user says otherwise: this many numbers of state.
 _CHUNK_NUMBERS = 2**24
@@ -64,7 +64,8 @@ def iterate(
     the last step holds the samples, measurement by measurement.
     """
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
-    return (step for first, last in _chunks(run, run.total) for step in _walk(run, first, last))
+    chunks = _chunks(run, run.total)
+    return (step for first, last in chunks for step in _walk(run, first, last))
 
 
 def solve(
@@ -88,12 +89,16 @@ def solve(
             batch axis (then the result has none either).
         operator: the instrument.
         prior: for images of ``operator.domain_shape``.
-        method: ``"auto"``, ``"decoupled"``, ``"langevin"``, or a walk with its own settings.
-        num_samples: posterior samples for each measurement.
+        method: ``"auto"``, ``"decoupled"``, ``"langevin"``, ``"particle"``, or a walk with its own
+            settings.
+        num_samples: posterior samples for each measurement; walkers of the population for
+            ``"particle"``, whose error falls with their number: take a thousand or more.
         steps: budget of network evaluations a sample; None is the walk's default.
-        seed: fixes every sample; (measurement, sample) pairs have streams of their own.
+        seed: fixes every sample; (measurement, sample) pairs have streams of their own.  The
+            walkers of a population depend on each other, and on no other measurement.
         noise: noise model, or a standard deviation; None uses ``operator.noise``.
-        batch_size: walkers that run together; changes memory and speed, not the samples.
+        batch_size: walkers that run together; changes memory and speed, not the samples.  A
+            population runs as a whole, and only evaluations of the prior are split.
         progress: show a progress bar.
         callback: called with each `Step`.
 
@@ -109,18 +114,20 @@ def solve(
     begin = time.monotonic()
     if y.is_cuda:
         torch.cuda.reset_peak_memory_stats(y.device)
-    finished: list[Tensor] = []
+    finished: list[_Finished] = []
     with _progress_bar(progress, run) as bar:
         for first, last in _chunks(run, chunk):
             try:
+                populations = []
                 for step in _walk(run, first, last):
                     bar.update(last - first)
+                    populations.append(step.info.population)
                     if callback is not None:
                         callback(step)
             except WalkDivergedError as error:
                 error.posterior = _assemble(run, finished, begin)
                 raise
-            finished.append(step.x)
+            finished.append(_Finished(step.x, _history(populations)))
     if run.solver_error > TOLERANCE:
         warnings.warn(
             f"solve: the inner linear solver stopped {run.solver_error:.1e} posterior standard "
@@ -135,8 +142,14 @@ def solve(
 
 
 def _chunks(run: Run, size: int) -> Iterator[tuple[int, int]]:
-    """(first, last + 1) walkers that run together, `size` or fewer; of one operator each."""
+    """(first, last + 1) walkers that run together, `size` or fewer; of one operator each.
+
+    Whole populations where walkers interact: if `size` is less, the prior is evaluated in parts.
+    """
     whole = run.total if run.operator.images is None else run.num_samples
+    if run.walk.is_population:
+        run.prior.chunk = size
+        size = max(1, size // run.num_samples) * run.num_samples
     for begin in range(0, run.total, whole):
         for first in range(begin, begin + whole, size):
             yield first, min(first + size, begin + whole)
@@ -147,7 +160,8 @@ def _walk(run: Run, first: int, last: int) -> Iterator[Step]:
     pairs = [divmod(index, run.num_samples) for index in range(first, last)]
     measurement = torch.tensor([pair[0] for pair in pairs], device=run.y.device)
     operator = run.operator.select(pairs[0][0])
-    problem = Problem(run.y[measurement], operator, run.noise)
+    populations = pairs[-1][0] - pairs[0][0] + 1
+    problem = Problem(run.y[measurement], operator, run.noise, populations=populations)
     streams = Streams([("walk", run.seed, *pair) for pair in pairs])
     steps = len(run.sigmas) - 1
     values = run.sigmas.tolist()
@@ -176,19 +190,48 @@ def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:
     )
 
 
-def _assemble(run: Run, finished: list[Tensor], begin: float) -> Posterior | None:
+class _Finished(NamedTuple):
+    """Walkers that have arrived, and what their populations went through."""
+
+    x: Tensor
+    population: Population | None
+
+
+def _history(steps: list[PopulationInfo | None]) -> Population | None:
+    """What the steps of a walk say about its populations."""
+    seen = [step for step in steps if step is not None]
+    if not seen:
+        return None
+    last = seen[-1]
+    return Population(
+        weights=last.weights,
+        log_evidence=last.log_evidence,
+        effective_sizes=torch.stack([step.effective_size for step in seen], 1),
+        resamplings=torch.stack([step.resampled for step in seen], 1).sum(1),
+        ancestors=last.ancestors,
+    )
+
+
+def _assemble(run: Run, finished: list[_Finished], begin: float) -> Posterior | None:
     """The posterior of all measurements whose samples are complete; None if there is none."""
-    walkers = torch.cat(finished) if finished else run.y[:0]
+    walkers = torch.cat([part.x for part in finished]) if finished else run.y[:0]
     complete = len(walkers) // run.num_samples
     if complete == 0:
         return None
     flat = walkers[: complete * run.num_samples]
     samples = flat.reshape(complete, run.num_samples, *flat.shape[1:])
-    weights = torch.full(samples.shape[:2], 1 / run.num_samples, dtype=flat.dtype).to(flat.device)
+    parts = [part.population for part in finished if part.population is not None]
+    population = Population(*map(torch.cat, zip(*parts, strict=True))) if parts else None
+    if population is None:
+        weights = torch.full(samples.shape[:2], 1 / run.num_samples, dtype=flat.dtype)
+    else:
+        weights = population.weights.to(flat)
+    weights = weights.to(flat.device)
     chi_square = _chi_square(run, flat).reshape(weights.shape)
     size = 1 / weights.square().sum(1)
     if run.single:
         samples, weights, chi_square, size = samples[0], weights[0], chi_square[0], size[0]
+        population = population and Population(*(field[0] for field in population))
     count = len(walkers)
     stats = Stats(
         method=run.walk.name,
@@ -200,7 +243,7 @@ def _assemble(run: Run, finished: list[Tensor], begin: float) -> Posterior | Non
         peak_memory=torch.cuda.max_memory_allocated(run.y.device) if run.y.is_cuda else 0,
         solver_error=run.solver_error,
     )
-    return Posterior(samples, weights, Diagnostics(chi_square, size), stats)
+    return Posterior(samples, weights, Diagnostics(chi_square, size, population), stats)
 
 
 @torch.no_grad()

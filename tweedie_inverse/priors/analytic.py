@@ -4,12 +4,13 @@ They decide whether a sampler is right: their posteriors are known in closed for
 """
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from operators.random import normal
-from operators.spectral import Dense, Fourier
+from operators.spectral import Completed, Dense, Fourier
 
 from ..covariance import Covariance, isotropic
 from .base import Prior, sigma_column
@@ -17,6 +18,8 @@ from .base import Prior, sigma_column
 # A start at this many standard deviations of the data is pure noise for every practical purpose.
 _SIGMA_MAX = 50.0
 _SIGMA_MIN = 1e-3
+# Mixtures whose means differ in more directions describe covariances by an average variance.
+_LARGEST_DENSE = 1024
 
 
 class Gaussian(Prior):
@@ -68,6 +71,9 @@ class Gaussian(Prior):
         terms = coefficients**2 / total + (2 * math.pi * total).log()
         return -terms.flatten(1).sum(1) / 2
 
+    def moments(self) -> tuple[Tensor, Covariance]:
+        return self.mean, self.covariance
+
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
         noise = normal(("gaussian", seed), (count, *self.shape)).to(self.mean)
@@ -84,6 +90,7 @@ class GaussianMixture(Prior):
     """
 
     any_sigma = True
+    suits_populations = True
 
     def __init__(self, means: Tensor, weights: Tensor, std: float):
         if means.ndim < 2 or weights.shape != means.shape[:1]:
@@ -102,15 +109,19 @@ class GaussianMixture(Prior):
         self.sigma_max, self.sigma_min = _SIGMA_MAX * scale, _SIGMA_MIN * scale
         self._errors: dict[float, Covariance] = {}
 
-    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        level = sigma_column(x, sigma).reshape(-1, 1)
-        total = level**2 + self.std**2
+    def _shares(self, x: Tensor, level: Tensor | float) -> Tensor:
+        """Probability of every component behind x, ``(batch, components)``."""
         means = self.means.flatten(1).to(x)
         # Differences, not the expanded square: at small sigma the expansion loses every digit.
         distance = torch.cdist(x.flatten(1), means, compute_mode="donot_use_mm_for_euclid_dist")
-        share = torch.softmax(self.log_weights.to(x) - distance**2 / (2 * total), dim=1)
-        centre = share @ means
-        return (centre + self.std**2 / total * (x.flatten(1) - centre)).reshape(x.shape)
+        total = level**2 + self.std**2
+        return torch.softmax(self.log_weights.to(x) - distance**2 / (2 * total), dim=1)
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        level = sigma_column(x, sigma).reshape(-1, 1)
+        centre = self._shares(x, level) @ self.means.flatten(1).to(x)
+        shrink = self.std**2 / (level**2 + self.std**2)
+        return (centre + shrink * (x.flatten(1) - centre)).reshape(x.shape)
 
     def denoising_error(self, sigma: float) -> Covariance:
         """Average posterior covariance by Monte Carlo over the prior, from a fixed seed.
@@ -120,11 +131,14 @@ class GaussianMixture(Prior):
         if sigma not in self._errors:
             clean = self.draw(2048, seed=0).double()
             noise = normal(("denoising error",), clean.shape).to(clean)
-            error = (clean - self.denoise(clean + sigma * noise, sigma)).flatten(1)
-            if error.shape[1] > 1024:
-                self._errors[sigma] = isotropic(float(error.square().mean()))
-            else:
-                self._errors[sigma] = _dense(error.mT @ error / len(error), self.shape)
+            share = self._shares(clean + sigma * noise, sigma)
+            offsets = self._span[1]
+            expected = share @ offsets
+            between = (share.mean(0)[:, None] * offsets).mT @ offsets
+            between -= expected.mT @ expected / len(expected)
+            total = sigma**2 + self.std**2
+            within = sigma**2 * self.std**2 / total
+            self._errors[sigma] = self._spread(between * (sigma**2 / total) ** 2, within)
         return self._errors[sigma]
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
@@ -136,6 +150,35 @@ class GaussianMixture(Prior):
         each = self.log_weights.to(x) - distance**2 / (2 * total)
         volume = means.shape[1] / 2 * (2 * math.pi * total[:, 0]).log()
         return torch.logsumexp(each, dim=1) - volume
+
+    def moments(self) -> tuple[Tensor, Covariance]:
+        return torch.as_tensor(self.centre), self._covariance
+
+    @cached_property
+    def _covariance(self) -> Covariance:
+        offsets = self._span[1]
+        between = (self.log_weights.double().exp()[:, None] * offsets).mT @ offsets
+        return self._spread(between, self.std**2)
+
+    @cached_property
+    def _span(self) -> tuple[Tensor, Tensor]:
+        """Orthonormal ``(n, rank)`` of the differences between means, and their coordinates."""
+        offsets = (self.means - self.centre).flatten(1).double()
+        _, values, vectors = torch.linalg.svd(offsets, full_matrices=False)
+        axes = vectors[values > 1e-12 * values.max().clamp(min=1e-300)].mT
+        return axes, offsets @ axes
+
+    def _spread(self, between: Tensor, within: float) -> Covariance:
+        """`between` ``(rank, rank)`` in the span of the means, and `within` in all directions."""
+        size, rank = math.prod(self.shape), len(between)
+        if rank > _LARGEST_DENSE:
+            return isotropic(float(between.trace()) / size + within)
+        if rank == 0:
+            return isotropic(within)
+        values, vectors = torch.linalg.eigh(between)
+        variance = torch.full((size,), within, dtype=torch.float64, device=values.device)
+        variance[:rank] += values.clamp(min=0)
+        return Covariance(Completed.of(self._span[0] @ vectors, self.shape), variance)
 
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""

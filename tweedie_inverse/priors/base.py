@@ -29,6 +29,9 @@ class Prior(ABC):
         centre: mean of the data, roughly, a number or ``(*shape)``: walks start there, plus noise.
         any_sigma: whether levels outside that range are answered as well as those inside: exact
             priors, whose range is only where a walk may sensibly begin and end.
+        suits_populations: whether evaluations are cheap enough for a population of walkers, and
+            the prior is not so simple that independent walkers are exact anyway; with few
+            dimensions, ``method="auto"`` then chooses the particle walk.
     """
 
     shape: tuple[int, ...]
@@ -36,6 +39,7 @@ class Prior(ABC):
     sigma_max: float
     centre: Tensor | float = 0.0
     any_sigma: bool = False
+    suits_populations: bool = False
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -61,6 +65,20 @@ class Prior(ABC):
         a larger one.
         """
         return self.denoising_error(sigma)
+
+    def moments(self) -> tuple[Tensor, Covariance]:
+        """Mean ``(*shape)`` and covariance of the images.
+
+        By default the centre, and what the denoising error at sigma_max says: V is ``P sigma^2 (P
+        + sigma^2)^-1`` there, and solved for P.
+        """
+        square = self.sigma_max**2
+        # A denoiser that removes nothing at all would know nothing of the prior.
+        largest = 1 - 1e-3
+        covariance = self.denoising_error(self.sigma_max).map(
+            lambda v: v / (1 - (v / square).clamp(max=largest))
+        )
+        return torch.as_tensor(self.centre).expand(self.shape), covariance
 
     def uncorrected(self) -> "Prior":
         """This prior without any measured correction of its denoiser."""

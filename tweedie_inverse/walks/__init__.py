@@ -1,9 +1,10 @@
 """Conditional walks, unconditional recipes, and integrators that are more than a template step."""
 
-from .base import Info, Level, Walk
+from .base import Info, Level, PopulationInfo, Walk
 from .decoupled import Decoupled
 from .integrators import INTEGRATORS, Churn, Coloured, Heun, Integrator, Multistep, Template
 from .langevin import Langevin
+from .particle import Particle
 from .recipes import (
     PAPER_SETTINGS,
     RECIPES,
@@ -30,6 +31,8 @@ __all__ = [
     "Langevin",
     "Level",
     "Multistep",
+    "Particle",
+    "PopulationInfo",
     "Recipe",
     "Template",
     "Walk",

@@ -33,6 +33,16 @@ class State(Protocol):
 S = TypeVar("S", bound=State)
 
 
+class PopulationInfo(NamedTuple):
+    """Weights of a walk whose walkers interact; ``(populations, walkers of one)``."""
+
+    weights: Tensor  # float64, sum 1
+    log_evidence: Tensor  # (populations,), the estimate of log p(y) so far
+    effective_size: Tensor  # (populations,), before resampling
+    resampled: Tensor  # (populations,), boolean
+    ancestors: Tensor  # the walker of the start that each one descends from
+
+
 class Info(NamedTuple):
     """What a step leaves for its spectator; no later step needs it."""
 
@@ -40,20 +50,26 @@ class Info(NamedTuple):
     iterations: int = 0  # of the inner linear solver
     solver_error: float = 0.0  # of the inner linear solver, in posterior standard deviations
     acceptance: Tensor | None = None  # (walkers,), of the inner Hamiltonian moves
+    population: PopulationInfo | None = None  # where walkers interact
 
 
 class Walk(ABC, Generic[S]):
     """A conditional random walk; subclasses are frozen dataclasses of their settings.
 
     One step costs one network evaluation a walker.
+
+    Attributes:
+        is_population: whether the walkers of one measurement interact; `solve` then runs all of
+            them together, and only the evaluations of the prior in chunks.
     """
 
     name: str
     default_steps: int
+    is_population: bool = False
 
     @abstractmethod
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
-        """Noise levels ``(steps + 1,)``, decreasing, the last one 0."""
+        """Noise levels ``(steps + 1,)``, never rising, the last one 0."""
 
     @abstractmethod
     def refuse(self, problem: Problem, prior: Prior) -> None:

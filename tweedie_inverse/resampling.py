@@ -1,0 +1,47 @@
+"""Weights of populations: normalizing, effective sizes, and systematic resampling.
+
+Arrays are ``(populations, walkers)``; each population is a unit of its own.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Weighted(NamedTuple):
+    """Weights of populations ``(populations, walkers)``, and what they have in common."""
+
+    log_weights: Tensor  # sum of the weights is 1
+    log_mean: Tensor  # (populations,), logarithm of the sum that was divided by
+
+
+def normalize(log_weights: Tensor) -> Weighted:
+    """Divide by the sum of each population; all in float64."""
+    total = torch.logsumexp(log_weights, dim=1)
+    return Weighted(log_weights - total[:, None], total)
+
+
+def effective_size(log_weights: Tensor) -> Tensor:
+    """``1 / sum(w^2)`` of normalized weights, ``(populations,)`` (Kong, Liu and Wong 1994)."""
+    return (-torch.logsumexp(2 * log_weights, dim=1)).exp()
+
+
+def systematic(weights: Tensor, uniform: Tensor, count: int | None = None) -> Tensor:
+    """Indices ``(populations, count)`` of a systematic resampling (Kitagawa 1996).
+
+    Walker i is chosen ``floor`` or ``ceil`` of ``count * weights[i]`` times, on average exactly
+    that often.
+
+    Args:
+        weights: ``(populations, walkers)``, float64, sum 1.
+        uniform: ``(populations,)``, one number in (0, 1) for each population.
+        count: as many as there are walkers by default.
+    """
+    walkers = weights.shape[1]
+    count = count or walkers
+    edges = weights.cumsum(1)
+    edges = edges / edges[:, -1:]
+    grid = torch.arange(count, dtype=torch.float64, device=weights.device)
+    places = (grid + uniform[:, None].to(grid)) / count
+    return torch.searchsorted(edges, places).clamp(max=walkers - 1)
