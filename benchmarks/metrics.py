@@ -71,7 +71,10 @@ def psnr(x: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(x: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004), ``(count,)``: Gaussian window of 1.5 pixels."""
+    """Structural similarity (Wang et al. 2004), ``(count,)``: Gaussian window of 1.5 pixels.
+
+    Where the window lies inside the image, as in the paper.
+    """
     channels = x.shape[1]
     offset = torch.arange(11, dtype=x.dtype, device=x.device) - 5
     line = torch.exp(-(offset**2) / (2 * 1.5**2))
