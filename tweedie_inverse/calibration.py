@@ -16,30 +16,34 @@ from .posterior import Posterior
 
 
 def coverage(posterior: Posterior, truth: Tensor, level: float = 0.9) -> Tensor:
-    """Share of pixels inside the central interval of probability `level`, ``(batch,)``.
+    """Share of pixels inside `prediction_interval`, ``(batch,)``; `level` if calibrated.
+
+    Args:
+        truth: ``(batch, *shape)``, or without batch like the posterior.
+    """
+    lower, upper = prediction_interval(posterior, level)
+    inside = ((truth >= lower) & (truth <= upper)).to(truth)
+    return inside.flatten(posterior.weights.ndim - 1).mean(-1)
+
+
+def prediction_interval(posterior: Posterior, level: float = 0.9) -> tuple[Tensor, Tensor]:
+    """Lower and upper end of a central interval of every pixel, ``(batch, *shape)`` each.
 
     The interval is a prediction interval for one more draw, so that a calibrated posterior
     covers `level` on average whatever the number of samples: between order statistics of rank
     ``(n + 1) (1 - level) / 2`` where there are enough samples for that, else mean and standard
     deviation with Student's quantile (exact for Gaussian posteriors).  Equal weights.
-
-    Args:
-        truth: ``(batch, *shape)``, or without batch like the posterior.
     """
-    axis = posterior.weights.ndim - 1
-    count = posterior.samples.shape[axis]
+    count = posterior.samples.shape[posterior.weights.ndim - 1]
     rank = (count + 1) * (1 - level) / 2
     if rank >= 1:
         place = (rank - 0.5) / count  # where Posterior.quantile puts that order statistic
-        lower, upper = posterior.quantile(place), posterior.quantile(1 - place)
-    else:
-        from scipy.stats import t
+        return posterior.quantile(place), posterior.quantile(1 - place)
+    from scipy.stats import t
 
-        factor = float(t.ppf((1 + level) / 2, count - 1)) * math.sqrt(1 + 1 / count)
-        mean, reach = posterior.mean, factor * posterior.std
-        lower, upper = mean - reach, mean + reach
-    inside = ((truth >= lower) & (truth <= upper)).to(truth)
-    return inside.flatten(axis).mean(-1)
+    factor = float(t.ppf((1 + level) / 2, count - 1)) * math.sqrt(1 + 1 / count)
+    mean, reach = posterior.mean, factor * posterior.std
+    return mean - reach, mean + reach
 
 
 def crps(posterior: Posterior, truth: Tensor) -> Tensor:

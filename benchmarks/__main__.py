@@ -1,0 +1,133 @@
+"""One command, one table: the same operators, noise, priors and seeds for every method.
+
+python -m benchmarks list
+python -m benchmarks run field --out results            as often as needed: it goes on
+python -m benchmarks run images --methods decoupled dps --images 4 --out results
+python -m benchmarks run all --smoke --out results      everything, tiny
+torchrun --nproc-per-node 4 -m benchmarks run images --out results
+python -m benchmarks report results
+"""
+
+import argparse
+import os
+import runpy
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from . import report, runner
+from .distributed import Place, find_place
+from .methods import Method, methods
+from .records import Store
+from .suites import PROGRAMS, SUITES
+
+# Of a smoke run: to see that everything runs, not to compare.
+SMOKE_IMAGES, SMOKE_SAMPLES, SMOKE_EVALUATIONS = 1, 2, 3
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
+    match options.command:
+        case "list":
+            show()
+        case "run":
+            run(options)
+        case "report":
+            print(report.write(options.folders, options.out or options.folders[0]))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0])
+    commands = top.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="suites and methods, with their settings and sources")
+    one = commands.add_parser("run", help="run a suite, or go on with it")
+    one.add_argument("suite", choices=[*SUITES, *PROGRAMS, "all"])
+    one.add_argument("--methods", nargs="+", choices=list(methods()), metavar="METHOD")
+    one.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="by name")
+    one.add_argument("--out", default="benchmark-results", help="folder of the results")
+    one.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
+    one.add_argument("--device", default="cpu", help="such as cuda")
+    one.add_argument("--images", type=int, default=8, help="test images")
+    one.add_argument("--samples", type=int, default=16, help="posterior samples of each")
+    one.add_argument("--cap", type=int, help="network evaluations a sample, at most")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--split", choices=["test", "validation"], default="test")
+    one.add_argument("--keep-samples", action="store_true", help="write the samples, too")
+    one.add_argument("--rank", type=int, help="of this process, if no launcher says so")
+    one.add_argument("--world-size", type=int, help="number of processes")
+    two = commands.add_parser("report", help="tables of one or more folders of results")
+    two.add_argument("folders", nargs="+")
+    two.add_argument("--out", help="where to write; by default the first folder")
+    return top
+
+
+def show() -> None:
+    for name, suite in SUITES.items():
+        print(f"{name}: {suite.title}")
+    for name, program in PROGRAMS.items():
+        print(f"{name}: python -m benchmarks.{program}")
+    print()
+    for name, method in methods().items():
+        print(f"{name}: {method}\n    {method.source}")
+
+
+def run(options: argparse.Namespace) -> None:
+    place = find_place(os.environ, options.rank, options.world_size)
+    known = methods()
+    chosen = {name: known[name] for name in options.methods or known}
+    for name in [*SUITES, *PROGRAMS] if options.suite == "all" else [options.suite]:
+        if name in SUITES:
+            run_suite(name, chosen, options, place)
+        elif place.rank == 0:
+            run_program(PROGRAMS[name], options.smoke)
+
+
+def run_suite(
+    name: str, chosen: dict[str, Method], options: argparse.Namespace, place: Place
+) -> None:
+    plan = runner.Plan(
+        suite=name,
+        images=options.images,
+        samples=options.samples,
+        cap=options.cap,
+        seed=options.seed,
+        split=options.split,
+        device=device_of(options.device),
+        keep_samples=options.keep_samples,
+        tasks=tuple(options.tasks),
+    )
+    if options.smoke:
+        plan = replace(
+            plan,
+            images=SMOKE_IMAGES,
+            samples=SMOKE_SAMPLES,
+            cap=SMOKE_EVALUATIONS,
+            size=SUITES[name].smoke_size,
+        )
+    print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
+    tell = partial(print, flush=True)
+    runner.run(plan, chosen, Store(options.out), place=place, tell=tell)
+
+
+def device_of(name: str) -> str:
+    """``cuda`` under a launcher is the accelerator with this process's number."""
+    return (
+        f"cuda:{os.environ['LOCAL_RANK']}"
+        if name == "cuda" and "LOCAL_RANK" in os.environ
+        else name
+    )
+
+
+def run_program(module: str, smoke: bool) -> None:
+    """``python -m benchmarks.<module>``, in this process."""
+    before = sys.argv
+    sys.argv = [module, *(["--smoke"] if smoke else [])]
+    try:
+        runpy.run_module(f"benchmarks.{module}", run_name="__main__")
+    finally:
+        sys.argv = before
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What a sampler costs, counted at the prior and not by the sampler."""
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.covariance import Covariance
+from tweedie_inverse.priors.base import Prior
+
+
+class CountedPrior(Prior):
+    """A prior that counts evaluations and vector-Jacobian products, one an image."""
+
+    def __init__(self, prior: Prior):
+        self.prior = prior
+        self.calls = self.vjps = 0
+        self.shape, self.centre, self.any_sigma = prior.shape, prior.centre, prior.any_sigma
+        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        self.calls += len(x)
+        return _Counted.apply(self.prior.denoise(x, sigma), self)
+
+    def denoising_error(self, sigma: float) -> Covariance:
+        return self.prior.denoising_error(sigma)
+
+    def conditional_covariance(self, sigma: float) -> Covariance:
+        return self.prior.conditional_covariance(sigma)
+
+    @property
+    def error_is_measured(self) -> bool:
+        return self.prior.error_is_measured
+
+
+class _Counted(torch.autograd.Function):
+    """The identity; its backward pass counts."""
+
+    @staticmethod
+    def forward(denoised: Tensor, prior: CountedPrior) -> Tensor:
+        return denoised.view_as(denoised)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.prior = inputs[1]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        ctx.prior.vjps += len(gradient)
+        return gradient, None

@@ -1,0 +1,75 @@
+"""A prior as deepinv's denoiser, and an operator as its physics: the one place that converts.
+
+Needs deepinv: import this module inside functions only.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from deepinv.models import Denoiser
+from torch import Tensor
+
+import operators as ops
+from tweedie_inverse.priors.base import Prior, sigma_column
+
+from .suites import Task
+
+# Operators whose norm is this near 1 stay as they are.
+_NEAR_ONE = 0.05
+
+
+class PriorDenoiser(Denoiser):
+    """``D(x, sigma)`` in data units, which are deepinv's: images in [0, 1], sigma likewise.
+
+    deepinv's schedules leave the range that a network is trained for.  Below it, the smallest
+    level is asked for; above, x is drawn towards the centre of the data until its noise is that of
+    the largest level, where a denoiser hardly depends on x.
+    """
+
+    def __init__(self, prior: Prior):
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, x: Tensor, sigma: float | Tensor, **kwargs: Any) -> Tensor:
+        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1)
+        level = level.expand(len(x)) if len(level) == 1 else level
+        if self.prior.any_sigma:
+            return self.prior.denoise(x, level.clamp(min=1e-6))
+        known = level.clamp(self.prior.sigma_min, self.prior.sigma_max)
+        shrink = sigma_column(x, (known / level.clamp(min=1e-12)).clamp(max=1))
+        centre = torch.as_tensor(self.prior.centre).to(x)
+        return self.prior.denoise(centre + shrink * (x - centre), known)
+
+
+class Converted(NamedTuple):
+    """What a deepinv sampler is given for `count` samples of one measurement."""
+
+    denoiser: PriorDenoiser
+    physics: Any
+    y: Tensor  # (count, *range_shape)
+    start: Tensor  # (count, *shape), a first image for those that need one
+    std: float
+
+
+def convert(y: Tensor, task: Task, prior: Prior, count: int) -> Converted:
+    """The same operator object; a linear one and y divided by its norm, if that is not 1.
+
+    deepinv's samplers take the norm of the operator for 1; division changes the units of y and
+    nothing else.
+    """
+    operator, std, y = task.operator, task.std, y[None]
+    assert std is not None
+    centre = torch.as_tensor(prior.centre).to(y)
+    start = centre.expand(1, *prior.shape)
+    if isinstance(operator, ops.LinearOperator):
+        start = operator.pseudo_inverse(y)
+        norm = ops.operator_norm(operator)
+        if abs(norm - 1) > _NEAR_ONE:
+            operator, y, std = ops.scale(operator, 1 / norm), y / norm, std / norm
+    return Converted(
+        PriorDenoiser(prior),
+        ops.to_deepinv(operator),
+        y.expand(count, *y.shape[1:]).clone(),
+        start.expand(count, *start.shape[1:]).clone(),
+        std,
+    )

@@ -1,0 +1,279 @@
+"""The benchmark suites: the harness adds nothing, goes on after a kill, and shares work out."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import operators as ops
+from benchmarks import report
+from benchmarks.__main__ import main
+from benchmarks.baselines import DDRM, DPS, ULA, DiffPIR, PiGDM
+from benchmarks.counting import CountedPrior
+from benchmarks.distributed import Place, find_place, shard
+from benchmarks.methods import methods
+from benchmarks.records import Store, Unit, read
+from benchmarks.row_noise import RowNoise
+from benchmarks.runner import Job, Plan, jobs, run, work
+from benchmarks.suites import SUITES, Task, field, load
+from operators.random import normal
+
+FEW = ("decoupled", "dps", "wiener", "pseudo-inverse")
+PLAN = Plan("field", images=2, samples=2, cap=3, size=16, keep_samples=True)
+
+
+def chosen(*names):
+    known = methods()
+    return {name: known[name] for name in names}
+
+
+def results(folder):
+    """All that a result is, without when and where it was made; samples byte by byte."""
+    files = {}
+    for path in sorted((Path(folder) / "units").iterdir()):
+        if path.suffix == ".json":
+            record = json.loads(path.read_text())
+            record.pop("run", None)
+            files[path.name] = record
+        else:
+            files[path.name] = path.read_bytes()
+    return files
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(PLAN, chosen(*FEW), Store(folder), tell=lambda line: None)
+    return folder
+
+
+def direct(method, given):
+    """deepinv, called as its users call it."""
+    import numpy as np
+    from deepinv import sampling
+    from deepinv.optim import L2, ScorePrior
+
+    shape, steps = tuple(given.start.shape), method.evaluations
+    match method:
+        case DPS():
+            sampler = sampling.DPS(given.denoiser, num_steps=steps + 1, guidance="annealed")
+            return sampler(given.y, given.physics, x_init=shape)
+        case PiGDM():
+            sampler = sampling.PosteriorDiffusion(
+                data_fidelity=sampling.PiGDMDataFidelity(cg_max_iter=20),
+                denoiser=given.denoiser,
+                sde=sampling.VariancePreservingDiffusion(alpha=1.0),
+                solver=sampling.DDPMSolver(timesteps=torch.linspace(1, 0, steps + 1).double()),
+            )
+            return sampler(given.y, given.physics, x_init=shape)
+        case DiffPIR():
+            sampler = sampling.DiffPIR(
+                given.denoiser, L2(), sigma=given.std, max_iter=steps, zeta=0.3, lambda_=7.0
+            )
+            return sampler(given.y, given.physics, x_init=given.start)
+        case DDRM():
+            sampler = sampling.DDRM(given.denoiser, sigmas=np.linspace(1, 0, steps))
+            return sampler(given.y, given.physics)
+    step = 0.5 / (1 / given.std**2 + 1 / 0.02**2)
+    iterator = sampling.ULAIterator({"step_size": step, "alpha": 1.0, "sigma": 0.02}, (-1.0, 2.0))
+    chain = sampling.BaseSampling(
+        iterator,
+        L2(sigma=given.std),
+        ScorePrior(given.denoiser),
+        max_iter=steps,
+        burnin_ratio=0.0,
+        thinning=1,
+        history_size=1,
+    )
+    chain.sample(given.y, given.physics, x_init=given.start)
+    return chain.get_chain()[-1]["x"]
+
+
+@pytest.mark.parametrize("kind", [DPS, PiGDM, DiffPIR, DDRM, ULA])
+def test_every_sample_is_what_deepinv_gives_for_its_seed(kind):
+    """Catches a harness that rescales, reseeds or mixes the samples of a batch."""
+    from benchmarks.denoiser import convert
+
+    task, prior, method = field(16, 1, "test")[0], load("field-16"), kind(evaluations=6)
+    y, seeds = task.operator.measure(task.truths[0], seed=3), [11, 12, 13]
+    samples = method.draw(y, task, prior, seeds, 3)
+    for seed, sample in zip(seeds, samples, strict=True):
+        given = convert(y, task, prior, 1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            expected = direct(method, given)[0]
+        torch.testing.assert_close(sample, expected.detach().to(sample), atol=1e-5, rtol=1e-5)
+    apart = method.draw(y, task, prior, seeds, 1)
+    torch.testing.assert_close(samples, apart, atol=1e-5, rtol=1e-5)
+
+
+def test_row_noise_is_each_generators_own_stream_and_refuses_other_batches():
+    with RowNoise([3, 4]):
+        first, second = torch.randn(2, 5, 5), torch.randn_like(torch.zeros(2, 20))
+    for row, seed in enumerate((3, 4)):
+        generator = torch.Generator().manual_seed(seed)
+        assert torch.equal(first[row], torch.randn(5, 5, generator=generator))
+        assert torch.equal(second[row], torch.randn(20, generator=generator))
+    with RowNoise([3]), pytest.raises(ValueError, match="drew 2 rows for 1"):
+        torch.randn(2, 3)
+
+
+def test_denoiser_is_the_prior_within_its_range_and_bounded_outside():
+    from benchmarks.denoiser import PriorDenoiser
+
+    prior = load("phantom-64")
+    denoiser, x = PriorDenoiser(prior), normal((7,), (2, 1, 64, 64)).float()
+    sigma = torch.tensor([0.1, 2.0])
+    torch.testing.assert_close(denoiser(x, sigma), prior.denoise(x, sigma))
+    assert bool(denoiser(100 * x, 100.0).abs().le(2).all())
+    torch.testing.assert_close(denoiser(x, 1e-5), prior.denoise(x, prior.sigma_min))
+
+
+def test_scaling_to_norm_one_changes_units_only():
+    from benchmarks.denoiser import convert
+
+    task, prior = field(16, 1, "test")[-1], load("field-16")
+    given = convert(task.operator.measure(task.truths[0]), task, prior, 2)
+    assert ops.operator_norm(given.physics.operator) == pytest.approx(1, rel=1e-2)
+    ratio = given.std / task.std
+    y = task.operator.forward(task.truths) * ratio
+    torch.testing.assert_close(given.physics.A(task.truths), y)
+
+
+def test_costs_are_counted_at_the_prior():
+    task, prior = field(16, 1, "test")[0], CountedPrior(load("field-16"))
+    y = task.operator.measure(task.truths[0])
+    DPS(evaluations=5).draw(y, task, prior, [1, 2], 2)
+    assert (prior.calls, prior.vjps) == (10, 10)
+    methods()["decoupled"].within(4).draw(y, task, prior, [1, 2, 3], 3)
+    assert (prior.calls, prior.vjps) == (22, 10)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_samples_do_not_depend_on_how_many_run_together(size):
+    task, prior = field(16, 1, "test")[0], load("field-16")
+    y, method = task.operator.measure(task.truths[0]), methods()["decoupled"].within(4)
+    whole = method.draw(y, task, prior, [5, 6, 7], 3)
+    torch.testing.assert_close(whole, method.draw(y, task, prior, [5, 6, 7], size))
+
+
+def test_a_mismatch_is_a_record_with_its_reason(tmp_path):
+    plan = Plan("nonlinear", images=1, samples=1, cap=1, tasks=("clipping",))
+    run(plan, chosen("tv", "ddrm"), Store(tmp_path), tell=lambda line: None)
+    assert {record["skipped"] for record in read([tmp_path])} == {"needs a linear operator"}
+    assert "| tv | needs a linear operator |" in "\n".join(report.markdown(read([tmp_path])))
+
+
+def test_a_method_that_fails_is_a_record_and_does_not_end_the_run():
+    task = field(16, 1, "test")[0]
+    broken = ops.MatrixOperator(torch.eye(4), noise=ops.GaussianNoise(0.1))
+    bad = Task("bad", "bad", "field-16", broken, task.truths.flatten(1)[:, :4])
+    unit = Unit("field", "bad", "bad", 0, "decoupled", {}, 1, 0, "")
+    with pytest.raises(ValueError, match="images of shape"):  # a wrong task is not a method's fault
+        work(Job(unit, bad, methods()["decoupled"]))
+
+
+def test_every_task_has_images_of_its_operators_shape_and_splits_that_differ():
+    for suite in SUITES.values():
+        for test, validation in zip(
+            suite.make(suite.smoke_size, 2, "test"),
+            suite.make(suite.smoke_size, 2, "validation"),
+            strict=True,
+        ):
+            assert tuple(test.truths.shape) == (2, *test.operator.domain_shape)
+            assert not torch.equal(test.truths, validation.truths)
+            assert float(test.truths.std()) > 0.02
+
+
+def test_shards_are_disjoint_and_complete():
+    items = list(range(11))
+    parts = [shard(items, Place(rank, 3)) for rank in range(3)]
+    assert sorted(item for part in parts for item in part) == items
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_place_is_as_given_or_as_the_launcher_says():
+    assert find_place({}) == (0, 1)
+    assert find_place({"RANK": "2", "WORLD_SIZE": "4"}) == (2, 4)
+    assert find_place({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "3"}) == (1, 3)
+    assert find_place({"RANK": "2", "WORLD_SIZE": "4"}, 0, 2) == (0, 2)
+    with pytest.raises(ValueError, match="both --rank and --world-size"):
+        find_place({}, rank=1)
+    with pytest.raises(ValueError, match="number from 0"):
+        find_place({}, 2, 2)
+
+
+def test_two_ranks_equal_one(undisturbed, tmp_path):
+    for rank in (1, 0):
+        run(PLAN, chosen(*FEW), Store(tmp_path), place=Place(rank, 2), tell=lambda line: None)
+    assert results(tmp_path) == results(undisturbed)
+
+
+def test_a_finished_unit_is_left_alone(undisturbed):
+    lines = []
+    run(PLAN, chosen(*FEW), Store(undisturbed), tell=lines.append)
+    assert lines == []
+
+
+def test_killed_and_run_again_equals_undisturbed(undisturbed, tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
+    while process.poll() is None and len(list(tmp_path.glob("units/*.json"))) < 3:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = len(list(tmp_path.glob("units/*.json")))
+    assert 3 <= finished < len(list(jobs(PLAN, chosen(*FEW))))
+    run(PLAN, chosen(*FEW), Store(tmp_path), tell=lambda line: None)
+    left = [path for path in (tmp_path / "units").iterdir() if path.name.startswith(".")]
+    for path in left:  # of the unit in flight: written, not yet in its place
+        path.unlink()
+    assert results(tmp_path) == results(undisturbed)
+
+
+KILLED = """
+import sys, time
+from benchmarks import runner
+from benchmarks.records import Store
+from tests.test_suites import FEW, PLAN, chosen
+runner.run(PLAN, chosen(*FEW), Store(sys.argv[1]), tell=lambda line: time.sleep(0.05))
+"""
+
+
+def test_smoke_run_and_report(tmp_path, capsys):
+    names = [name for name in methods() if name != "isotropic"]
+    main(["run", "field", "--smoke", "--out", str(tmp_path)])
+    quick = ["--tasks", "sparse view", "radial", "super-resolution", "coded diffraction"]
+    for suite in ("ct", "mri", "images", "nonlinear"):
+        only = ["--methods", "decoupled", "dps", "wiener", "ddrm"]
+        main(["run", suite, "--smoke", "--out", str(tmp_path), *only, *quick])
+    found = read([tmp_path])
+    assert not [record for record in found if "failed" in record]
+    assert {record["unit"]["method"] for record in found} >= set(names)
+    main(["report", str(tmp_path)])
+    text = (tmp_path / "report.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert "## field: Gaussian random fields" in text
+    assert "**" in text
+    assert "dps | evaluations 3, guidance annealed, weight 1.0 | deepinv" in text
+    tables = text.split("###")[1:]
+    for table in tables:
+        rows = [line for line in table.split("\n## ")[0].splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in rows}) == 1
+    assert len(lines) > 60
+    assert "commit" in text
+    head, *body = (tmp_path / "report.csv").read_text().splitlines()
+    assert head.startswith("suite,task,method,images,psnr_sample,psnr_sample_se")
+    assert len(body) == len(report.rows(found))
+
+
+def test_list_names_suites_and_sources(capsys):
+    main(["list"])
+    text = capsys.readouterr().out
+    assert "field: Gaussian random fields" in text
+    assert "DiffPIR(evaluations=100" in text
