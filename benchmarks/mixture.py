@@ -112,7 +112,10 @@ def main() -> None:
     parser.add_argument("--walks", nargs="+", choices=list(WALKS), default=list(WALKS))
     parser.add_argument("--count", type=int, default=20, help="problems of each size")
     parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
     options = parser.parse_args()
+    if options.smoke:
+        options.dimensions, options.steps, options.count, options.samples = [8], [10], 2, 100
     for line in compare(
         options.dimensions, options.steps, options.walks, options.count, options.samples
     ):

@@ -219,4 +219,4 @@ SUITES = {
 }
 
 # Suites that are programs of their own, `python -m benchmarks.<name>`; they know `--smoke`.
-PROGRAMS = {"operators": "operators"}
+PROGRAMS = {"mixture": "mixture", "operators": "operators"}
