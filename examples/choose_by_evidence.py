@@ -35,7 +35,7 @@ def digits(count: int) -> torch.Tensor:
 
 
 def main(walkers: int = 500, steps: int = 30, count: int = 300) -> Choice:
-    """Compare all guesses on one picture that the prior has not seen.
+    """Compare all guesses on one picture, drawn from the prior itself.
 
     Args:
         walkers: of each population.

@@ -624,7 +624,9 @@ def test_score_sde_vp_files(tmp_path):
     network = seeded(lambda: NCSNpp(replace(TINY_NCSN, fourier=False)))
     averaged = save_score_sde(tmp_path / "vp.pth", network, torch.tensor([50.0, 0.01]))
     network.load_state_dict(averaged)
-    prior = ti.load_prior(tmp_path / "vp.pth")
+    with pytest.warns(UserWarning, match="sub-VP"):
+        ti.load_prior(tmp_path / "vp.pth")
+    prior = ti.load_prior(tmp_path / "vp.pth", format=formats.ScoreSDE(process="vp"))
     t = 0.4
     mean = torch.tensor(-0.25 * t**2 * 19.9 - 0.5 * t * 0.1).exp()  # Song's marginal_prob
     sigma = float((1 - mean**2).sqrt() / mean)

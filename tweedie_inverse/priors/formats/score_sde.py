@@ -6,6 +6,7 @@ moving average is a list in the order of the trained parameters.
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ class ScoreSDE(Format):
 
     Attributes:
         image_size: side of the images; default is the one whose attention is at 16x16.
-        process: ``"ve"`` or ``"vp"``, both trained in continuous time; default by the embedding.
+        process: ``"ve"`` or ``"vp"``, both trained in continuous time; default by the embedding,
+            which cannot tell VP from sub-VP (not supported) and warns.
         sigma_min, sigma_max: of a VE process, on [0, 1]; default the file's.
         moving_average: use it (`ema`) rather than the last weights.
     """
@@ -65,6 +67,12 @@ class ScoreSDE(Format):
         network = ready(built(found, state, source.checkpoint.path), target.device)
         shape = (found.in_channels, size, size)
         if self._process(found) == "vp":
+            if self.process is None:
+                warnings.warn(
+                    f"load_prior({source.name!r}): read as VP. A sub-VP network looks the same and "
+                    "would come out wrong: make sure, then say format=ScoreSDE(process='vp')",
+                    stacklevel=3,
+                )
             return vp_prior(network, shape, target, source.name)
         if not found.fourier:
             raise ValueError(
