@@ -197,6 +197,31 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path):
         next(train(other, tmp_path / "a"))
 
 
+def test_a_run_may_start_from_another_prior(tmp_path):
+    colour = TrainingConfig(**{**SMALL.__dict__, "data": "leaves", "steps": 40, "rate": 3e-3})
+    list(train(colour, tmp_path / "colour"))
+    path = export(tmp_path / "colour", "colour", count=8)
+    still = {"start": str(path), "steps": 1, "rate": 0.0, "first_image": 160}
+    list(train(TrainingConfig(**{**SMALL.__dict__, **still}), tmp_path / "grey"))
+    list(train(TrainingConfig(**{**colour.__dict__, **still}), tmp_path / "again"))
+    parent, grey, again = (load_trained(tmp_path / name)[0] for name in ("colour", "grey", "again"))
+    x = normal((1,), (2, 1, 16, 16)).float()
+    both = x.expand(-1, 3, -1, -1)
+    expected = parent.denoise(both, 0.3)
+    # Half precision in between.  A grey network answers with the average over the channels.
+    torch.testing.assert_close(again.denoise(both, 0.3), expected, rtol=0, atol=5e-3)
+    averaged = expected.mean(1, keepdim=True)
+    torch.testing.assert_close(grey.denoise(x, 0.3), averaged, rtol=0, atol=5e-3)
+    wide = TrainingConfig(**{**SMALL.__dict__, **still, "widths": (8, 24)})
+    with pytest.raises(ValueError, match=r"its architecture is another, .* Use its widths"):
+        next(train(wide, tmp_path / "wide"))
+    vp = TrainingConfig(**{**SMALL.__dict__, **still, "parameterization": "epsilon"})
+    with pytest.raises(ValueError, match="parameterization 'edm', this run of 'epsilon'"):
+        next(train(vp, tmp_path / "vp"))
+    card = " ".join(path.with_suffix(".md").read_text().split())
+    assert "Seeds of the training images: 0 to 159" in card
+
+
 def test_training_learns_and_exports_a_prior_that_solves(tmp_path):
     import operators as ops
 

@@ -102,8 +102,10 @@ half precision.  Larger images: {"yes" if prior.fully_convolutional else "no"}.
 
 ## Data
 
-{_DATA[config.data][0].upper() + _DATA[config.data][1:]}.  Seeds of the training images: 0 to
-{record["step"] * config.batch - 1}; held out: seeds from {HELD_OUT_SEED} on{
+{_DATA[config.data][0].upper() + _DATA[config.data][1:]}.  Seeds of the training images: {
+        config.first_image
+    } to
+{config.first_image + record["step"] * config.batch - 1}; held out: seeds from {HELD_OUT_SEED} on{
         ", and the photographs astronaut, coffee and camera" if config.data == "photos" else ""
     }.
 {photos}
