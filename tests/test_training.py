@@ -8,9 +8,12 @@ from operators.random import normal
 from tweedie_inverse.priors.networks import UNet
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.training import data, noise_levels
+from tweedie_inverse.training.ellipses import EllipsePhantoms
 from tweedie_inverse.training.export import export
 from tweedie_inverse.training.objective import WEIGHTS, denoising_loss
+from tweedie_inverse.training.photographs import HELD_OUT_PHOTOS, TRAINING_PHOTOS
 from tweedie_inverse.training.rows import TRAINING_ROWS
+from tweedie_inverse.training.slices import CTSlices, Ellipse
 from tweedie_inverse.training.trainer import TrainingConfig, learning_rate, load_trained, train
 
 SMALL = TrainingConfig(
@@ -18,30 +21,54 @@ SMALL = TrainingConfig(
 )
 
 
-@pytest.mark.parametrize("name", ["phantoms", "leaves", "photos"])
+@pytest.mark.parametrize("name", ["phantoms", "slices", "leaves", "photos"])
 def test_images_are_fixed_by_their_seed(name):
     images = data.dataset(name, 32)
     batch = images.images([3, 4, 5])
     assert batch.shape == (3, *images.shape)
     assert float(batch.min()) >= 0
     assert float(batch.max()) <= 1
-    assert torch.equal(images.images([4])[0], batch[1])
+    torch.testing.assert_close(images.images([4])[0], batch[1], rtol=0, atol=1e-5)
     assert float(batch.flatten(1).std(0).mean()) > 0.02
 
 
 def test_held_out_photographs_are_not_trained_on():
-    assert not set(data.TRAINING_PHOTOS) & set(data.HELD_OUT_PHOTOS)
+    assert not set(TRAINING_PHOTOS) & set(HELD_OUT_PHOTOS)
     assert data.held_out("photos", 32, 2).shape == (2, 3, 32, 32)
-    with pytest.raises(ValueError, match="choose phantoms"):
+    with pytest.raises(ValueError, match="choose digits, leaves, phantoms"):
         data.dataset("faces")
 
 
 def test_ellipses_cover_their_area():
     """A body alone: the image must integrate to its analytic area, edges included."""
-    phantoms = data.EllipsePhantoms(64)
+    phantoms = EllipsePhantoms(64)
     centre, axes = torch.tensor([[[0.1, -0.05]]]), torch.tensor([[[0.6, 0.3]]])
     covered = phantoms._inside(centre, axes, torch.tensor([[0.4]])).sum() * (2 / 64) ** 2
     assert float(covered) == pytest.approx(3.14159 * 0.6 * 0.3, rel=0.005)
+
+
+def test_slices_have_the_units_they_state():
+    """Volume is kept by partly covered pixels: a size of image must not change what is in it."""
+    fine, coarse = CTSlices(128).images(range(6)), CTSlices(64).images(range(6))
+    shrunk = torch.nn.functional.avg_pool2d(fine, 2)
+    # The texture is drawn anew for each size; edges are resolved differently.
+    assert float((shrunk - coarse).square().mean().sqrt()) < 0.03
+    means = (shrunk.mean(dim=(1, 2, 3)), coarse.mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(*means, rtol=0.02, atol=0)
+    corner = coarse[:, 0, :6, :6]
+    assert float(corner.max()) == 0  # air
+    soft = ((coarse > 0.4) & (coarse < 0.6)).double().mean()  # -200 to 200 HU
+    assert 0.15 < float(soft) < 0.5
+
+
+def test_an_ellipse_covers_its_area_however_small():
+    scene = CTSlices(64)
+    grid = (torch.arange(64) + 0.5) * scene.pixel_size - 210
+    x, y = grid[None, None, :].expand(1, 64, 64), grid[None, :, None].expand(1, 64, 64)
+    for a, b in ((60.0, 30.0), (5.0, 4.0), (1.5, 1.0)):
+        ellipse = torch.tensor([Ellipse(3.0, 1.0, a, b, 0.4, 0.0)])[..., None, None]
+        covered = float(scene._cover(ellipse, x, y).sum()) * scene.pixel_size**2
+        assert covered == pytest.approx(3.14159 * a * b, rel=0.01 if a > 10 else 0.6)
 
 
 @pytest.mark.parametrize("name", noise_levels.NOISE_LEVELS)

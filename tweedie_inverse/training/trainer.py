@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ..guidance import given
 from ..priors.network import NetworkPrior, Parameterization
 from ..priors.networks import UNet
-from .data import Dataset, Digits, dataset
+from .data import Dataset, dataset
+from .digits import Digits
 from .learned_noise import LearnedLevels, descend, even_times
 from .noise_levels import NOISE_LEVELS, NoiseLevels, Timesteps
 from .objective import WEIGHTS, denoising_loss
