@@ -21,7 +21,7 @@ SMALL = TrainingConfig(
 )
 
 
-@pytest.mark.parametrize("name", ["phantoms", "slices", "leaves", "photos"])
+@pytest.mark.parametrize("name", ["phantoms", "slices", "leaves", "photos", "textures"])
 def test_images_are_fixed_by_their_seed(name):
     images = data.dataset(name, 32)
     batch = images.images([3, 4, 5])
@@ -45,6 +45,23 @@ def test_ellipses_cover_their_area():
     centre, axes = torch.tensor([[[0.1, -0.05]]]), torch.tensor([[[0.6, 0.3]]])
     covered = phantoms._inside(centre, axes, torch.tensor([[0.4]])).sum() * (2 / 64) ** 2
     assert float(covered) == pytest.approx(3.14159 * 0.6 * 0.3, rel=0.005)
+
+
+def test_a_mixture_has_its_shares_and_each_part_its_own_seeds():
+    class Plain:
+        shape = (1, 1, 1)
+
+        def __init__(self, kind):
+            self.kind = kind
+
+        def images(self, seeds):
+            return torch.tensor([[[[self.kind * 1e5 + seed]]] for seed in seeds])
+
+    mixture = data.Mixture(tuple((share, Plain(k)) for k, share in enumerate((0.5, 0.3, 0.2))))
+    found = mixture.images(range(1000)).flatten()
+    assert torch.equal(found % 1e5, torch.arange(1000.0))
+    counts = torch.bincount((found / 1e5).long())
+    assert counts.tolist() == pytest.approx([500, 300, 200], abs=5)
 
 
 def test_slices_have_the_units_they_state():
