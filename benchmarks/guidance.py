@@ -21,7 +21,8 @@ import tweedie_inverse as ti
 from tweedie_inverse.guidance import ClassifierGuided, classifier_free
 from tweedie_inverse.priors import NetworkPrior, Prior
 from tweedie_inverse.training.classifier import NoisyClassifier, train_classifier
-from tweedie_inverse.training.data import HELD_OUT_SEED, Digits
+from tweedie_inverse.training.digits import Digits
+from tweedie_inverse.training.seeds import HELD_OUT_SEED
 from tweedie_inverse.training.trainer import TrainingConfig, load_trained, train
 
 SCALES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -20,7 +20,7 @@ from torch import Tensor
 import tweedie_inverse as ti
 from tweedie_inverse.priors import NetworkPrior
 from tweedie_inverse.schedules import cosine_table, from_table, vp_linear_table
-from tweedie_inverse.training.data import HELD_OUT_SEED, Digits
+from tweedie_inverse.training.digits import Digits
 from tweedie_inverse.training.learned_noise import (
     Curve,
     LearnedLevels,
@@ -29,6 +29,7 @@ from tweedie_inverse.training.learned_noise import (
     descend,
     even_times,
 )
+from tweedie_inverse.training.seeds import HELD_OUT_SEED
 from tweedie_inverse.training.trainer import TrainingConfig, build_prior
 
 BUDGETS = (8, 32, 128)

@@ -16,7 +16,9 @@ from torch.nn import functional as F
 import operators as ops
 import tweedie_inverse as ti
 from tweedie_inverse.priors.zoo import WEIGHTS_FOLDER
-from tweedie_inverse.training.data import HELD_OUT_SEED, EllipsePhantoms, load_photo
+from tweedie_inverse.training.ellipses import EllipsePhantoms
+from tweedie_inverse.training.photographs import load_photo
+from tweedie_inverse.training.seeds import HELD_OUT_SEED
 
 NOISE = ops.GaussianNoise
 # Far beyond the held-out phantoms that the prior's denoising error was measured on.

@@ -8,7 +8,8 @@ import operators as ops
 from tweedie_inverse import demo
 from tweedie_inverse.cli import main
 from tweedie_inverse.posterior import Posterior
-from tweedie_inverse.training.data import HELD_OUT_SEED, EllipsePhantoms
+from tweedie_inverse.training.ellipses import EllipsePhantoms
+from tweedie_inverse.training.seeds import HELD_OUT_SEED
 
 OPERATOR_FILE = """
 import operators as ops

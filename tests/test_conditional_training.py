@@ -8,8 +8,10 @@ from tweedie_inverse.guidance import ClassifierGuided, classifier_free, given
 from tweedie_inverse.priors.networks import UNet
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.training.classifier import train_classifier
-from tweedie_inverse.training.data import HELD_OUT_SEED, Digits, held_out, load_digits
+from tweedie_inverse.training.data import held_out
+from tweedie_inverse.training.digits import Digits, load_digits
 from tweedie_inverse.training.export import export
+from tweedie_inverse.training.seeds import HELD_OUT_SEED
 from tweedie_inverse.training.trainer import TrainingConfig, dropped_labels, load_trained, train
 
 SMALL = TrainingConfig(
@@ -40,8 +42,19 @@ def test_digits_are_fixed_by_their_seed_and_split():
     held = held_out("digits", 8, 360)
     assert float(((held * 17).floor() - values[~trained]).abs().max()) < 1e-3
     assert torch.equal(digits.labels(range(HELD_OUT_SEED, HELD_OUT_SEED + 360)), labels[~trained])
-    with pytest.raises(ValueError, match="8x8"):
-        Digits(16)
+
+
+def test_larger_digits_show_the_small_ones():
+    """Counted over blocks, strokes of 32x32 pixels have the grey values they were made from."""
+    seeds = range(200)
+    large, small = Digits(32).images(seeds), Digits().images(seeds)
+    assert torch.equal(Digits(32).images([5])[0], large[5])
+    assert torch.equal(Digits(32).labels(seeds), Digits().labels(seeds))
+    counted = torch.nn.functional.avg_pool2d(large, 4)
+    together = torch.stack([counted.flatten(), small.flatten()])
+    assert float(torch.corrcoef(together)[0, 1]) > 0.85  # they are turned and moved a little
+    with pytest.raises(ValueError, match="8x8 pixels or larger"):
+        Digits(4)
 
 
 def test_network_is_told_the_class_or_none():

@@ -5,7 +5,8 @@ import torch
 
 import operators as ops
 import tweedie_inverse as ti
-from tweedie_inverse.training.data import HELD_OUT_SEED, EllipsePhantoms
+from tweedie_inverse.training.ellipses import EllipsePhantoms
+from tweedie_inverse.training.seeds import HELD_OUT_SEED
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,9 +8,12 @@ from operators.random import normal
 from tweedie_inverse.priors.networks import UNet
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.training import data, noise_levels
+from tweedie_inverse.training.ellipses import EllipsePhantoms
 from tweedie_inverse.training.export import export
 from tweedie_inverse.training.objective import WEIGHTS, denoising_loss
+from tweedie_inverse.training.photographs import HELD_OUT_PHOTOS, TRAINING_PHOTOS
 from tweedie_inverse.training.rows import TRAINING_ROWS
+from tweedie_inverse.training.slices import CTSlices, Ellipse
 from tweedie_inverse.training.trainer import TrainingConfig, learning_rate, load_trained, train
 
 SMALL = TrainingConfig(
@@ -18,30 +21,71 @@ SMALL = TrainingConfig(
 )
 
 
-@pytest.mark.parametrize("name", ["phantoms", "leaves", "photos"])
+@pytest.mark.parametrize("name", ["phantoms", "slices", "leaves", "photos", "textures"])
 def test_images_are_fixed_by_their_seed(name):
     images = data.dataset(name, 32)
     batch = images.images([3, 4, 5])
     assert batch.shape == (3, *images.shape)
     assert float(batch.min()) >= 0
     assert float(batch.max()) <= 1
-    assert torch.equal(images.images([4])[0], batch[1])
+    torch.testing.assert_close(images.images([4])[0], batch[1], rtol=0, atol=1e-5)
     assert float(batch.flatten(1).std(0).mean()) > 0.02
 
 
 def test_held_out_photographs_are_not_trained_on():
-    assert not set(data.TRAINING_PHOTOS) & set(data.HELD_OUT_PHOTOS)
+    assert not set(TRAINING_PHOTOS) & set(HELD_OUT_PHOTOS)
     assert data.held_out("photos", 32, 2).shape == (2, 3, 32, 32)
-    with pytest.raises(ValueError, match="choose phantoms"):
+    with pytest.raises(ValueError, match="choose digits, leaves, phantoms"):
         data.dataset("faces")
 
 
 def test_ellipses_cover_their_area():
     """A body alone: the image must integrate to its analytic area, edges included."""
-    phantoms = data.EllipsePhantoms(64)
+    phantoms = EllipsePhantoms(64)
     centre, axes = torch.tensor([[[0.1, -0.05]]]), torch.tensor([[[0.6, 0.3]]])
     covered = phantoms._inside(centre, axes, torch.tensor([[0.4]])).sum() * (2 / 64) ** 2
     assert float(covered) == pytest.approx(3.14159 * 0.6 * 0.3, rel=0.005)
+
+
+def test_a_mixture_has_its_shares_and_each_part_its_own_seeds():
+    class Plain:
+        shape = (1, 1, 1)
+
+        def __init__(self, kind):
+            self.kind = kind
+
+        def images(self, seeds):
+            return torch.tensor([[[[self.kind * 1e5 + seed]]] for seed in seeds])
+
+    mixture = data.Mixture(tuple((share, Plain(k)) for k, share in enumerate((0.5, 0.3, 0.2))))
+    found = mixture.images(range(1000)).flatten()
+    assert torch.equal(found % 1e5, torch.arange(1000.0))
+    counts = torch.bincount((found / 1e5).long())
+    assert counts.tolist() == pytest.approx([500, 300, 200], abs=5)
+
+
+def test_slices_have_the_units_they_state():
+    """Volume is kept by partly covered pixels: a size of image must not change what is in it."""
+    fine, coarse = CTSlices(128).images(range(6)), CTSlices(64).images(range(6))
+    shrunk = torch.nn.functional.avg_pool2d(fine, 2)
+    # The texture is drawn anew for each size; edges are resolved differently.
+    assert float((shrunk - coarse).square().mean().sqrt()) < 0.03
+    means = (shrunk.mean(dim=(1, 2, 3)), coarse.mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(*means, rtol=0.02, atol=0)
+    corner = coarse[:, 0, :6, :6]
+    assert float(corner.max()) == 0  # air
+    soft = ((coarse > 0.4) & (coarse < 0.6)).double().mean()  # -200 to 200 HU
+    assert 0.15 < float(soft) < 0.5
+
+
+def test_an_ellipse_covers_its_area_however_small():
+    scene = CTSlices(64)
+    grid = (torch.arange(64) + 0.5) * scene.pixel_size - 210
+    x, y = grid[None, None, :].expand(1, 64, 64), grid[None, :, None].expand(1, 64, 64)
+    for a, b in ((60.0, 30.0), (5.0, 4.0), (1.5, 1.0)):
+        ellipse = torch.tensor([Ellipse(3.0, 1.0, a, b, 0.4, 0.0)])[..., None, None]
+        covered = float(scene._cover(ellipse, x, y).sum()) * scene.pixel_size**2
+        assert covered == pytest.approx(3.14159 * a * b, rel=0.01 if a > 10 else 0.6)
 
 
 @pytest.mark.parametrize("name", noise_levels.NOISE_LEVELS)
@@ -195,6 +239,31 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path):
     other = TrainingConfig(**{**SMALL.__dict__, "rate": 0.5})
     with pytest.raises(ValueError, match=r"other settings \(rate: 0.001 there, 0.5 now\)"):
         next(train(other, tmp_path / "a"))
+
+
+def test_a_run_may_start_from_another_prior(tmp_path):
+    colour = TrainingConfig(**{**SMALL.__dict__, "data": "leaves", "steps": 40, "rate": 3e-3})
+    list(train(colour, tmp_path / "colour"))
+    path = export(tmp_path / "colour", "colour", count=8)
+    still = {"start": str(path), "steps": 1, "rate": 0.0, "first_image": 160}
+    list(train(TrainingConfig(**{**SMALL.__dict__, **still}), tmp_path / "grey"))
+    list(train(TrainingConfig(**{**colour.__dict__, **still}), tmp_path / "again"))
+    parent, grey, again = (load_trained(tmp_path / name)[0] for name in ("colour", "grey", "again"))
+    x = normal((1,), (2, 1, 16, 16)).float()
+    both = x.expand(-1, 3, -1, -1)
+    expected = parent.denoise(both, 0.3)
+    # Half precision in between.  A grey network answers with the average over the channels.
+    torch.testing.assert_close(again.denoise(both, 0.3), expected, rtol=0, atol=5e-3)
+    averaged = expected.mean(1, keepdim=True)
+    torch.testing.assert_close(grey.denoise(x, 0.3), averaged, rtol=0, atol=5e-3)
+    wide = TrainingConfig(**{**SMALL.__dict__, **still, "widths": (8, 24)})
+    with pytest.raises(ValueError, match=r"its architecture is another, .* Use its widths"):
+        next(train(wide, tmp_path / "wide"))
+    vp = TrainingConfig(**{**SMALL.__dict__, **still, "parameterization": "epsilon"})
+    with pytest.raises(ValueError, match="parameterization 'edm', this run of 'epsilon'"):
+        next(train(vp, tmp_path / "vp"))
+    card = " ".join(path.with_suffix(".md").read_text().split())
+    assert "Seeds of the training images: 0 to 159" in card
 
 
 def test_training_learns_and_exports_a_prior_that_solves(tmp_path):

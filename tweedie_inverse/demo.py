@@ -14,7 +14,9 @@ from .plots import plot_problem
 from .posterior import Posterior
 from .priors.zoo import load_prior
 from .solver import solve
-from .training.data import HELD_OUT_SEED, EllipsePhantoms, load_photo
+from .training.ellipses import EllipsePhantoms
+from .training.photographs import load_photo
+from .training.seeds import HELD_OUT_SEED
 
 PHOTO_SHAPE = (3, 128, 128)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..priors.networks import Chain, NoiseEmbedding, ResidualBlock
-from .data import Digits
+from .digits import Digits
 from .noise_levels import NOISE_LEVELS
 
 

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from ..guidance import given
 from ..priors.network import NetworkPrior, Parameterization
 from ..priors.networks import UNet
-from .data import Dataset, Digits, dataset
+from .data import Dataset, dataset
+from .digits import Digits
 from .learned_noise import LearnedLevels, descend, even_times
 from .noise_levels import NOISE_LEVELS, NoiseLevels, Timesteps
 from .objective import WEIGHTS, denoising_loss
+from .start import start_from
 
 # Of the learned schedule, whose few numbers need larger steps than the network's weights.
 _LEVELS_RATE = 1e-2
@@ -36,6 +38,9 @@ class TrainingConfig:
 
     `noise_levels` "learned" trains the schedule too, and the network on the variational bound,
     which is the weight "inverse-square".
+
+    `start` names a prior, shipped or a file, whose weights the run starts from; `first_image` is
+    the seed of the first image, to go on with images that the other run has not seen.
 
     `steps` may be raised on resuming: the rate is constant after a warm-up and falls to zero over
     the last `cooldown` share of the steps.
@@ -60,6 +65,8 @@ class TrainingConfig:
     bfloat16: bool = False
     conditional: bool = False
     label_dropout: float = 0.1
+    start: str = ""
+    first_image: int = 0
     seed: int = 0
 
 
@@ -159,11 +166,14 @@ def train(
         if isinstance(levels, LearnedLevels):
             levels.load_state_dict(state["levels"])
         step, history, spent = state["step"], state["history"], state["seconds"]
+    elif config.start:
+        start_from(network, config.start, config.parameterization)
+        average.module.load_state_dict(network.state_dict())
     images = dataset(config.data, config.size)
     weight, losses, begin = WEIGHTS[config.weight], [], time.monotonic()
     while step < config.steps:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        first = step * config.batch
+        first = config.first_image + step * config.batch
         seeds = range(first, first + config.batch)
         clean = images.images(seeds).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)

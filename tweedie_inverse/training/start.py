@@ -1,0 +1,45 @@
+"""Fine-tuning: the weights of a prior of this package as the start of another training run."""
+
+import torch
+from torch import Tensor, nn
+
+from ..priors.zoo import load_prior
+
+
+def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> None:
+    """Copy the weights of a prior into `network`, in place.
+
+    A network for grey images may start from one for colour: what it sees counts for every channel,
+    and its answer is their average.  Class embeddings start afresh where the other has none.
+
+    Raises:
+        ValueError: another parameterization, or an architecture that does not fit.
+    """
+    prior = load_prior(name_or_path)
+    if prior.parameterization != parameterization:
+        raise ValueError(
+            f"train(start={name_or_path!r}): that prior is of parameterization "
+            f"{prior.parameterization!r}, this run of {parameterization!r}; make them the same"
+        )
+    found, wanted = prior.module.state_dict(), network.state_dict()
+    if wanted["first.weight"].shape[1] == 1:
+        found["first.weight"] = found["first.weight"].sum(1, keepdim=True)
+        for name in ("last.weight", "last.bias"):
+            found[name] = found[name].mean(0, keepdim=True)
+    ours = {name: value for name, value in wanted.items() if not name.startswith("of_class")}
+    different = [name for name in ours if _shape(found, name) != _shape(ours, name)]
+    if different or len(found) < len(ours):
+        name = next(iter(different), "")
+        raise ValueError(
+            f"train(start={name_or_path!r}): its architecture is another, {name} is "
+            f"{_shape(found, name)} there and {_shape(wanted, name)} here. Use its widths, blocks "
+            "and number of channels"
+        )
+    with torch.no_grad():
+        for name, value in wanted.items():
+            if name in found and _shape(found, name) == tuple(value.shape):
+                value.copy_(found[name])
+
+
+def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None
