@@ -17,7 +17,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from .base import Prior, sigma_column
 from .denoising_error import DenoisingError
 
 Label = Literal["log-sigma", "time"]
-T = TypeVar("T", bound="PhaseSpacePrior")
+Objective = Literal["hsm", "dsm"]
 
 
 class PhaseSpacePrior(Prior):
@@ -163,6 +163,8 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         shape: of an image, ``(channels, height, width)``.
         label: what the network is told: ``"time"`` t itself, as published, or ``"log-sigma"``,
             ``log(sigma) / 4`` of the effective noise level.
+        objective: ``"hsm"``: its noise is whitened by the covariance given x0; ``"dsm"``: by that
+            given x0 and the momentum at time 0.
         offset, scale: the network works on ``(x - offset) / scale``.
         time_min: smallest trained time.
         sigma_max: largest level for walks, in data units; default that of time 1.
@@ -180,6 +182,7 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         *,
         shape: tuple[int, ...],
         label: Label = "log-sigma",
+        objective: Objective = "hsm",
         offset: float = 0.0,
         scale: float = 1.0,
         time_min: float = 1e-3,
@@ -192,7 +195,9 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         if label not in ("log-sigma", "time"):
             raise ValueError(f"PhaseSpaceNetwork(label={label!r}): choose 'log-sigma' or 'time'")
         self.module, self.process, self.shape = module, process, tuple(shape)
-        self.label, self.offset, self.scale = label, offset, scale
+        if objective not in ("hsm", "dsm"):
+            raise ValueError(f"PhaseSpaceNetwork(objective={objective!r}): choose 'hsm' or 'dsm'")
+        self.label, self.objective, self.offset, self.scale = label, objective, offset, scale
         self.time_min, self.consistent, self.error, self.name = time_min, consistent, error, name
         self.centre = offset if centre is None else centre
         highest = self.noise_level(self.time_max)
@@ -203,14 +208,22 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         return f"PhaseSpaceNetwork({self.name!r}, shape={self.shape}, {self.process.name})"
 
     def epsilon(self, z: Tensor, t: float | Tensor) -> Tensor:
-        seen = self.process.given_image(t)
-        predicted = self.predicted(z, t, seen)
+        seen, own = self.process.given_image(t), self.observation(t)
+        predicted = self.predicted(z, t, own)
         if predicted.shape[1] != z.shape[1]:
             return _completed(seen, z, predicted[:, -1:])
+        if self.objective == "dsm":  # the score is one, the noise depends on what whitens it
+            predicted = act(seen.factor.mT @ own.whiten.mT, predicted)
         if not self.consistent or z.shape[1] == 1:
             return predicted
         known = seen.rest @ seen.rest.mT
         return predicted + act(known, act(seen.whiten, z) - predicted)
+
+    def observation(self, t: float | Tensor) -> Observation:
+        """What whitens the noise that the network was trained on."""
+        if self.objective == "dsm":
+            return self.process.given_state(t)
+        return self.process.given_image(t)
 
     def predicted(self, z: Tensor, t: float | Tensor, seen: Observation) -> Tensor:
         """The network's own answer, ``(batch, phases predicted, *shape)``; the one cast."""
