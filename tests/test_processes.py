@@ -256,3 +256,102 @@ def test_posterior_mean_is_that_of_the_joint_gaussian(process):
     torch.testing.assert_close(prior.denoise_phases(z, t).reshape(3, n), wanted)
     score = -torch.linalg.solve(joint, flat.mT).mT
     torch.testing.assert_close(prior.phase_score(z, t).reshape(3, k * n), score)
+
+
+def log_banana(z):
+    return -(z[..., 0] ** 2) / 2 - (z[..., 1] - z[..., 0] ** 2 / 2) ** 2
+
+
+def bent() -> processes.StateDependent:
+    """A banana-shaped density of two variables, with D and Q that vary with the state."""
+
+    def score(z):
+        return torch.func.vmap(torch.func.grad(log_banana))(z)
+
+    def diffusion(z):
+        root = torch.stack(
+            [
+                torch.stack([1 + 0.5 * z[:, 1].cos(), 0 * z[:, 0]], -1),
+                torch.stack([0.3 * z[:, 0].sin(), 0.5 + 0.2 * z[:, 0] ** 2], -1),
+            ],
+            -2,
+        )
+        return root @ root.mT
+
+    def rotation(z):
+        skew = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=z.dtype)
+        return (z[:, 0] * z[:, 1] + z[:, 1].sin())[:, None, None] * skew
+
+    return processes.StateDependent(score, diffusion, rotation)
+
+
+def fokker_planck(process, drift, log_density, z):
+    """``(div(f p) - sum d_i d_j (D_ij p)) / p`` at z: 0 where p is stationary."""
+
+    def flow(state):
+        return drift(state[None])[0] * log_density(state).exp()
+
+    def spread(state):
+        return process.diffusion(state[None])[0] * log_density(state).exp()
+
+    inward = torch.einsum("bii->b", torch.func.vmap(torch.func.jacfwd(flow))(z))
+    outward = torch.einsum("bijij->b", torch.func.vmap(torch.func.hessian(spread))(z))
+    return (inward - outward) / log_density(z).exp()
+
+
+def test_the_correction_makes_the_density_stationary():
+    process, z = bent(), normal((5,), (50, 2))
+    residual = fokker_planck(process, process.drift, log_banana, z)
+    assert float(residual.abs().max()) < 1e-10
+    process.refuse(z)
+
+
+def test_without_the_correction_it_is_not():
+    process, z = bent(), normal((5,), (50, 2))
+
+    def bare(state):
+        return process.drift(state) - process.correction(state)
+
+    assert float(fokker_planck(process, bare, log_banana, z).abs().max()) > 0.1
+
+
+def test_a_state_dependent_walk_keeps_a_mixture():
+    """Mean, variance and shares of two modes at -1.5 and 1.5, after walkers have crossed often."""
+    means, share, std = torch.tensor([-1.5, 1.5]).double(), torch.tensor([0.3, 0.7]).double(), 0.7
+
+    def score(z):
+        return torch.func.vmap(torch.func.grad(lambda a: _mixture_log(a, means, share, std)))(z)
+
+    process = processes.StateDependent(
+        score,
+        lambda z: (0.5 + 1 / (1 + z**2))[..., None],
+        lambda z: torch.zeros(len(z), 1, 1, dtype=z.dtype),
+    )
+    count, steps, length = 4000, 600, 0.02
+    z = normal(("start",), (count, 1))
+    for index in range(steps):
+        z = process.step(z, length, normal(("walk", index), (count, 1)))
+    mean = float((share * means).sum())
+    variance = float((share * means**2).sum()) - mean**2 + std**2
+    assert abs(float(z.mean()) - mean) < 5 * (variance / count) ** 0.5
+    fourth = (z - z.mean()).pow(4).mean() - z.var() ** 2
+    assert abs(float(z.var()) - variance) < 5 * float(fourth / count) ** 0.5
+    left = float((z < 0).double().mean())
+    exact = float((share * torch.special.ndtr(-means / std)).sum())
+    assert abs(left - exact) < 5 * (exact * (1 - exact) / count) ** 0.5
+
+
+def _mixture_log(z, means, share, std):
+    return torch.logsumexp(share.log() - (z - means) ** 2 / (2 * std**2), -1)
+
+
+def test_state_dependent_matrices_are_checked():
+    process, z = bent(), normal((6,), (4, 2))
+    skewless = processes.StateDependent(process.score, process.diffusion, process.diffusion)
+    with pytest.raises(ValueError, match=r"Q\(z\) must be skew"):
+        skewless.refuse(z)
+    negative = processes.StateDependent(
+        process.score, lambda z: -process.diffusion(z), process.rotation
+    )
+    with pytest.raises(ValueError, match=r"D\(z\) must be symmetric and positive"):
+        negative.refuse(z)

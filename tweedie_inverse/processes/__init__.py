@@ -3,11 +3,13 @@
 from .instances import cld, psld, vp
 from .observation import Observation
 from .recipe import LinearProcess, Rate, Transition, act, from_sde
+from .state_dependent import StateDependent
 
 __all__ = [
     "LinearProcess",
     "Observation",
     "Rate",
+    "StateDependent",
     "Transition",
     "act",
     "cld",
