@@ -5,6 +5,8 @@ noise it draws, so the covariance of each pixel's phases follows a recursion.  T
 analysed is the sampler's own.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -69,7 +71,7 @@ def law_at_end(
     k = process.phases
     covariance = process.stationary.expand(len(s), k, k) if start is None else start
     values = times.tolist()
-    for t, earlier in zip(values, values[1:], strict=False):
+    for t, earlier in pairwise(values):
         matrix, *noises = step_matrices(sampler, prior, t, earlier)
         covariance = matrix @ covariance @ matrix.mT
         for noise in noises:

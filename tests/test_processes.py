@@ -50,7 +50,7 @@ def three_phases(rate: Rate = CONSTANT) -> LinearProcess:
 def test_closed_form_is_the_matrix_exponential(name):
     process = PROCESSES[name]
     for start in (0.0, 0.3):
-        times = TIMES[TIMES > start]
+        times = TIMES[start < TIMES]
         closed = process.between(start, times)
         general = process.by_matrix_exponential().between(start, times)
         assert float((closed.matrix - general.matrix).abs().max()) < 1e-10
@@ -73,7 +73,7 @@ def test_kernel_solves_the_lyapunov_equation(process):
 
     A wrong sign of Q, or a stationary covariance that is not, fails.
     """
-    covariance, steps = process.start.clone(), 4000
+    covariance, steps = process.initial.clone(), 4000
     h = float(process.rate.total(0.7)) / steps
 
     def slope(c):
@@ -187,7 +187,7 @@ def test_a_users_wrong_process_is_refused():
 
 def test_matrices_that_break_the_recipe_are_refused():
     eye, skew = torch.eye(2), torch.tensor([[0.0, -1.0], [1.0, 0.0]])
-    with pytest.raises(ValueError, match="positive semidefinite.*smallest eigenvalue -1"):
+    with pytest.raises(ValueError, match=r"positive semidefinite.*smallest eigenvalue -1"):
         LinearProcess(torch.tensor([1.0, -1.0]).diag(), skew, eye)
     with pytest.raises(ValueError, match="must be skew"):
         LinearProcess(eye, torch.tensor([[0.0, 1.0], [1.0, 0.0]]), eye)

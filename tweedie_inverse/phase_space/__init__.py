@@ -5,8 +5,8 @@ from .guidance import ClassifierGuided, PhaseClassifierFree, classifier_free, gi
 from .inpainting import Known
 from .sampling import PhaseStep, sample, trajectory
 from .steps import (
-    SAMPLERS,
     GDDIM,
+    SAMPLERS,
     Conjugate,
     EulerMaruyama,
     ProbabilityFlow,

@@ -1,6 +1,8 @@
 """Unconditional samples by walks in phase space: one loop, a generator (`trajectory`)."""
 
+from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -24,14 +26,14 @@ class PhaseStep(NamedTuple):
     """One step of a walk in phase space, as `trajectory` yields it.
 
     Attributes:
-        index, steps: which step of how many; the last one denoises.
+        step, steps: which step of how many, from 0; the last one denoises.
         time: after the step, 0 after the last.
         z: ``(num_samples, phases, *shape)`` in network units; None after the last step.
         x: ``(num_samples, *shape)``, position in data units.
         evaluations: of the network so far, a sample.
     """
 
-    index: int
+    step: int
     steps: int
     time: float
     z: Tensor | None
@@ -78,17 +80,15 @@ def sample(
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"phase_space.sample(batch_size={batch_size}): needs a positive number")
+    plan = plan_for(prior, sampler, steps, grid, time_min, known)
     numbers = prior.process.phases * torch.Size(prior.shape).numel()
     chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
-    plan = plan_for(prior, sampler, steps, grid, time_min, known)
     _refuse_none(num_samples)
     like = torch.zeros((), dtype=dtype, device=device)
     finished = []
     for first in range(0, num_samples, chunk):
         streams = _streams(seed, first, min(first + chunk, num_samples))
-        for step in _walk(plan, streams, like):
-            pass
-        finished.append(step.x)
+        finished.append(deque(_walk(plan, streams, like), maxlen=1).pop().x)
     return torch.cat(finished)
 
 
@@ -132,8 +132,9 @@ def plan_for(
     """Check the arguments of `sample`, which see; evaluates nothing."""
     if not isinstance(prior, PhaseSpacePrior):
         raise TypeError(
-            f"phase_space.sample: needs a phase-space prior such as ti.load_prior('digits-32-psld'), "
-            f"got {type(prior).__name__}; ti.sample takes every other prior, and "
+            "phase_space.sample: needs a phase-space prior such as "
+            f"ti.load_prior('digits-32-psld'), got {type(prior).__name__}; ti.sample takes every "
+            "other prior, and "
             "ti.priors.ExactPhaseSpace(prior, process) gives one momentum"
         )
     if isinstance(sampler, str):
@@ -214,7 +215,7 @@ def _walk(plan: Plan, streams: Streams, like: Tensor) -> Iterator[PhaseStep]:
     if plan.known is not None:
         z = plan.known.put(z, plan.times[0], prior, noise)
     steps = len(plan.times)
-    for index, (time, earlier) in enumerate(zip(plan.times, plan.times[1:], strict=False)):
+    for index, (time, earlier) in enumerate(pairwise(plan.times)):
         with torch.no_grad():
             z = plan.sampler.step(z, time, earlier, prior, noise)
         _refuse_divergence(z, index, steps, time)

@@ -121,7 +121,9 @@ class ExactPhaseSpace(PhaseSpacePrior):
         self.prior, self.process = prior, process
         self.offset, self.scale, self.time_min = offset, scale, time_min
         self.shape, self.centre = tuple(prior.shape), prior.centre
-        self.sigma_min = max(self.noise_level(time_min), 0.0 if prior.any_sigma else prior.sigma_min)
+        self.sigma_min = max(
+            self.noise_level(time_min), 0.0 if prior.any_sigma else prior.sigma_min
+        )
         high = math.inf if prior.any_sigma else prior.sigma_max
         self.sigma_max = min(self.noise_level(self.time_max), high)
 
@@ -228,7 +230,8 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
     def predicted(self, z: Tensor, t: float | Tensor, seen: Observation) -> Tensor:
         """The network's own answer, ``(batch, phases predicted, *shape)``; the one cast."""
         weight = next(self.module.parameters(), z)
-        told = seen.sigma.log() / 4 if self.label == "log-sigma" else torch.as_tensor(t)
+        time = torch.as_tensor(t, dtype=torch.float64)
+        told = seen.sigma.log() / 4 if self.label == "log-sigma" else time
         channels = z.to(weight).flatten(1, 2)
         output = self.module(channels, told.to(weight).expand(len(z)))
         return output.unflatten(1, (-1, z.shape[2])).to(z)

@@ -11,6 +11,7 @@ are ``nu_bar = M nu`` and ``beta_bar = beta / 2``.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,6 +91,44 @@ def psld(
         start=_diagonal(0.0, momentum_share * mass),
         growth=_growth(gamma, nu, 1 / mass),
         name="cld" if gamma == 0 else "psld",
+    )
+
+
+def settings_of(process: LinearProcess) -> dict[str, Any]:
+    """What `from_settings` makes the process from; plain numbers, for a file.
+
+    Raises:
+        ValueError: the process is none of `vp`, `cld` and `psld`.
+    """
+    rate = [process.rate.first, process.rate.last]
+    if process.name == "vp":
+        return {"name": "vp", "rate": rate}
+    if process.name not in ("cld", "psld"):
+        raise ValueError(
+            f"settings_of: only VP, CLD and PSLD processes can be stored, got {process.name!r}"
+        )
+    mass = float(process.stationary[1, 1])
+    return {
+        "name": process.name,
+        "gamma": 2 * float(process.diffusion[0, 0]),
+        "nu": 2 * float(process.diffusion[1, 1]) / mass,
+        "mass": mass,
+        "momentum_share": float(process.initial[1, 1]) / mass,
+        "rate": rate,
+    }
+
+
+def from_settings(settings: dict[str, Any]) -> LinearProcess:
+    """The process that `settings_of` described."""
+    rate = Rate(*settings["rate"])
+    if settings["name"] == "vp":
+        return vp(rate)
+    return psld(
+        settings["gamma"],
+        settings["nu"],
+        mass=settings["mass"],
+        momentum_share=settings["momentum_share"],
+        rate=rate,
     )
 
 

@@ -106,14 +106,17 @@ class LinearProcess:
     def __post_init__(self) -> None:
         for label in ("diffusion", "rotation", "stationary"):
             object.__setattr__(self, label, _float64(getattr(self, label)))
-        start = torch.zeros_like(self.stationary) if self.start is None else self.start
-        object.__setattr__(self, "start", _float64(start))
         _check(self)
 
     @property
     def phases(self) -> int:
         """k, 1 where there is nothing but the image."""
         return len(self.stationary)
+
+    @cached_property
+    def initial(self) -> Tensor:
+        """`start`, or zeros, ``(k, k)``."""
+        return torch.zeros_like(self.stationary) if self.start is None else _float64(self.start)
 
     @cached_property
     def drift(self) -> Tensor:
@@ -153,7 +156,7 @@ class LinearProcess:
         """
         t = _checked_time(t)
         matrix, covariance = self.between(torch.zeros_like(t), t)
-        return observation(matrix[..., 0], covariance + _sandwich(matrix, self.start), t)
+        return observation(matrix[..., 0], covariance + _sandwich(matrix, self.initial), t)
 
     def given_state(self, t: float | Tensor) -> Observation:
         """``p(z_t | z_0)`` of all phases (plain score matching); its direction is that of x0."""
@@ -264,7 +267,7 @@ def from_sde(
 
 def _check(process: LinearProcess) -> None:
     size = process.stationary.shape
-    for label in ("diffusion", "rotation", "stationary", "start"):
+    for label in ("diffusion", "rotation", "stationary", "initial"):
         matrix = getattr(process, label)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape != size:
             raise ValueError(
@@ -275,7 +278,7 @@ def _check(process: LinearProcess) -> None:
             raise ValueError(f"LinearProcess: {label} holds NaN or infinity: {_rows(matrix)}")
     _refuse_indefinite("diffusion D", process.diffusion, "positive semidefinite", -_ROUNDING)
     _refuse_indefinite("stationary covariance S", process.stationary, "positive definite", 1e-12)
-    _refuse_indefinite("start covariance", process.start, "positive semidefinite", -_ROUNDING)
+    _refuse_indefinite("start covariance", process.initial, "positive semidefinite", -_ROUNDING)
     rotation = process.rotation
     error = float((rotation + rotation.mT).abs().max())
     if error > _ROUNDING * max(1.0, float(rotation.abs().max())):
@@ -283,10 +286,10 @@ def _check(process: LinearProcess) -> None:
             f"LinearProcess: rotation Q must be skew, Q = -Q^T, but Q + Q^T reaches {error:.3g}: "
             f"Q = {_rows(rotation)}. A - A^T is skew for every A"
         )
-    if bool(process.start[0].abs().max() > 0):
+    if bool(process.initial[0].abs().max() > 0):
         raise ValueError(
             "LinearProcess: start is the covariance given the image, so that row and column 0 "
-            f"must be 0; got {_rows(process.start)}"
+            f"must be 0; got {_rows(process.initial)}"
         )
     _refuse_no_decay("LinearProcess", process.drift)
 

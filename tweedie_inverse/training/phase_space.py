@@ -42,6 +42,16 @@ def build_phase_prior(
     config: "TrainingConfig", shape: tuple[int, ...], classes: int
 ) -> PhaseSpaceNetwork:
     """A fresh network for all phases, of images of `shape`."""
+    if config.start:
+        raise ValueError(
+            f"train(start={config.start!r}): training in phase space starts afresh; leave start= "
+            "or process= out"
+        )
+    if config.noise_levels == "learned":
+        raise ValueError(
+            "train(noise_levels='learned'): a process brings its own noise levels; leave "
+            "noise_levels= or process= out"
+        )
     if config.objective not in OBJECTIVES:
         raise ValueError(
             f"train(objective={config.objective!r}): choose one of {', '.join(OBJECTIVES)}"
@@ -80,9 +90,8 @@ def phase_loss(
     state[:, 0] = (clean - prior.offset) / prior.scale
     noise = torch.randn(state.shape, generator=generator).to(clean)
     if prior.objective == "dsm":
-        assert process.start is not None
         momentum = torch.randn(state.shape, generator=generator).to(clean)
-        state = state + act(process.start.sqrt(), momentum)
+        state = state + act(process.initial.sqrt(), momentum)
     seen = prior.observation(t)
     matrix = process.matrix(process.rate.total(t))
     z = act(matrix, state) + act(seen.factor, noise)

@@ -197,10 +197,10 @@ def train(
         optimizer.param_groups[0]["lr"] = learning_rate(config, step)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
-            if isinstance(levels, LearnedLevels):
-                loss = descend(prior, levels, clean, noise, draws, labels)
-            elif isinstance(prior, PhaseSpaceNetwork):
+            if isinstance(prior, PhaseSpaceNetwork):
                 loss = phase_loss(prior, clean, labels, generator)
+            elif isinstance(levels, LearnedLevels):
+                loss = descend(prior, levels, clean, noise, draws, labels)
             else:
                 asked = prior if labels is None else given(prior, labels)
                 loss = denoising_loss(asked, clean, noise, draws, weight).mean()
@@ -238,7 +238,9 @@ def dropped_labels(
     return torch.where(dropped, images.classes, images.labels(seeds))
 
 
-def load_trained(folder: str | Path) -> tuple[NetworkPrior, TrainingConfig, dict]:
+def load_trained(
+    folder: str | Path,
+) -> tuple[NetworkPrior | PhaseSpaceNetwork, TrainingConfig, dict]:
     """The averaged network of a run as a prior, its settings, and its record.
 
     The record holds step, loss history, seconds, and the distribution of noise levels.

@@ -1,0 +1,470 @@
+"""Phase-space priors, samplers and guidance: exact posteriors, exact laws, orders, refusals."""
+
+import math
+
+import pytest
+import torch
+
+import operators as ops
+import tweedie_inverse as ti
+from operators.random import normal
+from tests.laws import wasserstein
+from tests.phase_laws import DiagonalImages, last_variance, law_at_end, true_law
+from tests.posteriors import agreement, gaussian_posterior, random_field
+from tests.test_exactness import OPERATORS
+from tweedie_inverse import phase_space, processes
+from tweedie_inverse.phase_space import grids
+from tweedie_inverse.phase_space.steps import _half, _noise_transport
+from tweedie_inverse.priors import ExactPhaseSpace, PhaseSpaceNetwork
+from tweedie_inverse.processes import LinearProcess, Rate, act
+
+PROCESSES = {
+    "psld": processes.psld(),
+    "cld": processes.cld(),
+    "vp": processes.vp(),
+    "oscillating": processes.psld(1.0, 2.0, mass=0.3),
+    "rising": processes.psld(rate=Rate(2.0, 14.0)),
+}
+STEPPERS = {name: s for name, s in phase_space.SAMPLERS.items() if not s.adaptive}
+VARIANCES = torch.tensor([1.0, 0.25, 0.03, 0.002], dtype=torch.float64)
+MIXTURE = ti.priors.GaussianMixture(
+    torch.tensor([[-1.0, -0.5], [0.8, 0.9], [0.6, -1.0]]).double(),
+    torch.tensor([0.3, 0.5, 0.2]).double(),
+    0.3,
+)
+
+
+# The posterior walk
+
+
+@pytest.mark.parametrize(("name", "steps"), [*((name, 5) for name in PROCESSES), ("psld", 20)])
+def test_decoupled_is_exact_on_the_gaussian_field(name, steps):
+    """Mean and variance along every principal axis, for any process and number of steps."""
+    field = random_field(16)
+    prior = ExactPhaseSpace(field, PROCESSES[name])
+    operator = OPERATORS["inpainting"](ops.GaussianNoise(0.2))
+    y = operator.measure(field.draw(1, seed=3)[0], seed=5)
+    result = ti.solve(y, operator, prior, method="decoupled", num_samples=2000, steps=steps)
+    assert result.stats.denoiser_calls == steps
+    assert agreement(result.samples, gaussian_posterior(field, operator, y, 0.2)).worst_z < 5
+
+
+@pytest.mark.parametrize("name", ["super-resolution", "deblurring"])
+def test_decoupled_is_exact_for_other_operators(name):
+    field = random_field(16)
+    prior = ExactPhaseSpace(field, PROCESSES["psld"], offset=0.3, scale=0.5)
+    operator = OPERATORS[name](ops.GaussianNoise(0.02))
+    y = operator.measure(field.draw(1, seed=3)[0], seed=5)
+    result = ti.solve(y, operator, prior, method="decoupled", num_samples=2000, steps=20)
+    assert agreement(result.samples, gaussian_posterior(field, operator, y, 0.02)).worst_z < 5
+
+
+class WrongTime(ExactPhaseSpace):
+    """A prior that is told a later time than the state's: scaling bugs of wrapped networks."""
+
+    def epsilon(self, z, t):
+        return super().epsilon(z, (1.5 * torch.as_tensor(t)).clamp(max=1))
+
+
+def test_a_wrong_time_is_refused_by_the_criterion():
+    field = random_field(16)
+    operator = OPERATORS["deblurring"](ops.GaussianNoise(0.2))
+    y = operator.measure(field.draw(1, seed=3)[0], seed=5)
+    wrong = WrongTime(field, PROCESSES["psld"])
+    samples = ti.solve(y, operator, wrong, method="decoupled", num_samples=2000, steps=20).samples
+    assert agreement(samples, gaussian_posterior(field, operator, y, 0.2)).worst_z > 10
+
+
+def test_nonlinear_operators_take_it_too():
+    """A clipped image, by Hamiltonian moves: the data are fitted."""
+    field = random_field(8)
+    prior = ExactPhaseSpace(field, PROCESSES["psld"])
+    operator = ops.Clipping((1, 8, 8), low=-0.4, high=0.4, noise=ops.GaussianNoise(0.1))
+    y = operator.measure(field.draw(1, seed=2)[0], seed=1)
+    result = ti.solve(y, operator, prior, method="auto", num_samples=8, steps=15)
+    assert 0.6 < float(result.diagnostics.residual_chi_square.mean()) < 1.6
+
+
+def test_walks_that_know_nothing_of_phases_take_it_too():
+    """Langevin with an exact phase-space prior is Langevin with the prior itself."""
+    field = random_field(8)
+    operator = ops.Mask(ops.random_mask((1, 8, 8), 0.5), noise=ops.GaussianNoise(0.1))
+    y = operator.measure(field.draw(1, seed=2)[0], seed=1)
+    walk = ti.walks.Langevin(sigma_max=5.0, sigma_min=0.01)
+    found, wanted = (
+        ti.solve(y, operator, prior, method=walk, num_samples=3, steps=30).samples
+        for prior in (ExactPhaseSpace(field, PROCESSES["psld"]), field)
+    )
+    torch.testing.assert_close(found, wanted)
+
+
+class Watched(PhaseSpaceNetwork):
+    """Remembers the states it is shown, and predicts nothing."""
+
+    def epsilon(self, z, t):
+        self.seen, self.time = z, t
+        return torch.zeros_like(z)
+
+
+def watched(process, shape=(1, 2, 2)):
+    return Watched(torch.nn.Identity(), process, shape=shape)
+
+
+@pytest.mark.parametrize("name", ["psld", "cld", "oscillating"])
+def test_the_network_is_shown_states_of_the_forward_process(name):
+    """``psi x + auxiliary noise`` of an image with noise is ``N(psi x0, C)``: all moments."""
+    prior, sigma, count = watched(PROCESSES[name]), 0.7, 20000
+    x0 = torch.linspace(-1, 1, 4).double().reshape(1, 1, 2, 2).expand(count, -1, -1, -1)
+    x = x0 + sigma * normal(("x",), x0.shape)
+    prior.denoise_drawing(x, sigma, lambda shape: normal(("rest",), (count, *shape)))
+    expected = prior.process.given_image(prior.time)
+    assert float(expected.sigma) == pytest.approx(sigma)
+    white = act(expected.whiten, prior.seen - act(expected.direction[:, None], x0[:, None]))
+    flat = white.flatten(1)
+    assert float((flat.mean(0) * count**0.5).abs().max()) < 5
+    square = flat.mT @ flat / count - torch.eye(flat.shape[1])
+    scale = torch.ones_like(square) + torch.eye(len(square))
+    assert float((square * (count / scale).sqrt()).abs().max()) < 5
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_an_exact_prior_answers_as_without_momentum(name):
+    """Whatever the auxiliary noise: it tells nothing.  Each image has a level of its own."""
+    prior = ExactPhaseSpace(MIXTURE, PROCESSES[name], offset=0.1, scale=0.7)
+    x, sigmas = normal((1,), (3, 2)), torch.tensor([0.1, 1.0, 5.0]).double()
+    before = x.clone()
+    torch.testing.assert_close(prior.denoise(x, sigmas), MIXTURE.denoise(x, sigmas))
+    for image, sigma in zip(x, sigmas, strict=True):
+        alone = prior.denoise(image[None], float(sigma))
+        torch.testing.assert_close(alone, MIXTURE.denoise(image[None], sigma))
+    assert prior.denoise(x.float(), 0.3).dtype == torch.float32
+    assert torch.equal(x, before)
+
+
+# Networks
+
+
+class Oracle(torch.nn.Module):
+    """The best noise prediction for ``x0 ~ N(0, s)``, by whitening with `observation`."""
+
+    def __init__(self, process, observation, s, phases=None):
+        super().__init__()
+        self.process, self.observation, self.s = process, observation, s
+        self.phases = phases or list(range(process.phases))
+
+    def forward(self, channels, t):
+        z = channels.unflatten(1, (self.process.phases, -1))
+        covariance = true_law(self.process, self.s.reshape(1), float(t[0]))[0]
+        score = -act(torch.linalg.inv(covariance), z)
+        epsilon = -act(self.observation(float(t[0])).factor.mT, score)
+        return epsilon[:, self.phases].flatten(1, 2)
+
+
+def oracle(process, objective="hsm", phases=None, **settings):
+    observation = process.given_state if objective == "dsm" else process.given_image
+    module = Oracle(process, observation, torch.tensor(0.3).double(), phases)
+    return PhaseSpaceNetwork(
+        module, process, shape=(1, 2, 2), label="time", objective=objective, **settings
+    )
+
+
+@pytest.mark.parametrize("name", ["psld", "cld", "oscillating"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"consistent": True}, {"objective": "dsm"}, {"phases": [1]}],
+    ids=["hsm", "consistent", "dsm", "momentum alone"],
+)
+def test_networks_of_every_kind_give_the_score(name, settings):
+    """Hybrid or plain score matching, both halves or the momentum's alone: one score, one x0."""
+    process = PROCESSES[name]
+    prior, z = oracle(process, **settings), normal((3,), (5, 2, 1, 2, 2))
+    for t in (0.01, 0.3, 1.0):
+        covariance = true_law(process, torch.tensor([0.3]).double(), t)[0]
+        score = -act(torch.linalg.inv(covariance), z)
+        torch.testing.assert_close(prior.phase_score(z, t), score, rtol=1e-6, atol=1e-8)
+        seen = process.given_image(t)
+        gain = 0.3 * torch.linalg.solve(covariance, seen.direction)
+        x0 = act(gain[None], z)[:, 0]
+        torch.testing.assert_close(prior.denoise_phases(z, t), x0, rtol=1e-6, atol=1e-8)
+
+
+def test_a_dsm_network_taken_for_an_hsm_one_is_wrong():
+    """The score whitened by the wrong covariance: what `objective` is for."""
+    process, z, t = PROCESSES["psld"], normal((3,), (5, 2, 1, 2, 2)), 0.1
+    right, wrong = oracle(process, "dsm"), oracle(process, "dsm")
+    wrong.objective = "hsm"
+    difference = right.phase_score(z, t) - wrong.phase_score(z, t)
+    assert float(difference.abs().max()) > 0.1
+
+
+def test_consistent_networks_keep_the_image_and_mend_the_rest():
+    process, z, t = PROCESSES["psld"], normal((3,), (5, 2, 1, 2, 2)), 0.2
+    rough, mended = (
+        PhaseSpaceNetwork(torch.nn.Tanh(), process, shape=(1, 2, 2), consistent=choice)
+        for choice in (False, True)
+    )
+    rough.module.forward = mended.module.forward = lambda channels, label: channels.tanh()
+    torch.testing.assert_close(rough.denoise_phases(z, t), mended.denoise_phases(z, t))
+    seen = process.given_image(t)
+    known = act(seen.rest.mT, act(seen.whiten, z))
+    torch.testing.assert_close(act(seen.rest.mT, mended.epsilon(z, t)), known)
+    assert float((act(seen.rest.mT, rough.epsilon(z, t)) - known).abs().max()) > 0.1
+
+
+# Samplers on exact scores
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("sampler", STEPPERS)
+def test_samplers_end_at_the_right_law(name, sampler):
+    """The sampler's own law on Gaussian pixels, exact: covariance of the phases, and of x0."""
+    process, end = PROCESSES[name], 1e-3
+    times = grids.quadratic(300, end)
+    found = law_at_end(STEPPERS[sampler], process, VARIANCES, times)
+    assert wasserstein(last_variance(process, VARIANCES, end, found), VARIANCES) < 2e-3
+    wanted = true_law(process, VARIANCES, end)
+    # The smallest variance is the last to arrive; all of it is 0.002 of the largest.
+    size = wanted.diagonal(dim1=1, dim2=2).sqrt()
+    relative = (found - wanted) / (size[:, :, None] * size[:, None, :])
+    assert float(relative[:3].abs().max()) < 0.2
+
+
+@pytest.mark.parametrize("name", ["psld", "vp"])
+@pytest.mark.parametrize("sampler", STEPPERS)
+def test_orders_of_convergence(name, sampler):
+    """First order in the law, from an exact start, in the middle of the range."""
+    process, s, end = PROCESSES[name], torch.tensor([1.0, 0.25]).double(), 0.1
+    errors = []
+    for steps in (80, 160, 320):
+        times = grids.uniform(steps, end)
+        start = true_law(process, s, 1.0)
+        found = law_at_end(STEPPERS[sampler], process, s, times, start)
+        errors.append(float((found - true_law(process, s, end)).abs().max()))
+    order = math.log2(errors[0] / errors[2]) / 2
+    print(f"{sampler} {name}: order {order:.2f}")
+    assert 0.85 < order < 2.2
+
+
+@pytest.mark.parametrize("name", ["psld", "cld", "vp"])
+def test_splitting_beats_euler_at_50_evaluations(name):
+    """Quadratic grid, 49 steps and the last denoising, as in table 5 of the paper."""
+    process, times = PROCESSES[name], grids.quadratic(49, 1e-3)
+    distance = {}
+    for sampler in ("em", "sscs"):
+        law = law_at_end(STEPPERS[sampler], process, VARIANCES, times)
+        distance[sampler] = wasserstein(last_variance(process, VARIANCES, 1e-3, law), VARIANCES)
+    assert distance["sscs"] < 0.6 * distance["em"]
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_half_a_splitting_step_is_the_kernel_with_q_negated(process):
+    negated = LinearProcess(process.diffusion, -process.rotation, process.stationary)
+    for b in (0.02, 0.4, 2.0):
+        half, wanted = _half(process, b), negated.transition(b / 2)
+        assert float((half.matrix - wanted.matrix).abs().max()) < 1e-12
+        assert float((half.factor @ half.factor.mT - wanted.covariance).abs().max()) < 1e-12
+
+
+def test_gddim_is_exact_on_a_point_mass_in_one_step():
+    """Against the probability flow by an adaptive solver; noise kept by Cholesky is far off."""
+    process, t, earlier = PROCESSES["psld"], 1.0, 0.05
+    point = ExactPhaseSpace(DiagonalImages(torch.zeros(3).double()), process)
+    z = normal((8,), (2, 2, 3))
+    flow = phase_space.ProbabilityFlow(tolerance=1e-9)
+    wanted = flow.step(z, t, earlier, point, None)
+    one = phase_space.GDDIM().step(z, t, earlier, point, None)
+    torch.testing.assert_close(one, wanted, rtol=1e-6, atol=1e-7)
+    kept = act(process.given_image(earlier).factor, point.epsilon(z, t))
+    assert float((kept - wanted).abs().max()) > 0.3
+    after, before = (process.given_image(s).factor for s in (earlier, t))
+    moved = _noise_transport(process, t, earlier) @ before
+    torch.testing.assert_close(moved @ moved.mT, after @ after.mT, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["psld", "cld", "vp"])
+def test_the_adaptive_flow_keeps_the_law(name):
+    """It is linear on Gaussian pixels: the images of unit states give its law."""
+    process, s, end = PROCESSES[name], VARIANCES[:3], 0.01
+    prior, k = ExactPhaseSpace(DiagonalImages(s), process), process.phases
+    units = torch.eye(k).double()[:, :, None].expand(k, k, 3).contiguous()
+    flow = phase_space.ProbabilityFlow(tolerance=1e-8)
+    matrix = flow.step(units, 1.0, end, prior, None).permute(2, 1, 0)
+    found = matrix @ true_law(process, s, 1.0) @ matrix.mT
+    torch.testing.assert_close(found, true_law(process, s, end), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["psld", "vp"])
+@pytest.mark.parametrize("sampler", phase_space.SAMPLERS)
+def test_samplers_draw_from_a_mixture(name, sampler):
+    """Mean and covariance of three modes, and that nothing depends on the batch."""
+    prior, count = ExactPhaseSpace(MIXTURE, PROCESSES[name]), 3000
+    settings = {"sampler": sampler, "steps": 250, "dtype": torch.float64, "seed": 4}
+    if sampler == "ode":
+        settings = {**settings, "sampler": phase_space.ProbabilityFlow(1e-5), "steps": None}
+    samples = phase_space.sample(prior, count, **settings)
+    mean, covariance = MIXTURE.moments()
+    exact = covariance.apply(torch.eye(2).double())
+    spread = exact.diagonal()
+    assert float(((samples.mean(0) - mean) / (spread / count).sqrt()).abs().max()) < 5
+    centred = samples - mean
+    products = centred[:, :, None] * centred[:, None, :]
+    z = (products.mean(0) - exact) / (products.std(0) / count**0.5)
+    assert float(z.abs().max()) < 5
+    if sampler != "ode":
+        few = phase_space.sample(prior, 5, batch_size=2, **settings)
+        torch.testing.assert_close(few, samples[:5])
+
+
+def test_trajectory_is_the_walk_of_sample_and_counts_its_cost():
+    prior = ExactPhaseSpace(MIXTURE, PROCESSES["psld"])
+    steps = list(phase_space.trajectory(prior, 3, steps=12, grid="uniform", seed=2))
+    assert [step.evaluations for step in steps] == list(range(1, 13))
+    assert steps[-1].time == 0
+    assert steps[-2].time == pytest.approx(1e-3)
+    assert steps[0].z.shape == (3, 2, 2)
+    drained = phase_space.sample(prior, 3, steps=12, grid="uniform", seed=2)
+    assert torch.equal(steps[-1].x, drained)
+
+
+def test_ordinary_recipes_take_phase_space_priors():
+    prior = ExactPhaseSpace(random_field(8), PROCESSES["psld"])
+    samples = ti.sample(prior, 500, recipe="heun", steps=41, dtype=torch.float64)
+    variance = float(samples.var())
+    assert 0.2 < variance < 0.3
+
+
+# Conditional synthesis
+
+
+def class_priors(process):
+    """Two classes of one shape, and both together."""
+    whole = ti.priors.GaussianMixture(MIXTURE.means[:2], torch.tensor([0.4, 0.6]).double(), 0.3)
+    one = ti.priors.GaussianMixture(MIXTURE.means[:1], torch.ones(1).double(), 0.3)
+    return tuple(ExactPhaseSpace(prior, process) for prior in (whole, one))
+
+
+def exact_classifier(process):
+    """``log p(class | z, t)`` of the two classes, from the law of all phases."""
+    means, logs = MIXTURE.means[:2], torch.tensor([0.4, 0.6]).double().log()
+
+    def classify(z, t):
+        seen = process.given_image(float(t[0]))
+        outer = seen.direction[:, None] * seen.direction[None, :]
+        precision = torch.linalg.inv(seen.covariance + 0.09 * outer)
+        offsets = z[:, None] - means[None, :, None, :] * seen.direction[:, None]
+        return logs - torch.einsum("bcin,ij,bcjn->bc", offsets, precision, offsets) / 2
+
+    return classify
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_an_exact_classifier_at_scale_one_gives_the_class(name):
+    """On all phases at forward time: reverse time, or one half alone, is another score."""
+    process = PROCESSES[name]
+    whole, one = class_priors(process)
+    guided = phase_space.ClassifierGuided(whole, exact_classifier(process), 0, 1.0)
+    z = normal((9,), (6, process.phases, 2))
+    for t in (0.02, 0.3, 0.9):
+        torch.testing.assert_close(guided.epsilon(z, t), one.epsilon(z, t), rtol=1e-7, atol=1e-9)
+    unguided = phase_space.ClassifierGuided(whole, exact_classifier(process), 0, 0.0)
+    assert torch.equal(unguided.epsilon(z, 0.3), whole.epsilon(z, 0.3))
+
+
+def test_classifier_free_guidance_mixes_the_scores():
+    whole, one = class_priors(PROCESSES["psld"])
+    z = normal((9,), (6, 2, 2))
+    guided = phase_space.PhaseClassifierFree(one, whole, 2.5)
+    score = 2.5 * one.phase_score(z, 0.3) - 1.5 * whole.phase_score(z, 0.3)
+    torch.testing.assert_close(guided.phase_score(z, 0.3), score)
+    at_one = phase_space.PhaseClassifierFree(one, whole, 1.0)
+    assert torch.equal(at_one.epsilon(z, 0.3), one.epsilon(z, 0.3))
+    with pytest.raises(ValueError, match="one process"):
+        phase_space.PhaseClassifierFree(one, class_priors(processes.cld())[0], 1.0)
+    with pytest.raises(ValueError, match="scale=-1"):
+        phase_space.PhaseClassifierFree(one, whole, -1)
+
+
+def test_guided_samples_are_of_the_class():
+    """Scale 1: mean and variance of the class, by the splitting sampler."""
+    process, count = PROCESSES["psld"], 2000
+    whole, _ = class_priors(process)
+    guided = phase_space.ClassifierGuided(whole, exact_classifier(process), 0, 1.0)
+    samples = phase_space.sample(guided, count, steps=150, dtype=torch.float64)
+    z = (samples.mean(0) - MIXTURE.means[0]) / (0.3 / count**0.5)
+    assert float(z.abs().max()) < 5
+    ratio = samples.var(0) / 0.09 - 1
+    assert float((ratio / (2 / count) ** 0.5).abs().max()) < 5
+
+
+def test_known_pixels_are_kept_and_the_rest_follows():
+    """Two pixels that agree in every image: knowing one settles the other, roughly."""
+    covariance = torch.tensor([[1.0, 0.95], [0.95, 1.0]]).double()
+    pair = ti.priors.Gaussian(torch.zeros(2).double(), covariance=covariance)
+    prior = ExactPhaseSpace(pair, PROCESSES["psld"])
+    known = phase_space.Known(torch.tensor([1.5, math.nan]).double(), torch.tensor([1, 0]))
+    samples = phase_space.sample(prior, 1000, steps=100, known=known, dtype=torch.float64)
+    assert bool((samples[:, 0] == 1.5).all())
+    # An approximation: exact are 1.42 and 0.31, without the known pixel 0 and 1.
+    assert 0.9 < float(samples[:, 1].mean()) < 1.5
+    assert 0.2 < float(samples[:, 1].std()) < 0.6
+
+
+def test_known_pixels_are_drawn_at_the_time_of_arrival():
+    """All phases of ``p(z_t | x0)``: mean and covariance of the pixels put in."""
+    prior, t, count = watched(PROCESSES["psld"], (2,)), 0.2, 20000
+    known = phase_space.Known(torch.tensor([0.8, 0.0]), torch.tensor([True, False]))
+    z = torch.full((count, 2, 2), 7.0).double()
+    put = known.put(z, t, prior, lambda: normal(("put",), z.shape))
+    assert bool((put[:, :, 1] == 7).all())
+    seen = prior.process.given_image(t)
+    white = (put[:, :, 0] - 0.8 * seen.direction) @ seen.whiten.mT
+    assert float((white.mean(0) * count**0.5).abs().max()) < 5
+    square = white.mT @ white / count - torch.eye(2)
+    assert float((square * (count / 2) ** 0.5).abs().max()) < 5
+
+
+# Refusals
+
+
+def test_refusals_of_the_sampler():
+    prior = ExactPhaseSpace(MIXTURE, PROCESSES["psld"])
+    with pytest.raises(TypeError, match=r"ti\.sample takes every other prior"):
+        phase_space.sample(MIXTURE, 2)
+    with pytest.raises(ValueError, match="choose one of conjugate, em"):
+        phase_space.sample(prior, 2, sampler="heun")
+    with pytest.raises(ValueError, match="choose one of quadratic, uniform"):
+        phase_space.sample(prior, 2, grid="karras")
+    with pytest.raises(ValueError, match="at least two network evaluations"):
+        phase_space.sample(prior, 2, steps=1)
+    with pytest.raises(ValueError, match=r"fall and stay in \(0, 1\]"):
+        phase_space.sample(prior, 2, grid=torch.tensor([1.0, 0.5, 0.0]))
+    with pytest.raises(ValueError, match="made for times from"):
+        phase_space.sample(prior, 2, time_min=1e-6)
+    with pytest.raises(ValueError, match="times given make 3"):
+        phase_space.sample(prior, 2, grid=torch.tensor([1.0, 0.5, 0.1]), steps=7)
+    with pytest.raises(ValueError, match="needs at least one"):
+        phase_space.sample(prior, 0)
+    with pytest.raises(ValueError, match="must have the prior's shape"):
+        phase_space.sample(prior, 2, known=phase_space.Known(torch.zeros(3), torch.ones(3)))
+    with pytest.raises(ValueError, match="tolerance"):
+        phase_space.ProbabilityFlow(tolerance=0)
+
+
+def test_a_walk_that_diverges_says_where():
+    class Broken(ExactPhaseSpace):
+        def epsilon(self, z, t):
+            return z / 0
+
+    with pytest.raises(ti.WalkDivergedError, match="step 1 of 5"):
+        phase_space.sample(Broken(MIXTURE, PROCESSES["psld"]), 2, steps=5)
+
+
+def test_refusals_of_the_network():
+    process = PROCESSES["psld"]
+    with pytest.raises(ValueError, match="'log-sigma' or 'time'"):
+        PhaseSpaceNetwork(torch.nn.Identity(), process, shape=(1, 2, 2), label="sigma")
+    with pytest.raises(ValueError, match="'hsm' or 'dsm'"):
+        PhaseSpaceNetwork(torch.nn.Identity(), process, shape=(1, 2, 2), objective="ism")
+    prior = watched(process)
+    with pytest.raises(ValueError, match="has noise levels from"):
+        prior.denoise(torch.zeros(1, 1, 2, 2), 1e4)
