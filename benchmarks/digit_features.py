@@ -6,6 +6,7 @@ does not.  (Random convolutions see little but brightness and texture, which sli
 pixels already measures.)  The same network is the judge of a class.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -25,8 +26,7 @@ class _Network(nn.Module):
         super().__init__()
         widths = (1, 16, 32, 64)
         self.layers = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1)
-            for before, after in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.narrow = nn.Linear(64 * (size // 8) ** 2, _FEATURES)
         self.last = nn.Linear(_FEATURES, 10)
