@@ -17,7 +17,7 @@ def estimate_denoising_error(
     prior: Prior,
     num_samples: int = 256,
     *,
-    steps: int = 100,
+    steps: int = 60,
     sigmas: Tensor | None = None,
     levels: int = 24,
     transform: Transform = "cosine",
@@ -25,13 +25,14 @@ def estimate_denoising_error(
     batch_size: int = 64,
     seed: int = 0,
 ) -> DenoisingError:
-    """`measure_denoising_error` on samples drawn from the prior with DDPM's recipe.
+    """`measure_denoising_error` on samples drawn from the prior by `walks.Heun`.
 
     Args:
         prior: any prior on images ``(channels, height, width)``; a correction that it may already
             apply is left out.
         num_samples: how many; see there for how many are needed.
-        steps: of the sampler.
+        steps: network evaluations a sample.  Walks with noise need many more for the same
+            accuracy: DDPM at 60 has up to a fifth too little variance on a smooth field.
         sigmas, levels, transform, form, batch_size: as of `measure_denoising_error`.
         seed: of the samples and of the measurement.
 
@@ -40,7 +41,7 @@ def estimate_denoising_error(
     images = sample(
         prior.uncorrected(),
         num_samples,
-        recipe="ddpm",
+        recipe="heun",
         steps=steps,
         seed=seed,
         batch_size=batch_size,
