@@ -133,6 +133,23 @@ class Channels(Basis):
 
 
 @dataclass(frozen=True, eq=False)
+class Chained(Basis):
+    """One change of coordinates after the other; both keep the shape of images."""
+
+    first: Basis
+    second: Basis
+
+    def transform(self, x: Tensor) -> Tensor:
+        return self.second.transform(self.first.transform(x))
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return self.first.inverse(self.second.inverse(coefficients))
+
+    def smooth(self, spectrum: Tensor) -> Tensor:
+        return self.second.smooth(spectrum)
+
+
+@dataclass(frozen=True, eq=False)
 class Scrambled(Basis):
     """The Fourier basis of an image whose pixels are first multiplied by `signs` of +-1."""
 

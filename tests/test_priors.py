@@ -10,7 +10,11 @@ from operators.spectral import Cosines
 from tests.posteriors import prior_covariance, random_field
 from tests.registry import PRIORS
 from tweedie_inverse.covariance import Covariance
-from tweedie_inverse.priors.denoising_error import resample_spectrum
+from tweedie_inverse.priors.denoising_error import (
+    basis_of,
+    resample_cosines,
+    resample_fourier,
+)
 
 
 @pytest.fixture(params=PRIORS)
@@ -242,8 +246,8 @@ def test_spectrum_reads_the_same_frequency_at_other_sizes():
         f = torch.arange(n).double() / n
         return (-3 * (f[:, None] + f))[None, None]
 
-    torch.testing.assert_close(resample_spectrum(log_spectrum(16), (16, 16)), log_spectrum(16))
-    larger = resample_spectrum(log_spectrum(16), (32, 48))
+    torch.testing.assert_close(resample_cosines(log_spectrum(16), (16, 16)), log_spectrum(16))
+    larger = resample_cosines(log_spectrum(16), (32, 48))
     f, g = torch.arange(32).double() / 32, torch.arange(48).double() / 48
     expected = -3 * (f[:, None].clamp(max=15 / 16) + g.clamp(max=15 / 16))
     torch.testing.assert_close(larger[0, 0], expected)
@@ -279,3 +283,68 @@ def test_measurement_finds_and_mends_a_denoiser_that_keeps_too_little():
     assert difference < 0.01 * float((field.denoise(x, sigma) - x).square().mean())
     ratio = error.at(sigma, (1, 8, 8)).variance / field.denoising_error(sigma).variance
     assert float(ratio.mean()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("transform", ["cosine", "fourier"])
+@pytest.mark.parametrize("form", ["full", "separable", "radial"])
+def test_every_form_of_spectrum_is_measured(transform, form):
+    """White images: each form and transform must find the same flat spectrum."""
+    white = ti.priors.Gaussian(torch.zeros(1, 8, 8).double(), power_spectrum=torch.ones(8, 8))
+    levels = torch.tensor([0.5, 2.0]).double()
+    error = ti.measure_denoising_error(
+        white, white.draw(600, seed=3), sigmas=levels, transform=transform, form=form
+    )
+    exact = levels**2 / (1 + levels**2)
+    ratio = error.variance / exact[:, None, None, None]
+    # Standard deviations: one frequency, the product of a row and a column, a ring of frequencies.
+    scatter = (2 / 600) ** 0.5 * {"full": 1.0, "separable": 0.5, "radial": 1.0}[form]
+    assert float((ratio - 1).abs().max()) < 5 * scatter
+    assert error.at(0.5, (1, 12, 10)).variance.shape == (1, 12, 10)
+    assert error.transform == transform
+
+
+def test_a_periodic_field_has_its_fourier_spectrum_and_reads_it_at_other_sizes():
+    def spectrum(height, width):
+        rows, columns = torch.fft.fftfreq(height).double(), torch.fft.fftfreq(width).double()
+        return 0.1 + (-((rows[:, None] - 0.1) ** 2 + 3 * columns**2) / 0.08).exp()
+
+    def even(height, width):  # of a real field: the same at opposite frequencies
+        s = spectrum(height, width)
+        return 0.5 * (s + s.flip(0, 1).roll((1, 1), (0, 1)))
+
+    field = ti.priors.Gaussian(torch.zeros(1, 12, 10).double(), power_spectrum=even(12, 10))
+    levels = torch.tensor([0.3, 3.0]).double()
+    error = ti.measure_denoising_error(
+        field, field.draw(3000, seed=2), sigmas=levels, transform="fourier"
+    )
+    exact = field.denoising_error(0.3).variance
+    assert (
+        float((error.at(0.3, (1, 12, 10)).variance / exact - 1).abs().max()) < 5 * (2 / 3000) ** 0.5
+    )
+    # Every other frequency of a doubled size is one of the old ones; the rest lie between.
+    doubled = resample_fourier(even(12, 10)[None, None], (24, 20))[0, 0]
+    torch.testing.assert_close(doubled[::2, ::2], even(12, 10))
+    assert float((doubled - even(24, 20)).abs().max()) < 0.1
+
+
+def test_the_fourier_basis_of_mixed_channels_is_orthonormal():
+    basis = basis_of("fourier", torch.linalg.qr(normal((1,), (3, 3)))[0])
+    x = normal((2,), (2, 3, 6, 5))
+    torch.testing.assert_close(basis.inverse(basis.transform(x)), x)
+    torch.testing.assert_close(basis.transform(x).norm(), x.norm())
+
+
+def test_forms_and_transforms_are_refused_by_name():
+    with pytest.raises(ValueError, match="'full', 'separable' and 'radial'"):
+        ti.measure_denoising_error(cosine_field(), torch.zeros(2, 1, 8, 8), form="diagonal")
+
+
+def test_an_exact_prior_knows_its_error_without_images():
+    """Its samples are images, so that measuring on them finds the exact spectrum."""
+    field = cosine_field()
+    sigmas = torch.tensor([0.1, 0.8, 3.0]).double()
+    error = ti.estimate_denoising_error(field, 1500, steps=60, sigmas=sigmas)
+    for index, sigma in enumerate(sigmas.tolist()):
+        ratio = error.variance[index] / field.denoising_error(sigma).variance
+        # The sampler's own error at 60 steps is small beside this scatter.
+        assert float((ratio - 1).abs().max()) < 5 * (2 / 1500) ** 0.5

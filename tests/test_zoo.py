@@ -69,3 +69,18 @@ def test_unknown_names_and_files_are_told(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="not a prior file of this package"):
         ti.load_prior(tmp_path / "other.safetensors")
+
+
+def test_a_prior_file_keeps_its_transform(tmp_path):
+    prior = ti.load_prior("photo-64")
+    images, sigmas = held_out("photos", 64, 4), torch.tensor([0.1, 1.0]).double()
+    error = ti.measure_denoising_error(prior, images, sigmas=sigmas, transform="fourier")
+    settings = {"widths": (32, 64, 128, 160), "blocks": (1, 2, 2, 2), "data": "", "licence": ""}
+    zoo.save_prior(
+        tmp_path / "a.safetensors", prior.with_error(error), {**settings, "value_range": (0, 1)}
+    )
+    loaded = ti.load_prior(tmp_path / "a.safetensors")
+    assert loaded.error.transform == "fourier"
+    x = images[:1] + 0.3 * normal((3,), images[:1].shape).float()
+    expected = prior.with_error(error).denoise(x, 0.3)
+    torch.testing.assert_close(loaded.denoise(x, 0.3), expected, rtol=0, atol=5e-3)

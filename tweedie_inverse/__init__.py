@@ -13,6 +13,7 @@ from . import (
 from .check import PriorReport, check_prior
 from .density import Likelihood, likelihood
 from .elbo import Bound
+from .own_samples import estimate_denoising_error
 from .posterior import Diagnostics, Posterior, Stats
 from .priors import measure_denoising_error
 from .priors.zoo import list_priors, load_prior
@@ -35,6 +36,7 @@ __all__ = [
     "WalkDivergedError",
     "calibration",
     "check_prior",
+    "estimate_denoising_error",
     "guidance",
     "iterate",
     "likelihood",

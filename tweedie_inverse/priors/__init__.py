@@ -3,7 +3,8 @@
 from . import formats
 from .analytic import Empirical, Gaussian, GaussianMixture
 from .base import Prior
-from .denoising_error import DenoisingError, measure_denoising_error
+from .denoising_error import DenoisingError
+from .measure_error import measure_denoising_error
 from .network import NetworkPrior
 from .phase_space import ExactPhaseSpace, PhaseSpaceNetwork, PhaseSpacePrior
 

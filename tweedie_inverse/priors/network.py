@@ -130,10 +130,14 @@ class NetworkPrior(Prior):
             return self.denoising_error(sigma)
         return self.error.where_errors_are(sigma, self.shape)
 
+    def with_error(self, error: DenoisingError | None) -> "NetworkPrior":
+        """The same network with another measured denoising error, or none."""
+        other = copy.copy(self)
+        other.error = error
+        return other
+
     def uncorrected(self) -> "NetworkPrior":
-        bare = copy.copy(self)
-        bare.error = None
-        return bare
+        return self.with_error(None)
 
     @property
     def error_is_measured(self) -> bool:

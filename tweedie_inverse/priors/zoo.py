@@ -136,6 +136,7 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
         "sigma_min": prior.sigma_min,
         "sigma_max": prior.sigma_max,
         "centre": prior.centre,
+        "transform": prior.error.transform,
         "fully_convolutional": prior.fully_convolutional,
         "name": prior.name,
         "parameters": sum(value.numel() for value in state.values()),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..priors.denoising_error import measure_denoising_error
+from ..priors.measure_error import measure_denoising_error
 from ..priors.network import NetworkPrior
 from ..priors.phase_space import PhaseSpaceNetwork
 from ..priors.zoo import save_prior

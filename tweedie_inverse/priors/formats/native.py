@@ -76,6 +76,7 @@ class Native(Format):
                 tensors["error.gain"].double(),
                 tensors["error.kurtosis"].double(),
                 tensors["error.mixing"],
+                settings.get("transform", "cosine"),
             ),
             fully_convolutional=settings["fully_convolutional"],
             name=settings["name"],

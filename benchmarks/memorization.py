@@ -1,0 +1,89 @@
+"""Does a shipped prior repeat its training images: nearest neighbours of its own samples.
+
+    python -m benchmarks.memorization                      photo-64 against 20,000 training patches
+    python -m benchmarks.memorization --prior texture-64
+
+Distances are root mean squares over the pixels, after each image's mean is taken off.  Samples
+must be as far from the training images as held-out images are; a copy would be at distance 0.  The
+figure shows the samples that are nearest to a training image, each above that image.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import tweedie_inverse as ti
+from tweedie_inverse.training.data import Dataset, dataset, held_out
+
+from .denoising import DATA
+
+_CHUNK = 500
+
+
+def nearest(images: Tensor, training: Dataset, count: int) -> tuple[Tensor, Tensor]:
+    """Distance to and seed of the nearest of the first `count` training images, ``(images,)``."""
+    found = _centred(images)
+    best, seed = torch.full((len(images),), float("inf")), torch.zeros(len(images)).long()
+    for first in range(0, count, _CHUNK):
+        seeds = range(first, min(first + _CHUNK, count))
+        distances = torch.cdist(found, _centred(training.images(seeds)))
+        here, place = distances.min(dim=1)
+        seed = torch.where(here < best, place + first, seed)
+        best = torch.minimum(best, here)
+    return best / found.shape[1] ** 0.5, seed
+
+
+def _centred(images: Tensor) -> Tensor:
+    return (images - images.mean(dim=(1, 2, 3), keepdim=True)).flatten(1)
+
+
+def row(name: str, distances: Tensor) -> str:
+    low, quarter, middle = distances.quantile(torch.tensor([0.0, 0.25, 0.5])).tolist()
+    return f"| {name} | {low:.4f} | {quarter:.4f} | {middle:.4f} |"
+
+
+def draw(samples: Tensor, neighbours: Tensor, path: Path) -> None:
+    """Samples above their nearest training images."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, len(samples), figsize=(1.5 * len(samples), 3.3), squeeze=False)
+    for line, images in zip(axes, (samples, neighbours), strict=True):
+        for axis, image in zip(line, images, strict=True):
+            axis.imshow(image.permute(1, 2, 0).clamp(0, 1).squeeze(-1), cmap="gray", vmin=0, vmax=1)
+            axis.set_axis_off()
+    axes[0, 0].set_title("samples; below, the nearest training images", loc="left", fontsize=9)
+    figure.tight_layout(pad=0.4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = sorted({card.name for card in ti.list_priors()} & set(DATA))
+    parser.add_argument("--prior", choices=names, default="photo-64")
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--count", type=int, default=20_000, help="training images searched")
+    parser.add_argument("--figure", default="memorization.png")
+    options = parser.parse_args()
+    prior = ti.load_prior(options.prior)
+    data, size = DATA[options.prior], prior.shape[-1]
+    training = dataset(data, size)
+    samples = ti.sample(prior, options.samples, recipe="ddpm", steps=options.steps, seed=0)
+    distances, seeds = nearest(samples, training, options.count)
+    print(f"{options.prior}, {options.samples} images each, {options.count} training images\n")
+    print("| nearest training image at | smallest | quarter | median |\n|---|---|---|---|")
+    print(row("samples of the prior", distances))
+    others = held_out(data, size, options.samples)
+    print(row("held-out images", nearest(others, training, options.count)[0]))
+    order = distances.argsort()[:8]
+    draw(samples[order], training.images(seeds[order].tolist()), Path(options.figure))
+    print(f"\nfigure: {Path(options.figure).resolve()}")
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main()
