@@ -1,4 +1,4 @@
-"""Training in phase space: the objective's minimizer, resuming, files, and the benchmark's parts."""
+"""Training in phase space: the minimizer, resuming, files, and the parts of the benchmark."""
 
 import dataclasses
 

@@ -164,7 +164,7 @@ def test_time_of_a_noise_level(name):
     levels = process.given_image(TIMES).sigma
     assert bool((levels.diff() > 0).all())
     # For Gamma = 0 the level goes like b^1.5 while its covariance is rounded in units of b.
-    torch.testing.assert_close(process.time_of(levels[2:]), TIMES[2:], rtol=1e-6, atol=0)
+    torch.testing.assert_close(process.time_of(levels[2:]), TIMES[2:], rtol=1e-7, atol=0)
     with pytest.raises(ValueError, match="has noise levels from"):
         process.time_of(2 * float(levels[-1]))
 

@@ -254,10 +254,14 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
             return isotropic(sigma**2)
         return self.error.where_errors_are(sigma, self.shape)
 
+    def with_error(self, error: DenoisingError | None) -> "PhaseSpaceNetwork":
+        """The same network with another measured denoising error, or none."""
+        other = copy.copy(self)
+        other.error = error
+        return other
+
     def uncorrected(self) -> "PhaseSpaceNetwork":
-        bare = copy.copy(self)
-        bare.error = None
-        return bare
+        return self.with_error(None)
 
     @property
     def error_is_measured(self) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..priors.denoising_error import measure_denoising_error
 from ..priors.formats.phase_native import save_phase_prior
+from ..priors.measure_error import measure_denoising_error
 from ..priors.phase_space import PhaseSpaceNetwork
 from .data import held_out
 from .phase_space import TIME_TRAINED

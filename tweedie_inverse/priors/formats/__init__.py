@@ -21,7 +21,8 @@ from .edm_convert import convert
 from .files import read_checkpoint
 from .native import Native
 from .phase_native import PhaseNative
-from .score_sde import PSLD, ScoreSDE, psld_network
+from .psld import PSLD
+from .score_sde import ScoreSDE, psld_network
 
 __all__ = [
     "ADM",

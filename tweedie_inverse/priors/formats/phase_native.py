@@ -94,6 +94,7 @@ class PhaseNative(Format):
                 tensors["error.gain"].double(),
                 tensors["error.kurtosis"].double(),
                 tensors["error.mixing"],
+                settings["transform"],
             ),
             name=settings["name"],
         )
@@ -121,6 +122,7 @@ def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[
     header = {
         "format": FORMAT,
         **{name: getattr(prior, name) for name in _PLAIN},
+        "transform": prior.error.transform,
         "process": settings_of(prior.process),
         "fully_convolutional": False,
         "parameters": sum(value.numel() for value in state.values()),
