@@ -189,7 +189,8 @@ class LinearProcess:
         ends = times[right - 1].log(), times[right].log()
         heights = levels[right - 1].log() - unique.log(), levels[right].log() - unique.log()
         for _ in range(_REFINEMENTS):
-            share = (heights[0] / (heights[0] - heights[1])).clamp(0, 1)
+            gap = heights[0] - heights[1]
+            share = torch.where(gap == 0, 0.5, heights[0] / gap).clamp(0, 1)  # 0: found
             middle = torch.lerp(*ends, share)
             height = self.given_image(middle.exp()).sigma.log() - unique.log()
             above = height > 0
