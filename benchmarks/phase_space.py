@@ -88,7 +88,7 @@ def compare(folder: Path, processes: list[str], count: int) -> Iterator[Run]:
 
 def _flow(prior: PhaseSpaceNetwork, count: int, tolerance: float) -> tuple[int, Tensor]:
     """Samples of the adaptive flow, and how many evaluations a sample took."""
-    flow = phase_space.ProbabilityFlow(tolerance)
+    flow = phase_space.AdaptiveFlow(tolerance)
     *_, last = phase_space.trajectory(prior, count, sampler=flow)
     return last.evaluations, last.x
 

@@ -270,7 +270,7 @@ def test_gddim_is_exact_on_a_point_mass_in_one_step():
     process, t, earlier = PROCESSES["psld"], 1.0, 0.05
     point = ExactPhaseSpace(DiagonalImages(torch.zeros(3).double()), process)
     z = normal((8,), (2, 2, 3))
-    flow = phase_space.ProbabilityFlow(tolerance=1e-9)
+    flow = phase_space.AdaptiveFlow(tolerance=1e-9)
     wanted = flow.step(z, t, earlier, point, None)
     one = phase_space.GDDIM().step(z, t, earlier, point, None)
     torch.testing.assert_close(one, wanted, rtol=1e-6, atol=1e-7)
@@ -287,7 +287,7 @@ def test_the_adaptive_flow_keeps_the_law(name):
     process, s, end = PROCESSES[name], VARIANCES[:3], 0.01
     prior, k = ExactPhaseSpace(DiagonalImages(s), process), process.phases
     units = torch.eye(k).double()[:, :, None].expand(k, k, 3).contiguous()
-    flow = phase_space.ProbabilityFlow(tolerance=1e-8)
+    flow = phase_space.AdaptiveFlow(tolerance=1e-8)
     matrix = flow.step(units, 1.0, end, prior, None).permute(2, 1, 0)
     found = matrix @ true_law(process, s, 1.0) @ matrix.mT
     torch.testing.assert_close(found, true_law(process, s, end), rtol=1e-4, atol=1e-6)
@@ -300,7 +300,7 @@ def test_samplers_draw_from_a_mixture(name, sampler):
     prior, count = ExactPhaseSpace(MIXTURE, PROCESSES[name]), 3000
     settings = {"sampler": sampler, "steps": 250, "dtype": torch.float64, "seed": 4}
     if sampler == "ode":
-        settings = {**settings, "sampler": phase_space.ProbabilityFlow(1e-5), "steps": None}
+        settings = {**settings, "sampler": phase_space.AdaptiveFlow(1e-5), "steps": None}
     samples = phase_space.sample(prior, count, **settings)
     mean, covariance = MIXTURE.moments()
     exact = covariance.apply(torch.eye(2).double())
@@ -447,7 +447,7 @@ def test_refusals_of_the_sampler():
     with pytest.raises(ValueError, match="must have the prior's shape"):
         phase_space.sample(prior, 2, known=phase_space.Known(torch.zeros(3), torch.ones(3)))
     with pytest.raises(ValueError, match="tolerance"):
-        phase_space.ProbabilityFlow(tolerance=0)
+        phase_space.AdaptiveFlow(tolerance=0)
 
 
 def test_a_walk_that_diverges_says_where():

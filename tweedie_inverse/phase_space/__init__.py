@@ -1,15 +1,15 @@
 """Walks in phase space: unconditional samplers, guidance and inpainting by replacement."""
 
 from . import grids
-from .guidance import ClassifierGuided, PhaseClassifierFree, classifier_free, given
+from .guidance import ClassifierGuided, PhaseClassifierFree, classifier_free
 from .inpainting import Known
 from .sampling import PhaseStep, sample, trajectory
 from .steps import (
     GDDIM,
     SAMPLERS,
+    AdaptiveFlow,
     Conjugate,
     EulerMaruyama,
-    ProbabilityFlow,
     Sampler,
     SymmetricSplitting,
 )
@@ -17,17 +17,16 @@ from .steps import (
 __all__ = [
     "GDDIM",
     "SAMPLERS",
+    "AdaptiveFlow",
     "ClassifierGuided",
     "Conjugate",
     "EulerMaruyama",
     "Known",
     "PhaseClassifierFree",
     "PhaseStep",
-    "ProbabilityFlow",
     "Sampler",
     "SymmetricSplitting",
     "classifier_free",
-    "given",
     "grids",
     "sample",
     "trajectory",

@@ -10,14 +10,13 @@ scale other than 0 and 1: see `tweedie_inverse.guidance`.  The classifier sees a
 forward time t, as it was trained; the paper's code tells it ``1 - t``.
 """
 
-import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..covariance import Covariance
-from ..guidance import OfClass
+from ..guidance import given
 from ..priors.phase_space import PhaseSpaceNetwork, PhaseSpacePrior
 from ..processes import act
 
@@ -26,17 +25,13 @@ from ..processes import act
 PhaseClassifier = Callable[[Tensor, Tensor], Tensor]
 
 
-def given(prior: PhaseSpaceNetwork, label: int | Tensor) -> PhaseSpaceNetwork:
-    """A class-conditional network for one class, or for one class an image, ``(batch,)``."""
-    conditional = copy.copy(prior)
-    conditional.module = OfClass(prior.module, label)
-    return conditional
-
-
 def classifier_free(
     prior: PhaseSpaceNetwork, label: int | Tensor, scale: float
 ) -> "PhaseClassifierFree":
-    """Guidance of one class-conditional network, trained with label dropout."""
+    """Guidance of one class-conditional network, trained with label dropout.
+
+    `label` is an int, or one an image, ``(batch,)``; all images must then run in one batch.
+    """
     return PhaseClassifierFree(given(prior, label), prior, scale)
 
 
@@ -91,7 +86,7 @@ class ClassifierGuided(_Guided):
     Cost: one network evaluation, and one evaluation and gradient of the classifier.
 
     Args:
-        label: an int, or one an image, ``(batch,)``.
+        label: an int, or one an image, ``(batch,)``; all images must then run in one batch.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ def sample(
         prior: any phase-space prior; guided ones are made by `phase_space.classifier_free` and
             `phase_space.ClassifierGuided`.
         sampler: ``"em"``, ``"sscs"``, ``"ode"``, ``"gddim"``, ``"conjugate"``, or one with its own
-            settings, such as ``ti.phase_space.ProbabilityFlow(tolerance=1e-5)``.
+            settings, such as ``ti.phase_space.AdaptiveFlow(tolerance=1e-5)``.
         steps: budget of network evaluations a sample, the last denoising included; 50 unless the
             grid fixes it.  The adaptive ``"ode"`` takes as many as it needs and none of this.
         grid: ``"quadratic"``, ``"uniform"``, a function ``(steps, time_min)``, or the times

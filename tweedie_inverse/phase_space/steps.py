@@ -107,7 +107,7 @@ def _half(process: LinearProcess, b: float) -> _Half:
 
 
 @dataclass(frozen=True)
-class ProbabilityFlow(Sampler):
+class AdaptiveFlow(Sampler):
     """The probability flow by an adaptive solver of SciPy, all samples as one system.
 
     Cost: as many evaluations as the tolerance asks for; the samples of a batch share them, so that
@@ -127,7 +127,7 @@ class ProbabilityFlow(Sampler):
 
     def __post_init__(self) -> None:
         if not self.tolerance > 0:
-            raise ValueError(f"ProbabilityFlow(tolerance={self.tolerance}): must be positive")
+            raise ValueError(f"AdaptiveFlow(tolerance={self.tolerance}): must be positive")
 
     def step(
         self, z: Tensor, t: float, earlier: float, prior: PhaseSpacePrior, noise: Noise
@@ -249,5 +249,5 @@ def _conjugate(
 
 SAMPLERS: dict[str, Sampler] = {
     sampler.name: sampler
-    for sampler in (Conjugate(), EulerMaruyama(), GDDIM(), ProbabilityFlow(), SymmetricSplitting())
+    for sampler in (Conjugate(), EulerMaruyama(), GDDIM(), AdaptiveFlow(), SymmetricSplitting())
 }

@@ -82,7 +82,7 @@ def _card(prior: PhaseSpaceNetwork, config: "TrainingConfig", record: dict, imag
     parameters = sum(p.numel() for p in prior.module.parameters())
     classes = prior.module.classes
     told = (
-        f"It can be told one of {classes} classes (`ti.phase_space.given(prior, label)`); without\n"
+        f"It can be told one of {classes} classes (`ti.guidance.given(prior, label)`); without\n"
         f"one it draws from all of them: labels were left out {config.label_dropout:.0%} of the "
         "time."
         if classes

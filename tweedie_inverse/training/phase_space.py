@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..phase_space.guidance import given
+from ..guidance import given
 from ..priors.networks import UNet
 from ..priors.phase_space import PhaseSpaceNetwork
 from ..processes import LinearProcess, act, psld, vp
