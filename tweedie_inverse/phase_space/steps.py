@@ -28,7 +28,7 @@ Noise = Callable[[], Tensor]  # fresh standard normal numbers like z
 # Steps of the noise transport, a unit of log t.
 _MAGNUS_STEPS = 64
 # Nodes of the Gauss-Legendre rule for a step's integrals.
-_NODES = 12
+_NODES = 16
 
 
 class Sampler(ABC):
@@ -239,7 +239,7 @@ def _conjugate(
     low, high = float(np.log(earlier)), float(np.log(t))
     times = torch.from_numpy((low + high) / 2 + (high - low) / 2 * nodes).exp()
     measure = torch.from_numpy(weights) * (high - low) / 2 * times * process.rate.at(times)
-    back = process.rate.between(times, torch.tensor(earlier))  # negative
+    back = process.rate.between(times, earlier)  # negative
     carried = process.matrix(back) * (-shift * back).exp()[:, None, None]
     pull = carried @ process.diffusion @ process.given_image(times).whiten.mT
     b = process.rate.between(earlier, t)
