@@ -17,6 +17,7 @@ from tweedie_inverse.processes.instances import from_settings, settings_of
 from tweedie_inverse.training.digits import Digits
 from tweedie_inverse.training.phase_classifier import train_phase_classifier
 from tweedie_inverse.training.phase_space import phase_loss
+from tweedie_inverse.training.seeds import HELD_OUT_SEED
 from tweedie_inverse.training.trainer import TrainingConfig, build_prior, load_trained, train
 
 SMALL = TrainingConfig(
@@ -180,3 +181,47 @@ def test_precision_counts_neighbours():
     assert within(x, x) == 1
     assert within(x + 100, x) == 0
     assert within(torch.tensor([[5.0], [30.0]]), x) == 0.5
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return ti.load_prior("digits-32-psld")
+
+
+def test_the_shipped_prior_denoises_held_out_digits(shipped):
+    """Better than shrinkage to the mean pixel at every level, and by as much as it promises."""
+    clean = Digits(32).images(range(HELD_OUT_SEED + 600, HELD_OUT_SEED + 632))
+    for sigma in (0.02, 0.1, 0.5, 2.0, 8.0):
+        noisy = clean + sigma * normal((1,), clean.shape).float()
+        error = float((shipped.denoise(noisy, sigma) - clean).square().mean())
+        spread = float((clean - shipped.centre).square().mean())
+        assert error < 0.95 * spread * sigma**2 / (spread + sigma**2)
+        promised = float(shipped.denoising_error(sigma).variance.mean())
+        assert promised == pytest.approx(error, rel=0.4)
+
+
+def test_the_shipped_prior_draws_the_class_it_is_told(shipped):
+    """Judged by a support vector machine that no network has seen, on 8x8 means."""
+    from sklearn.svm import SVC
+
+    def small(images):
+        return torch.nn.functional.avg_pool2d(images, 4).flatten(1).numpy()
+
+    data, seeds = Digits(32), range(1500)
+    machine = SVC(gamma="scale").fit(small(data.images(seeds)), data.labels(seeds).numpy())
+    labels = torch.arange(20) % 10
+    guided = phase_space.classifier_free(shipped, labels, 1.0)
+    samples = phase_space.sample(guided, 20, steps=20)
+    found = torch.from_numpy(machine.predict(small(samples)))
+    assert float((found == labels).double().mean()) >= 0.8
+
+
+def test_the_shipped_prior_fills_in_missing_pixels(shipped):
+    """`solve`: the data are fitted, and the mean is nearer than the mean pixel by far."""
+    clean = Digits(32).images([HELD_OUT_SEED + 700])
+    operator = ops.Mask(ops.random_mask((1, 32, 32), 0.2), noise=ops.GaussianNoise(0.05))
+    y = operator.measure(clean, seed=0)
+    found = ti.solve(y, operator, shipped, num_samples=4, steps=15)
+    assert 0.6 < float(found.diagnostics.residual_chi_square.mean()) < 1.5
+    error = float((found.mean - clean).square().mean())
+    assert error < 0.2 * float((clean - shipped.centre).square().mean())

@@ -42,6 +42,7 @@ def export_phase_prior(
     images = held_out(config.data, config.size, count)
     prior.name, prior.centre = path.stem, float(images.mean())
     prior.sigma_max = min(prior.sigma_max, SIGMA_MAX * config.scale)
+    prior.consistent = True  # it leaves x0 as it is, and samplers with few steps need it
     prior.error = measure_denoising_error(prior, images)
     settings = {
         "widths": config.widths,
@@ -120,8 +121,13 @@ momentum, {parameters / 1e6:.2f} million parameters, stored in half precision.
 |---|---|
 {matrices}
 
-Trained for times from {TIME_TRAINED} to 1; samplers end at {prior.time_min}.  Effective noise
-levels of posterior walks: {prior.sigma_min:.4f} to {prior.sigma_max:.2f} in data units.
+The part of the predicted noise that the state determines is replaced by what it is
+(`consistent`).
+
+## Noise levels
+
+Trained for times from {TIME_TRAINED} to 1; samplers end at {prior.time_min}.  Posterior walks use
+effective levels from {prior.sigma_min:.4f} to {prior.sigma_max:.1f} in data units.
 
 ## Denoising on held-out images
 
