@@ -26,10 +26,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .checks import check_matrices, checked_time, float64, refuse_no_decay, rows
 from .observation import Observation, observation
-
-# Relative size of what counts as rounding in a user's matrices.
-_ROUNDING = 1e-9
 
 # Smallest time that noise levels are looked up at.
 LEAST_TIME = 1e-6
@@ -55,16 +53,16 @@ class Rate:
 
     def at(self, t: float | Tensor) -> Tensor:
         """beta(t)."""
-        return self.first + _float64(t) * (self.last - self.first)
+        return self.first + float64(t) * (self.last - self.first)
 
     def total(self, t: float | Tensor) -> Tensor:
         """``b(t)``, the integral of beta from 0 to t."""
-        t = _float64(t)
+        t = float64(t)
         return self.first * t + (self.last - self.first) * t**2 / 2
 
     def between(self, s: float | Tensor, t: float | Tensor) -> Tensor:
         """The integral from s to t, negative where t < s; exact where they are close."""
-        s, t = _float64(s), _float64(t)
+        s, t = float64(s), float64(t)
         return (t - s) * (self.first + (self.last - self.first) * (s + t) / 2)
 
 
@@ -105,8 +103,9 @@ class LinearProcess:
 
     def __post_init__(self) -> None:
         for label in ("diffusion", "rotation", "stationary"):
-            object.__setattr__(self, label, _float64(getattr(self, label)))
-        _check(self)
+            object.__setattr__(self, label, float64(getattr(self, label)))
+        check_matrices(self.diffusion, self.rotation, self.stationary, self.initial)
+        refuse_no_decay("LinearProcess", self.drift)
 
     @property
     def phases(self) -> int:
@@ -116,7 +115,7 @@ class LinearProcess:
     @cached_property
     def initial(self) -> Tensor:
         """`start`, or zeros, ``(k, k)``."""
-        return torch.zeros_like(self.stationary) if self.start is None else _float64(self.start)
+        return torch.zeros_like(self.stationary) if self.start is None else float64(self.start)
 
     @cached_property
     def drift(self) -> Tensor:
@@ -131,7 +130,7 @@ class LinearProcess:
 
     def transition(self, b: float | Tensor) -> Transition:
         """The kernel over an amount `b` ``(...)`` of integrated rate, ``b >= 0``."""
-        b = _float64(b)
+        b = float64(b)
         if bool((b < 0).any()):
             raise ValueError(
                 f"LinearProcess.transition(b={float(b.min()):.3g}): a kernel runs forward in time; "
@@ -145,7 +144,7 @@ class LinearProcess:
 
     def matrix(self, b: float | Tensor) -> Tensor:
         """``expm(F b)`` ``(..., k, k)``, for b of either sign."""
-        growth = self._growth(_float64(b))
+        growth = self._growth(float64(b))
         return growth + torch.eye(self.phases, dtype=torch.float64)
 
     def given_image(self, t: float | Tensor) -> Observation:
@@ -154,13 +153,13 @@ class LinearProcess:
         Raises:
             ValueError: t is outside (0, 1].
         """
-        t = _checked_time(t)
+        t = checked_time(t)
         matrix, covariance = self.between(torch.zeros_like(t), t)
         return observation(matrix[..., 0], covariance + _sandwich(matrix, self.initial), t)
 
     def given_state(self, t: float | Tensor) -> Observation:
         """``p(z_t | z_0)`` of all phases (plain score matching); its direction is that of x0."""
-        t = _checked_time(t)
+        t = checked_time(t)
         matrix, covariance = self.between(torch.zeros_like(t), t)
         return observation(matrix[..., 0], covariance, t)
 
@@ -172,7 +171,7 @@ class LinearProcess:
         Raises:
             ValueError: the process never has this level.
         """
-        sigma = _float64(sigma)
+        sigma = float64(sigma)
         times, levels = self._levels
         low, high = float(levels[0]), float(levels[-1])
         # A grid made from the process's own range may leave it by rounding.
@@ -250,88 +249,26 @@ def from_sde(
         ValueError: F does not decay, or S is not stationary under F and G; the message says by
             how much.
     """
-    drift, noise = _float64(drift), _float64(noise)
-    _refuse_no_decay("from_sde", drift)
+    drift, noise = float64(drift), float64(noise)
+    refuse_no_decay("from_sde", drift)
     square = noise @ noise.mT
     if stationary is None:
         from scipy.linalg import solve_continuous_lyapunov
 
         stationary = torch.from_numpy(solve_continuous_lyapunov(drift.numpy(), -square.numpy()))
         stationary = (stationary + stationary.mT) / 2
-    stationary = _float64(stationary)
+    stationary = float64(stationary)
     residual = drift @ stationary + stationary @ drift.mT + square
     scale = max(float(square.abs().max()), float((drift @ stationary).abs().max()))
     if float(residual.abs().max()) > 1e-6 * scale:
         raise ValueError(
             "from_sde: the given covariance is not stationary: F S + S F^T + G G^T should be 0, "
-            f"but is {_rows(residual)}. Leave stationary= out to have it computed, or mend F or G"
+            f"but is {rows(residual)}. Leave stationary= out to have it computed, or mend F or G"
         )
     diffusion = square / 2
     rotation = -(drift @ stationary) - diffusion
     rotation = (rotation - rotation.mT) / 2  # what is left of the symmetric part is rounding
     return LinearProcess(diffusion, rotation, stationary, Rate() if rate is None else rate)
-
-
-def _check(process: LinearProcess) -> None:
-    size = process.stationary.shape
-    for label in ("diffusion", "rotation", "stationary", "initial"):
-        matrix = getattr(process, label)
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape != size:
-            raise ValueError(
-                "LinearProcess: D, Q, S and start need one square shape (phases, phases); "
-                f"{label} is {tuple(matrix.shape)}, stationary {tuple(size)}"
-            )
-        if not bool(matrix.isfinite().all()):
-            raise ValueError(f"LinearProcess: {label} holds NaN or infinity: {_rows(matrix)}")
-    _refuse_indefinite("diffusion D", process.diffusion, "positive semidefinite", -_ROUNDING)
-    _refuse_indefinite("stationary covariance S", process.stationary, "positive definite", 1e-12)
-    _refuse_indefinite("start covariance", process.initial, "positive semidefinite", -_ROUNDING)
-    rotation = process.rotation
-    error = float((rotation + rotation.mT).abs().max())
-    if error > _ROUNDING * max(1.0, float(rotation.abs().max())):
-        raise ValueError(
-            f"LinearProcess: rotation Q must be skew, Q = -Q^T, but Q + Q^T reaches {error:.3g}: "
-            f"Q = {_rows(rotation)}. A - A^T is skew for every A"
-        )
-    if bool(process.initial[0].abs().max() > 0):
-        raise ValueError(
-            "LinearProcess: start is the covariance given the image, so that row and column 0 "
-            f"must be 0; got {_rows(process.initial)}"
-        )
-    _refuse_no_decay("LinearProcess", process.drift)
-
-
-def _refuse_indefinite(label: str, matrix: Tensor, kind: str, least: float) -> None:
-    scale = max(float(matrix.abs().max()), 1e-300)
-    asymmetry = float((matrix - matrix.mT).abs().max())
-    smallest = float(torch.linalg.eigvalsh((matrix + matrix.mT) / 2).min())
-    if asymmetry > _ROUNDING * scale or smallest < least * scale:
-        raise ValueError(
-            f"LinearProcess: {label} must be symmetric and {kind}; {_rows(matrix)} has asymmetry "
-            f"{asymmetry:.3g} and smallest eigenvalue {smallest:.3g}"
-        )
-
-
-def _refuse_no_decay(caller: str, drift: Tensor) -> None:
-    values = torch.linalg.eigvals(drift)
-    slowest = float(values.real.max())
-    if slowest > -1e-9 * max(1.0, float(values.abs().max())):
-        raise ValueError(
-            f"{caller}: the process does not forget its start: F = {_rows(drift)} has an "
-            f"eigenvalue with real part {slowest:.3g}, all must be negative. A D of 0 in every "
-            "phase only rotates"
-        )
-
-
-def _checked_time(t: float | Tensor) -> Tensor:
-    t = _float64(t)
-    if not bool(((t > 0) & (t <= 1)).all()):
-        bad = t[~((t > 0) & (t <= 1))] if t.ndim else t
-        raise ValueError(
-            f"LinearProcess: times lie in (0, 1], got {float(bad.flatten()[0]):.3g}. At t = 0 the "
-            "state is the image itself and its law has no density; ask at a small positive time"
-        )
-    return t
 
 
 def _expm1(matrix: Tensor, b: Tensor) -> Tensor:
@@ -346,11 +283,3 @@ def _expm1(matrix: Tensor, b: Tensor) -> Tensor:
 
 def _sandwich(matrix: Tensor, middle: Tensor) -> Tensor:
     return matrix @ middle @ matrix.mT
-
-
-def _float64(value: float | Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float64).detach().cpu()
-
-
-def _rows(matrix: Tensor) -> str:
-    return "[" + ", ".join(str([round(v, 6) for v in row]) for row in matrix.tolist()) + "]"
