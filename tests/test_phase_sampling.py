@@ -35,19 +35,19 @@ MIXTURE = ti.priors.GaussianMixture(
 # Samplers on exact scores
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", ["psld", "vp", "oscillating"])
 @pytest.mark.parametrize("sampler", STEPPERS)
 def test_samplers_end_at_the_right_law(name, sampler):
     """The sampler's own law on Gaussian pixels, exact: covariance of the phases, and of x0."""
     process, end = PROCESSES[name], 1e-3
-    times = grids.quadratic(300, end)
+    times = grids.quadratic(200, end)
     found = law_at_end(STEPPERS[sampler], process, VARIANCES, times)
-    assert wasserstein(last_variance(process, VARIANCES, end, found), VARIANCES) < 2e-3
+    assert wasserstein(last_variance(process, VARIANCES, end, found), VARIANCES) < 3e-3
     wanted = true_law(process, VARIANCES, end)
     # The smallest variance is the last to arrive; all of it is 0.002 of the largest.
     size = wanted.diagonal(dim1=1, dim2=2).sqrt()
     relative = (found - wanted) / (size[:, :, None] * size[:, None, :])
-    assert float(relative[:3].abs().max()) < 0.2
+    assert float(relative[:3].abs().max()) < 0.3
 
 
 @pytest.mark.parametrize("name", ["psld", "vp"])
@@ -56,7 +56,7 @@ def test_orders_of_convergence(name, sampler):
     """First order in the law, from an exact start, in the middle of the range."""
     process, s, end = PROCESSES[name], torch.tensor([1.0, 0.25]).double(), 0.1
     errors = []
-    for steps in (80, 160, 320):
+    for steps in (60, 120, 240):
         times = grids.uniform(steps, end)
         start = true_law(process, s, 1.0)
         found = law_at_end(sampler, process, s, times, start)
@@ -142,12 +142,13 @@ def test_the_adaptive_flow_keeps_the_law(name):
     torch.testing.assert_close(found, true_law(process, s, end), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["psld", "vp"])
-@pytest.mark.parametrize("sampler", phase_space.SAMPLERS)
+@pytest.mark.parametrize(
+    ("sampler", "name"), [*((name, "psld") for name in phase_space.SAMPLERS), ("sscs", "vp")]
+)
 def test_samplers_draw_from_a_mixture(name, sampler):
     """Mean and covariance of three modes, and that nothing depends on the batch."""
-    prior, count = ExactPhaseSpace(MIXTURE, PROCESSES[name]), 3000
-    settings = {"sampler": sampler, "steps": 250, "dtype": torch.float64, "seed": 4}
+    prior, count = ExactPhaseSpace(MIXTURE, PROCESSES[name]), 2000
+    settings = {"sampler": sampler, "steps": 200, "dtype": torch.float64, "seed": 4}
     if sampler == "ode":
         settings = {**settings, "sampler": phase_space.AdaptiveFlow(1e-5), "steps": None}
     samples = phase_space.sample(prior, count, **settings)
