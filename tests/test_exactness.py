@@ -46,13 +46,6 @@ def test_decoupled_is_exact_at_5_evaluations_too():
     assert found.worst_z < 5
 
 
-def test_without_the_measured_error_20_evaluations_are_not_enough():
-    isotropic = ti.walks.Decoupled(error="isotropic")
-    found = posterior_agreement("inpainting", 0.2, isotropic, steps=20, count=500)
-    assert found.mean_error > 0.1
-    assert found.variance_ratio > 1.5
-
-
 class WrongSigma(ti.priors.Prior):
     """A prior that is told twice the noise level: the classic scaling bug of wrapped networks."""
 
@@ -65,6 +58,47 @@ class WrongSigma(ti.priors.Prior):
 
     def denoising_error(self, sigma):
         return self.prior.denoising_error(sigma)
+
+
+@pytest.mark.parametrize("memory", [0.0, 1.0, float("inf")])
+def test_decoupled_is_exact_however_much_noise_it_keeps(memory):
+    walk = ti.walks.Decoupled(memory=memory)
+    found = posterior_agreement("inpainting", 0.2, walk, steps=20, count=2000)
+    assert found.mean_error < 0.005
+    assert 0.97 < found.variance_ratio < 1.03
+    assert found.worst_z < 5
+
+
+class Overconfident(WrongSigma):
+    """An exact denoiser with half its covariance claimed."""
+
+    def denoise(self, x, sigma):
+        return self.prior.denoise(x, sigma)
+
+    def denoising_error(self, sigma):
+        return self.prior.denoising_error(sigma).map(lambda v: 0.5 * v)
+
+    @property
+    def error_is_measured(self):
+        return True
+
+
+def test_noise_that_is_kept_forgives_a_covariance_that_is_too_small():
+    """Renewed at each of many steps, what V lacks adds up: a quarter of the variance is lost."""
+    prior, ratios = Overconfident(random_field(N)), {}
+    for memory in (1.0, 2.0, float("inf")):
+        walk = ti.walks.Decoupled(memory=memory)
+        found = posterior_agreement("inpainting", 0.2, walk, steps=100, count=300, prior=prior)
+        ratios[memory] = found.variance_ratio
+    assert ratios[float("inf")] < 0.85
+    assert ratios[float("inf")] + 0.03 < ratios[2.0] < ratios[1.0] < 1.03
+
+
+def test_without_the_measured_error_20_evaluations_are_not_enough():
+    isotropic = ti.walks.Decoupled(error="isotropic")
+    found = posterior_agreement("inpainting", 0.2, isotropic, steps=20, count=500)
+    assert found.mean_error > 0.1
+    assert found.variance_ratio > 1.5
 
 
 def test_a_prior_off_by_a_factor_of_two_is_refused_by_the_criterion():

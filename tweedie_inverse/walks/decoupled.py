@@ -2,18 +2,23 @@
 
     m  = D(x, sigma)
     x0 ~ N(m, V_sigma) p(y | x0)                 exact likelihood, exact draw
-    x' = x0 + sigma' n
+    x' = x0 + sigma' (rho (x - x0) / sigma + sqrt(1 - rho^2) n)
 
-If ``x ~ p(x_sigma | y)`` and ``p(x0 | x_sigma) = N(m, V_sigma)`` then ``x' ~ p(x_sigma' | y)``: no
-``p(y | x_sigma)`` appears.  V is the prior's measured denoising error; with it the walk is exact
-for a Gaussian prior at any number of steps.  With ``V = sigma^2 I`` it is DAPS (Zhang et al. 2024)
-with a one-step denoiser.
+If ``x ~ p(x_sigma | y)`` and ``p(x0 | x_sigma) = N(m, V_sigma)`` then ``x' ~ p(x_sigma' | y)`` for
+any correlation rho, because ``(x - x0) / sigma`` is white noise too: no ``p(y | x_sigma)`` appears.
+With rho = 0 every step takes the whole of the draw's spread, and what V has wrong adds up over the
+steps; the more of the noise is kept, the less V matters where nothing was measured.
+
+V is the prior's measured denoising error; with it the walk is exact for a Gaussian prior at any
+number of steps.  With ``V = sigma^2 I`` and rho = 0 it is DAPS (Zhang et al. 2024) with a one-step
+denoiser.
 
 For an operator that is not linear, or noise that is not Gaussian, the draw becomes a few
 Hamiltonian moves, begun at the last x0.  That is enough: x' was made from it, so that ``(x0, x')``
 already has the joint law of the model, and the moves keep it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,6 +54,10 @@ class Decoupled(Walk[DecoupledState]):
         rho: of the Karras schedule over the prior's range of noise levels.
         schedule: another one, ``(steps, sigma_min, sigma_max)``.
         sigma_max, sigma_min: ends of the schedule in data units; None is the prior's own.
+        memory: noise is kept from one level to the next with the correlation
+            ``rho = (sigma' / sigma)^memory``; infinity renews all of it, 1 is Bayes' bridge as in
+            DDPM, 0 keeps it whole as in DDIM.  Where V is isotropic all is renewed: what
+            ``sigma^2 I`` leaves over is not white.
         error: covariance V of the draw. ``"measured"`` is the prior's ``conditional_covariance``:
             its denoising error, weighted towards the places where errors sit; ``"average"`` is
             the plain denoising error, ``"isotropic"`` ``sigma^2 I``.
@@ -60,6 +69,7 @@ class Decoupled(Walk[DecoupledState]):
     rho: float = 7.0
     sigma_max: float | None = None
     sigma_min: float | None = None
+    memory: float = 2.0
     error: str = "measured"
     moves: int = 3
     leapfrogs: int = 2
@@ -77,6 +87,8 @@ class Decoupled(Walk[DecoupledState]):
             )
         if min(self.moves, self.leapfrogs, self.first_moves) < 1 or self.newton < 0:
             raise ValueError("Decoupled: needs one move and one leapfrog step, or more")
+        if not self.memory >= 0:
+            raise ValueError(f"Decoupled(memory={self.memory}): needs 0 or more, or infinity")
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
@@ -115,9 +127,8 @@ class Decoupled(Walk[DecoupledState]):
                 streams.normal(prior.shape, like=state.x),
                 streams.normal(problem.operator.range_shape, like=state.x),
             )
-            noise = streams.normal(prior.shape, like=state.x)
             info = Info(denoised, draw.iterations, draw.error)
-            return DecoupledState(draw.x + level.sigma_next * noise), info
+            return DecoupledState(self._renoise(draw.x, state.x, level, prior, streams)), info
         moved = conditional_moves(
             state.x0,
             denoised,
@@ -128,9 +139,19 @@ class Decoupled(Walk[DecoupledState]):
             leapfrogs=self.leapfrogs,
             newton=self.newton,
         )
-        x = moved.x0 + level.sigma_next * streams.normal(prior.shape, like=state.x)
+        x = self._renoise(moved.x0, state.x, level, prior, streams)
         info = Info(denoised, solver_error=moved.error, acceptance=moved.acceptance)
         return DecoupledState(x, moved.x0), info
+
+    def _renoise(
+        self, x0: Tensor, x: Tensor, level: Level, prior: Prior, streams: Streams
+    ) -> Tensor:
+        """The next x, with noise of its own and some of what x had."""
+        renewed = self.error == "isotropic" or not prior.error_is_measured
+        rho = 0.0 if renewed else (level.sigma_next / level.sigma) ** self.memory
+        fresh = streams.normal(x0.shape[1:], like=x0)
+        kept = (x - x0) / level.sigma
+        return x0 + level.sigma_next * (rho * kept + math.sqrt(1 - rho**2) * fresh)
 
     def _covariance(self, prior: Prior, sigma: float) -> Covariance:
         match self.error:
