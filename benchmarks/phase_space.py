@@ -112,12 +112,20 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def report(folder: Path, figure: Path | None) -> Iterator[str]:
-    """The comparison as a table and a figure."""
-    yield "| process | sampler | evaluations | Frechet | sliced W | precision | recall |"
-    yield "|---|---|---|---|---|---|---|"
+    """The comparison as a table and a figure; a cell is the Frechet distance at so many
+    evaluations, the last columns belong to the most."""
     runs = read_runs(folder)
-    for process, sampler, spent, (f, s, p, r) in runs:
-        yield f"| {process} | {sampler} | {spent or ''} | {f:.3f} | {s:.4f} | {p:.3f} | {r:.3f} |"
+    yield "| sampler | process | Frechet at (evaluations) | sliced W | precision | recall |"
+    yield "|---|---|---|---|---|---|"
+    for sampler in ("", *SAMPLERS, "ode"):
+        for process in dict.fromkeys(run.process for run in runs if run.sampler == sampler):
+            rows = [run for run in runs if (run.process, run.sampler) == (process, sampler)]
+            cells = ", ".join(f"{r.quality.frechet:.3f} ({r.evaluations})" for r in rows)
+            _, sliced, precision, recall = rows[-1].quality
+            yield (
+                f"| {sampler} | {process} | {cells.replace(' (0)', '')} | {sliced:.4f} "
+                f"| {precision:.3f} | {recall:.3f} |"
+            )
     if figure is not None:
         _draw(runs, figure)
 
