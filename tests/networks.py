@@ -78,8 +78,9 @@ def deepinv_ncsnpp(**settings):
 def deepinv_admunet(**settings):
     from deepinv.models import ADMUNet
 
+    settings = {"out_channels": 1, **settings}
     return ADMUNet(
-        img_resolution=16, in_channels=1, out_channels=1, model_channels=64, channel_mult=(1, 2),
+        img_resolution=16, in_channels=1, model_channels=64, channel_mult=(1, 2),
         num_blocks=1, attn_resolutions=(8,), pretrained=None, **settings,
     )  # fmt: skip
 

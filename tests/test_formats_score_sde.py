@@ -1,11 +1,13 @@
 """score_sde and PSLD checkpoints: architectures from shapes, and the right numbers."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 import tweedie_inverse as ti
+from operators.random import normal
 from tests.networks import (
     noisy,
     seeded,
@@ -184,7 +186,7 @@ def test_score_sde_vp_files(tmp_path):
     network = seeded(lambda: NCSNpp(replace(TINY_NCSN, fourier=False)))
     averaged = save_score_sde(tmp_path / "vp.pth", network, torch.tensor([50.0, 0.01]))
     network.load_state_dict(averaged)
-    with pytest.warns(UserWarning, match="sub-VP"):
+    with pytest.warns(UserWarning, match=r"sub-VP .*process='vp'\), 'subvp' or 've'"):
         ti.load_prior(tmp_path / "vp.pth")
     prior = ti.load_prior(tmp_path / "vp.pth", format=formats.ScoreSDE(process="vp"))
     t = 0.4
@@ -194,6 +196,86 @@ def test_score_sde_vp_files(tmp_path):
     output = network(mean * (2 * x - 1), torch.full((2,), 999 * t))
     expected = ((2 * x - 1 - sigma * output) + 1) / 2
     torch.testing.assert_close(prior.denoise(x, sigma / 2), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_score_sde_subvp_files(tmp_path):
+    """x_t = alpha x0 + (1 - alpha^2) n: sigma and input differ from VP's at the same t."""
+    network = seeded(lambda: NCSNpp(replace(TINY_NCSN, fourier=False)))
+    network.load_state_dict(save_score_sde(tmp_path / "a.pth", network, torch.tensor([50.0, 0.01])))
+    prior = ti.load_prior(tmp_path / "a.pth", format=formats.ScoreSDE(process="subvp"))
+    for t in (0.1, 0.7):
+        alpha = torch.tensor(-0.25 * t**2 * 19.9 - 0.5 * t * 0.1).double().exp().float()
+        std = 1 - alpha**2  # Song's marginal_prob of the sub-VP process
+        sigma = float(std / alpha)
+        x = noisy((1, 16, 16), sigma / 2)
+        state = alpha * (2 * x - 1)
+        score = -network(state, torch.full((2,), 999 * t)) / std
+        expected = (state + std**2 * score) / alpha  # Tweedie's formula
+        difference = 2 * prior.denoise(x, sigma / 2) - 1 - expected
+        assert float(difference.abs().max()) < 1e-5 * max(1, sigma)
+    assert prior.sigma_max == pytest.approx(math.sinh(10.05 / 2))  # 2 sinh(B / 2) / 2
+
+
+def test_score_sde_files_of_discrete_noise_levels(tmp_path):
+    """The largest is number 0, and the output is divided by sigma."""
+    network = seeded(lambda: NCSNpp(replace(TINY_NCSN, fourier=False)))
+    sigmas = torch.logspace(math.log10(50), -2, 1000).double()
+    network.load_state_dict(save_score_sde(tmp_path / "ve.pth", network, sigmas))
+    prior = ti.load_prior(tmp_path / "ve.pth", format=formats.ScoreSDE(process="ve"))
+    for label in (0, 300, 999):
+        sigma = float(sigmas[label])
+        x = noisy((1, 16, 16), sigma)
+        score = network(2 * x - 1, torch.full((2,), label)) / sigma
+        difference = prior.denoise(x, sigma) - (x + sigma**2 * score)
+        assert float(difference.abs().max()) < 2e-5 * max(1, sigma)
+    assert (prior.sigma_min, prior.sigma_max) == pytest.approx((0.01, 50.0))
+    settings = formats.ScoreSDE(process="ve", sigma_max=20.0)
+    assert ti.load_prior(tmp_path / "ve.pth", format=settings).timesteps[-1] == pytest.approx(20)
+    settings = formats.ScoreSDE(process="vp", discrete=True)
+    prior, table = ti.load_prior(tmp_path / "ve.pth", format=settings), ti.schedules.TABLES
+    t, sigma = 400, float(table["vp-linear"]()[400])
+    x = noisy((1, 16, 16), sigma / 2)
+    output = network((2 * x - 1) / (1 + sigma**2) ** 0.5, torch.full((2,), t))
+    expected = (2 * x - 1 - sigma * output + 1) / 2
+    torch.testing.assert_close(prior.denoise(x, sigma / 2), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fourier", "settings", "message"),
+    [
+        (True, {"discrete": True}, r"discrete=True\) does not go with a Fourier embedding"),
+        (False, {"process": "subvp", "discrete": True}, "does not go with sub-VP"),
+        (False, {"process": "ve", "discrete": False}, r"leave out ScoreSDE\(discrete=False\)"),
+    ],
+)
+def test_processes_that_do_not_suit_the_file_are_told(tmp_path, fourier, settings, message):
+    network = seeded(lambda: NCSNpp(replace(TINY_NCSN, fourier=fourier)))
+    save_score_sde(tmp_path / "a.pth", network, torch.tensor([50.0, 0.01]))
+    with pytest.raises(ValueError, match=message):
+        ti.load_prior(tmp_path / "a.pth", format=formats.ScoreSDE(**settings))
+
+
+def test_the_older_ddpm_network_adds_without_rescaling(tmp_path):
+    """Its shapes are those of an NCSN++ with DDPM blocks, which no published file has."""
+    older = Architecture(1, 1, 8, (1, 2), 1, (0,), False, biggan=False, rescale=False)
+    network = seeded(lambda: NCSNpp(older))
+    torch.save({"model": network.state_dict()}, tmp_path / "ddpm.pth")
+    x, label = noisy((1, 16, 16), 0.3), torch.tensor([3.0, 700.0])
+    told = formats.ScoreSDE(process="vp", discrete=True)
+    prior = ti.load_prior(tmp_path / "ddpm.pth", format=told)
+    torch.testing.assert_close(prior.module(x, label), network(x, label))
+    rescaled = ti.load_prior(tmp_path / "ddpm.pth", format=replace(told, skip_rescale=True))
+    assert float((rescaled.module(x, label) - network(x, label)).abs().max()) > 1e-3
+
+
+def test_blocks_without_rescaling_are_plain_sums():
+    """A block whose last convolution is zero returns what it is given."""
+    older = Architecture(1, 1, 8, (1, 2), 1, (), False, biggan=False, rescale=False)
+    block = seeded(lambda: NCSNpp(older)).all_modules[3]
+    block.Conv_1.weight.zero_()
+    block.Conv_1.bias.zero_()
+    x = normal((4,), (2, 8, 8, 8)).float()
+    torch.testing.assert_close(block(x, torch.ones(2, 32)), x)
 
 
 def test_psld_files_give_their_network(tmp_path):
