@@ -1,7 +1,9 @@
 """A prior in tiles is the prior: same numbers where it can be, no seams, bounded memory."""
 
 import math
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,11 +11,14 @@ from torch import nn
 
 import operators as ops
 import tweedie_inverse as ti
+from benchmarks.tiles import border_jump
 from operators.random import normal
 from tests.networks import seeded
 from tests.posteriors import agreement, gaussian_posterior
 from tweedie_inverse.priors.tiles import TiledNetwork, starts, windows
 from tweedie_inverse.training.data import load_photo
+
+GUIDE = Path(__file__).parent.parent / "docs" / "large-images.md"
 
 SIZES = [(64, 64, 16), (65, 64, 16), (112, 64, 16), (113, 64, 32), (512, 64, 16), (97, 8, 4),
          (20, 8, 1), (40, 64, 16)]  # fmt: skip
@@ -181,16 +186,6 @@ def test_the_posterior_through_tiles_is_right():
     assert found.worst_z < 5
 
 
-def jump(denoised, clean, overlap):
-    """Energy of the error's jumps across borders of tiles, in units of that of all its jumps."""
-    size, error = clean.shape[-1], denoised - clean
-    places = starts(size, 64, overlap)
-    borders = [p for p in places if p > 0] + [p + 64 for p in places if p + 64 < size]
-    across = torch.tensor(borders) - 1
-    energies = [error.diff(dim=d).square().transpose(d, -1).flatten(0, -2).mean(0) for d in (2, 3)]
-    return float(sum(e[across].mean() for e in energies) / sum(e.mean() for e in energies))
-
-
 def test_no_seams_on_a_photograph():
     """Side by side without blending, tiles jump at their borders; blended, they do not."""
     prior = ti.load_prior("photo-64")
@@ -200,9 +195,19 @@ def test_no_seams_on_a_photograph():
     excess, square = {}, {}
     for overlap in (1, 16):
         denoised = prior.tiled(overlap=overlap).for_shape(shape).denoise(noisy, 1.0)
-        excess[overlap] = jump(denoised, clean, overlap) - jump(whole, clean, overlap)
+        excess[overlap] = border_jump(denoised, clean, 64, overlap) - border_jump(
+            whole, clean, 64, overlap
+        )
         square[overlap] = float((denoised - clean).square().mean())
     assert excess[1] > 0.15, excess
     assert excess[16] < 0.03, excess
     # Tiles are of the size on which the network was trained: no worse than the whole at once.
     assert square[16] < float((whole - clean).square().mean())
+
+
+def test_every_code_block_of_the_guide_runs():
+    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    space = {"__name__": "guide"}
+    exec("\n".join(blocks), space)
+    assert space["posterior"].samples.shape == (1, 2, 3, 96, 112)
