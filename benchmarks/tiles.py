@@ -65,12 +65,12 @@ def quality(photo: str, tilings: tuple[tuple[int, int], ...] = TILINGS) -> Itera
         yield f"| {tile}, {overlap} | " + " | ".join(cells) + f" | {seconds / reference:.1f} |"
 
 
-def memory(sizes: list[int], steps: int) -> Iterator[str]:
+def memory(sizes: list[int], tasks: list[str], steps: int) -> Iterator[str]:
     """Peak memory of a process beyond what it had with the prior loaded, and CPU time."""
     yield "\n| image | | whole, MiB | tiles, MiB | tiles / whole | CPU time, tiles / whole |"
     yield "|---|---|---|---|---|---|"
     for size in sizes:
-        for task in ("denoise", "solve"):
+        for task in tasks:
             (whole, slow), (tiled, fast) = (
                 _in_a_process(way, task, size, steps) for way in ("whole", "tiles")
             )
@@ -126,6 +126,8 @@ def main() -> None:
     parser.add_argument("--photos", nargs="+", default=["astronaut"])
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
+    tasks = ["denoise", "solve"]
+    parser.add_argument("--tasks", nargs="+", choices=tasks, default=tasks)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -136,7 +138,7 @@ def main() -> None:
     for photo in [] if options.memory else options.photos:
         for line in quality(photo):
             print(line, flush=True)
-    for line in memory(options.sizes, options.steps) if options.memory else []:
+    for line in memory(options.sizes, options.tasks, options.steps) if options.memory else []:
         print(line, flush=True)
 
 

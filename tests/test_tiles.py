@@ -5,6 +5,7 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,8 +14,9 @@ import operators as ops
 import tweedie_inverse as ti
 from benchmarks.tiles import border_jump
 from operators.random import normal
-from tests.networks import seeded
+from tests.networks import save_pipeline, seeded, small_unet
 from tests.posteriors import agreement, gaussian_posterior
+from tweedie_inverse.cli import main
 from tweedie_inverse.priors.tiles import TiledNetwork, starts, windows
 from tweedie_inverse.training.data import load_photo
 
@@ -211,3 +213,22 @@ def test_every_code_block_of_the_guide_runs():
     space = {"__name__": "guide"}
     exec("\n".join(blocks), space)
     assert space["posterior"].samples.shape == (1, 2, 3, 96, 112)
+
+
+def test_a_network_with_attention_solves_larger_images_from_the_command_line(tmp_path, capsys):
+    """A diffusers pipeline of 16 x 16 images, for one of 24 x 20."""
+    diffusers = pytest.importorskip("diffusers")
+    folder = save_pipeline(tmp_path / "ddpm", small_unet(), diffusers.DDPMScheduler())
+    (tmp_path / "op.py").write_text(
+        "import operators as ops\nmask = ops.Mask(ops.random_mask((1, 24, 20), 0.5))\n"
+    )
+    np.save(tmp_path / "y.npy", np.full((1, 24, 20), 0.5, dtype=np.float32))
+    command = ["solve", str(tmp_path / "y.npy"), "--operator", f"{tmp_path / 'op.py'}:mask"]
+    command += ["--noise", "0.1", "--steps", "2", "--samples", "2", "--prior", str(folder)]
+    command += ["--out", str(tmp_path / "posterior.safetensors")]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "is a prior for images of shape (1, 16, 16)" in capsys.readouterr().err
+    main([*command, "--tiled"])
+    found = ti.Posterior.load(tmp_path / "posterior.safetensors")
+    assert found.samples.shape == (2, 1, 24, 20)
