@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     solve.add_argument(
         "--prior", required=True, help="shipped prior, checkpoint file, pipeline folder or hub id"
     )
+    solve.add_argument(
+        "--tiled", action="store_true", help="for images larger than the prior's, tile by tile"
+    )
     solve.add_argument("--format", help="format of the prior, where the file does not tell")
     solve.add_argument("--revision", help="commit of a hub id")
     solve.add_argument("--sha256", help="checksum the prior's file must have")
@@ -134,12 +137,13 @@ def _solve(options: argparse.Namespace) -> None:
     from .solver import solve
 
     y = torch.from_numpy(np.load(options.measurement))
+    prior = load_prior(
+        options.prior, format=options.format, revision=options.revision, sha256=options.sha256
+    )
     posterior = solve(
         y if y.is_floating_point() else y.float(),
         _load_operator(options.operator),
-        load_prior(
-            options.prior, format=options.format, revision=options.revision, sha256=options.sha256
-        ),
+        prior.tiled() if options.tiled else prior,
         method=options.method,
         num_samples=options.samples,
         steps=options.steps,
