@@ -286,5 +286,5 @@ def test_psld_files_give_their_network(tmp_path):
     z, t = noisy((2, 16, 16), 0.3), torch.tensor([0.2, 0.9])
     loaded = formats.psld_network(tmp_path / "psld.ckpt")
     torch.testing.assert_close(loaded(z, t), network(z, t))
-    with pytest.raises(ValueError, match="phase-space priors are not supported yet"):
+    with pytest.raises(ValueError, match="gamma= is missing"):
         ti.load_prior(tmp_path / "psld.ckpt")

@@ -1,6 +1,15 @@
 """Posterior samples of inverse problems by conditional random walks with Tweedie's formula."""
 
-from . import calibration, guidance, priors, schedules, tweedie, walks
+from . import (
+    calibration,
+    guidance,
+    phase_space,
+    priors,
+    processes,
+    schedules,
+    tweedie,
+    walks,
+)
 from .check import PriorReport, check_prior
 from .density import Likelihood, likelihood
 from .elbo import Bound
@@ -34,7 +43,9 @@ __all__ = [
     "list_priors",
     "load_prior",
     "measure_denoising_error",
+    "phase_space",
     "priors",
+    "processes",
     "sample",
     "schedules",
     "solve",

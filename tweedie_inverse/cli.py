@@ -11,6 +11,7 @@ from pathlib import Path
 from .training.data import Dataset, dataset
 from .training.noise_levels import NOISE_LEVELS
 from .training.objective import WEIGHTS
+from .training.phase_space import OBJECTIVES, PROCESSES
 from .training.rows import TRAINING_ROWS
 from .training.trainer import TrainingConfig
 
@@ -93,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     choices = {
         "data": None,
         "noise_levels": [*sorted(NOISE_LEVELS), "learned"],
+        "objective": list(OBJECTIVES),
+        "process": list(PROCESSES),
         "weight": sorted(WEIGHTS),
     }
     for field in dataclasses.fields(TrainingConfig):

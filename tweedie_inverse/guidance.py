@@ -24,6 +24,7 @@ the measurement counts for more than the prior.  `error_is_measured` is True for
 
 import copy
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,12 @@ from torch import Tensor, nn
 from .covariance import Covariance
 from .priors.base import Prior, sigma_column
 from .priors.network import NetworkPrior
+from .priors.phase_space import PhaseSpaceNetwork
 
 # (x (batch, *shape) in data units, sigma (batch,)) -> (batch, classes), logarithms of probabilities
 # up to a constant for each image.
 Classifier = Callable[[Tensor, Tensor], Tensor]
+AnyNetwork = TypeVar("AnyNetwork", NetworkPrior, PhaseSpaceNetwork)
 
 
 class OfClass(nn.Module):
@@ -54,8 +57,8 @@ class OfClass(nn.Module):
         return self.module(x, noise_label, classes)
 
 
-def given(prior: NetworkPrior, label: int | Tensor) -> NetworkPrior:
-    """A class-conditional network prior for one class.
+def given(prior: AnyNetwork, label: int | Tensor) -> AnyNetwork:
+    """A class-conditional network prior for one class, an ordinary or a phase-space one.
 
     Differs from the unconditional prior in the network's third argument only: it keeps the
     measured denoising error, which is then that of all classes together and errs on the large side.

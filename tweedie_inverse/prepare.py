@@ -4,6 +4,7 @@ Nothing in this file evaluates the network.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,12 @@ class CountedPrior(Prior):
         column = torch.as_tensor(sigma, dtype=torch.float64).expand(x.shape[0])
         parts = zip(x.split(self.chunk), column.split(self.chunk), strict=True)
         return torch.cat([self.prior.denoise(*part) for part in parts])
+
+    def denoise_drawing(
+        self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
+    ) -> Tensor:
+        self.calls += x.shape[0]
+        return self.prior.denoise_drawing(x, sigma, noise)
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)

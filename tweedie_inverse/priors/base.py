@@ -1,6 +1,7 @@
 """What a prior is: a denoiser in data units, with the size of its own error."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -49,6 +50,15 @@ class Prior(ABC):
             x: ``(batch, *shape)``, noisy images in data units.
             sigma: scalar or ``(batch,)``, noise standard deviation in data units.
         """
+
+    def denoise_drawing(
+        self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
+    ) -> Tensor:
+        """`denoise`, for a walk with random numbers to give; few priors take any.
+
+        ``noise(shape)`` draws ``(batch, *shape)`` standard normal numbers.
+        """
+        return self.denoise(x, sigma)
 
     @abstractmethod
     def denoising_error(self, sigma: float) -> Covariance:

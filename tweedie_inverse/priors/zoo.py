@@ -12,7 +12,9 @@ from .formats import Format, Source, Target, load, source_of
 from .formats import describe as describe_source
 from .formats.files import read_checkpoint
 from .formats.native import FORMAT, header_of
+from .formats.phase_native import phase_header_of
 from .network import NetworkPrior
+from .phase_space import PhaseSpaceNetwork
 
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 
@@ -50,7 +52,7 @@ def load_prior(
     revision: str | None = None,
     sha256: str | None = None,
     allow_arbitrary_code: bool = False,
-) -> NetworkPrior:
+) -> NetworkPrior | PhaseSpaceNetwork:
     """A shipped prior by name, or a pretrained network from a file, a folder, a hub id or memory.
 
     Args:
@@ -144,7 +146,8 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
 
 
 def _card(path: Path) -> PriorCard:
-    header = header_of(read_checkpoint(path))
+    checkpoint = read_checkpoint(path)
+    header = header_of(checkpoint) or phase_header_of(checkpoint)
     fields = PriorCard.__dataclass_fields__
     known = {name: header[name] for name in fields if name in header}
     known["shape"], known["value_range"] = tuple(header["shape"]), tuple(header["value_range"])

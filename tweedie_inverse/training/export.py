@@ -10,10 +10,12 @@ from torch import Tensor
 
 from ..priors.measure_error import measure_denoising_error
 from ..priors.network import NetworkPrior
+from ..priors.phase_space import PhaseSpaceNetwork
 from ..priors.zoo import save_prior
 from .data import held_out, uses_photographs
 from .learned_noise import LearnedLevels
 from .noise_levels import quantiles
+from .phase_export import export_phase_prior
 from .photographs import TRAINING_PHOTOS
 from .seeds import HELD_OUT_SEED
 from .trainer import TrainingConfig, load_trained
@@ -46,6 +48,8 @@ def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
     Cost: `count` network evaluations for each of 24 levels, and 128 for the evaluation.
     """
     prior, config, record = load_trained(folder)
+    if isinstance(prior, PhaseSpaceNetwork):
+        return export_phase_prior(prior, config, record, Path(folder) / f"{name}.safetensors")
     prior.name, prior.fully_convolutional = name, config.data not in _FIXED_SIZE
     low, high = (sigma * config.scale for sigma in SIGMA_RANGE)
     prior.sigma_min, prior.sigma_max = max(low, prior.sigma_min), min(high, prior.sigma_max)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..priors.phase_space import PhaseSpaceNetwork
 from ..priors.zoo import load_prior
 
 
@@ -16,6 +17,11 @@ def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> 
         ValueError: another parameterization, or an architecture that does not fit.
     """
     prior = load_prior(name_or_path)
+    if isinstance(prior, PhaseSpaceNetwork):
+        raise ValueError(
+            f"train(start={name_or_path!r}): that is a phase-space prior, whose network sees "
+            "momentum too; start from another, or afresh"
+        )
     if prior.parameterization != parameterization:
         raise ValueError(
             f"train(start={name_or_path!r}): that prior is of parameterization "

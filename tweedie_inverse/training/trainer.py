@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 from ..guidance import given
 from ..priors.network import NetworkPrior, Parameterization
 from ..priors.networks import UNet
+from ..priors.phase_space import PhaseSpaceNetwork
 from .data import Dataset, dataset
 from .digits import Digits
 from .learned_noise import LearnedLevels, descend, even_times
 from .noise_levels import NOISE_LEVELS, NoiseLevels, Timesteps
 from .objective import WEIGHTS, denoising_loss
+from .phase_space import build_phase_prior, phase_loss
 from .start import start_from
 
 # Of the learned schedule, whose few numbers need larger steps than the network's weights.
@@ -38,6 +41,10 @@ class TrainingConfig:
 
     `noise_levels` "learned" trains the schedule too, and the network on the variational bound,
     which is the weight "inverse-square".
+
+    `process` "psld", "cld" or "vp" trains in phase space, on the noise of position and momentum, by
+    `objective` "hsm" or "dsm"; `gamma` and `nu` (0 is 4 + gamma) are the process's.
+    `parameterization`, `noise_levels` and `weight` then have no say.
 
     `start` names a prior, shipped or a file, whose weights the run starts from; `first_image` is
     the seed of the first image, to go on with images that the other run has not seen.
@@ -65,6 +72,10 @@ class TrainingConfig:
     bfloat16: bool = False
     conditional: bool = False
     label_dropout: float = 0.1
+    process: str = ""
+    gamma: float = 0.01
+    nu: float = 0.0
+    objective: Literal["hsm", "dsm"] = "hsm"
     start: str = ""
     first_image: int = 0
     seed: int = 0
@@ -79,10 +90,12 @@ class Progress:
     seconds: float
 
 
-def build_prior(config: TrainingConfig) -> NetworkPrior:
-    """A fresh network in its parameterization, for the data set of `config`."""
+def build_prior(config: TrainingConfig) -> NetworkPrior | PhaseSpaceNetwork:
+    """A fresh network in its parameterization or process, for the data set of `config`."""
     images = dataset(config.data, config.size)
     shape, classes = images.shape, _classes(config, images)
+    if config.process:
+        return build_phase_prior(config, shape, classes)
     levels = build_levels(config)
     table = levels.table() if isinstance(levels, Timesteps) else None
     with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
@@ -184,7 +197,9 @@ def train(
         optimizer.param_groups[0]["lr"] = learning_rate(config, step)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
-            if isinstance(levels, LearnedLevels):
+            if isinstance(prior, PhaseSpaceNetwork):
+                loss = phase_loss(prior, clean, labels, generator)
+            elif isinstance(levels, LearnedLevels):
                 loss = descend(prior, levels, clean, noise, draws, labels)
             else:
                 asked = prior if labels is None else given(prior, labels)
@@ -223,7 +238,9 @@ def dropped_labels(
     return torch.where(dropped, images.classes, images.labels(seeds))
 
 
-def load_trained(folder: str | Path) -> tuple[NetworkPrior, TrainingConfig, dict]:
+def load_trained(
+    folder: str | Path,
+) -> tuple[NetworkPrior | PhaseSpaceNetwork, TrainingConfig, dict]:
     """The averaged network of a run as a prior, its settings, and its record.
 
     The record holds step, loss history, seconds, and the distribution of noise levels.

@@ -115,7 +115,9 @@ class Decoupled(Walk[DecoupledState]):
         prior: Prior,
         streams: Streams,
     ) -> tuple[DecoupledState, Info]:
-        denoised = prior.denoise(state.x, level.sigma)
+        denoised = prior.denoise_drawing(
+            state.x, level.sigma, lambda shape: streams.normal(shape, like=state.x)
+        )
         covariance = self._covariance(prior, level.sigma)
         if problem.is_linear_gaussian:
             draw = conditional_draw(

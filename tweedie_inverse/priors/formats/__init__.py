@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from ..network import NetworkPrior
+from ..phase_space import PhaseSpaceNetwork
 from .adm import ADM
 from .base import Format, Source, Target
 from .denoisers import Deepinv, KDiffusion, Module, SmallDiffusion
@@ -19,7 +20,9 @@ from .edm import EDM
 from .edm_convert import convert
 from .files import read_checkpoint
 from .native import Native
-from .score_sde import PSLD, ScoreSDE, psld_network
+from .phase_native import PhaseNative
+from .psld import PSLD
+from .score_sde import ScoreSDE, psld_network
 
 __all__ = [
     "ADM",
@@ -32,6 +35,7 @@ __all__ = [
     "KDiffusion",
     "Module",
     "Native",
+    "PhaseNative",
     "ScoreSDE",
     "SmallDiffusion",
     "Source",
@@ -48,6 +52,7 @@ FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
         Native(),
+        PhaseNative(),
         Diffusers(),
         ADM(),
         EDM(),
@@ -92,7 +97,9 @@ def source_of(
     raise FileNotFoundError(f"load_prior({name!r}): no such file or folder")
 
 
-def load(source: Source, target: Target, format: str | Format | None = None) -> NetworkPrior:
+def load(
+    source: Source, target: Target, format: str | Format | None = None
+) -> NetworkPrior | PhaseSpaceNetwork:
     """The prior in `source`.
 
     Raises:

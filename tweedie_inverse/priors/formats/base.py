@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network import NetworkPrior
+from ..phase_space import PhaseSpaceNetwork
 from .files import Checkpoint
 
 
@@ -76,7 +77,7 @@ class Format(ABC):
         """What was found, for people; builds no network."""
 
     @abstractmethod
-    def load(self, source: Source, target: Target) -> NetworkPrior:
+    def load(self, source: Source, target: Target) -> NetworkPrior | PhaseSpaceNetwork:
         """Build the network, fill it, and wrap it as a prior in data units."""
 
 

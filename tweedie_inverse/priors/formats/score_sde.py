@@ -122,26 +122,6 @@ class ScoreSDE(Format):
         return torch.logspace(math.log10(low), math.log10(high), count, dtype=torch.float64)
 
 
-@dataclass(frozen=True)
-class PSLD(Format):
-    """A PSLD network; it denoises position and momentum together, which no prior does yet."""
-
-    name: ClassVar[str] = "psld"
-
-    def recognises(self, source: Source) -> bool:
-        return any("score_fn.all_modules.0." in name for name in source.state)
-
-    def describe(self, source: Source) -> dict[str, Any]:
-        found = architecture_of(_of_psld(source.state))
-        return {**asdict(found), "image_size": image_size_of(found)}
-
-    def load(self, source: Source, target: Target) -> NetworkPrior:
-        raise ValueError(
-            f"load_prior({source.name!r}): phase-space priors are not supported yet; "
-            "ti.priors.formats.psld_network(path) returns the network itself"
-        )
-
-
 def psld_network(
     path: str | Path, *, sha256: str | None = None, device: torch.device | str = "cpu"
 ) -> NCSNpp:
@@ -151,7 +131,7 @@ def psld_network(
     the file: they are in the paper's tables, some in the file's name.
     """
     checkpoint = read_checkpoint(Path(path), sha256=sha256)
-    state = _of_psld(checkpoint.state)
+    state = of_psld(checkpoint.state)
     network = built(architecture_of(state), state, checkpoint.path)
     ready(network, device)
     return network
@@ -187,7 +167,7 @@ def weights_of(checkpoint: Checkpoint, *, moving_average: bool) -> dict[str, Ten
     return {**state, **dict(zip(trained, values, strict=True))}
 
 
-def _of_psld(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def of_psld(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The moving average if it is there, without its prefix."""
     for prefix in ("ema_score_fn.", "score_fn."):
         found = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}

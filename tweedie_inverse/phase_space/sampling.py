@@ -1,0 +1,239 @@
+"""Unconditional samples by walks in phase space: one loop, a generator (`trajectory`)."""
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from operators.random import Streams
+
+from ..priors.phase_space import PhaseSpacePrior
+from ..processes import act
+from ..solver import WalkDivergedError
+from .grids import GRIDS, Grid, check_grid
+from .inpainting import Known
+from .steps import SAMPLERS, Sampler
+
+DEFAULT_STEPS = 50
+# Samples that run together unless the user says otherwise: this many numbers of state.
+_CHUNK_NUMBERS = 2**24
+
+
+class PhaseStep(NamedTuple):
+    """One step of a walk in phase space, as `trajectory` yields it.
+
+    Attributes:
+        step, steps: which step of how many, from 0; the last one denoises.
+        time: after the step, 0 after the last.
+        z: ``(num_samples, phases, *shape)`` in network units; None after the last step.
+        x: ``(num_samples, *shape)``, position in data units.
+        evaluations: of the network so far, a sample.
+    """
+
+    step: int
+    steps: int
+    time: float
+    z: Tensor | None
+    x: Tensor
+    evaluations: int
+
+
+def sample(
+    prior: PhaseSpacePrior,
+    num_samples: int,
+    *,
+    sampler: str | Sampler = "sscs",
+    steps: int | None = None,
+    grid: str | Tensor | Grid = "quadratic",
+    time_min: float | None = None,
+    known: Known | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Samples of a phase-space prior, ``(num_samples, *prior.shape)`` in data units.
+
+    The walk starts from the stationary law at time 1, goes down to `time_min`, and ends with
+    ``E[x0 | z]`` there.
+
+    Args:
+        prior: any phase-space prior; guided ones are made by `phase_space.classifier_free` and
+            `phase_space.ClassifierGuided`.
+        sampler: ``"em"``, ``"sscs"``, ``"ode"``, ``"gddim"``, ``"conjugate"``, or one with its own
+            settings, such as ``ti.phase_space.AdaptiveFlow(tolerance=1e-5)``.
+        steps: budget of network evaluations a sample, the last denoising included; 50 unless the
+            grid fixes it.  The adaptive ``"ode"`` takes as many as it needs and none of this.
+        grid: ``"quadratic"``, ``"uniform"``, a function ``(steps, time_min)``, or the times
+            themselves, ``(steps + 1,)``, falling.
+        time_min: where the walk ends; default the prior's, and not below 1e-3.
+        known: pixels that are given; the rest is drawn to fit (`Known`).
+        seed: fixes every sample; each has a stream of its own.
+        batch_size: samples that run together.
+
+    Raises:
+        ValueError, TypeError: anything wrong with the input, before the first evaluation.
+        WalkDivergedError: the walk became NaN or infinite.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"phase_space.sample(batch_size={batch_size}): needs a positive number")
+    plan = plan_for(prior, sampler, steps, grid, time_min, known)
+    numbers = prior.process.phases * torch.Size(prior.shape).numel()
+    chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
+    _refuse_none(num_samples)
+    like = torch.zeros((), dtype=dtype, device=device)
+    finished = []
+    for first in range(0, num_samples, chunk):
+        streams = _streams(seed, first, min(first + chunk, num_samples))
+        finished.append(deque(_walk(plan, streams, like), maxlen=1).pop().x)
+    return torch.cat(finished)
+
+
+def trajectory(
+    prior: PhaseSpacePrior,
+    num_samples: int,
+    *,
+    sampler: str | Sampler = "sscs",
+    steps: int | None = None,
+    grid: str | Tensor | Grid = "quadratic",
+    time_min: float | None = None,
+    known: Known | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Iterator[PhaseStep]:
+    """The walk of `sample`, step by step; arguments as there, checked before the first step."""
+    plan = plan_for(prior, sampler, steps, grid, time_min, known)
+    _refuse_none(num_samples)
+    like = torch.zeros((), dtype=dtype, device=device)
+    return _walk(plan, _streams(seed, 0, num_samples), like)
+
+
+class Plan(NamedTuple):
+    """A checked call: times ``(steps,)`` of the walk, its rule, and what it is to fit."""
+
+    prior: PhaseSpacePrior
+    sampler: Sampler
+    times: tuple[float, ...]
+    known: Known | None
+
+
+def plan_for(
+    prior: PhaseSpacePrior,
+    sampler: str | Sampler,
+    steps: int | None,
+    grid: str | Tensor | Grid,
+    time_min: float | None,
+    known: Known | None = None,
+) -> Plan:
+    """Check the arguments of `sample`, which see; evaluates nothing."""
+    if not isinstance(prior, PhaseSpacePrior):
+        raise TypeError(
+            "phase_space.sample: needs a phase-space prior such as "
+            f"ti.load_prior('digits-32-psld'), got {type(prior).__name__}; ti.sample takes every "
+            "other prior, and "
+            "ti.priors.ExactPhaseSpace(prior, process) gives one momentum"
+        )
+    if isinstance(sampler, str):
+        if sampler not in SAMPLERS:
+            raise ValueError(
+                f"phase_space.sample(sampler={sampler!r}): choose one of "
+                f"{', '.join(sorted(SAMPLERS))}"
+            )
+        sampler = SAMPLERS[sampler]
+    if steps is not None and steps < 2:
+        raise ValueError(
+            f"phase_space.sample(steps={steps}): needs at least two network evaluations, one step "
+            "and the last denoising"
+        )
+    end = max(prior.time_min, 1e-3) if time_min is None else time_min
+    times = _times(grid, 1 if sampler.adaptive else (steps or DEFAULT_STEPS) - 1, end)
+    if isinstance(grid, Tensor) and steps is not None and steps != len(times):
+        raise ValueError(
+            f"phase_space.sample(steps={steps}): the times given make {len(times)} network "
+            "evaluations; leave steps= out, or make them agree"
+        )
+    if float(times[-1]) < prior.time_min * (1 - 1e-9):
+        raise ValueError(
+            f"phase_space.sample: the walk ends at t = {float(times[-1]):.3g}, but the prior is "
+            f"made for times from {prior.time_min:.3g} on; raise time_min"
+        )
+    if known is not None:
+        known.refuse(prior)
+    return Plan(prior, sampler, tuple(times.tolist()), known)
+
+
+def _times(grid: str | Tensor | Grid, steps: int, end: float) -> Tensor:
+    if isinstance(grid, Tensor):
+        return check_grid(grid)
+    if isinstance(grid, str):
+        if grid not in GRIDS:
+            raise ValueError(
+                f"phase_space.sample(grid={grid!r}): choose one of {', '.join(sorted(GRIDS))}"
+            )
+        grid = GRIDS[grid]
+    return check_grid(grid(steps, end))
+
+
+def _refuse_none(num_samples: int) -> None:
+    if num_samples < 1:
+        raise ValueError(f"phase_space.sample(num_samples={num_samples}): needs at least one")
+
+
+def _streams(seed: int, first: int, last: int) -> Streams:
+    return Streams([("phase space", seed, index) for index in range(first, last)])
+
+
+class _Counting(PhaseSpacePrior):
+    """A phase-space prior that counts its evaluations."""
+
+    def __init__(self, prior: PhaseSpacePrior):
+        self.prior, self.calls = prior, 0
+        self.process, self.shape = prior.process, prior.shape
+        self.offset, self.scale = prior.offset, prior.scale
+
+    def epsilon(self, z: Tensor, t: float | Tensor) -> Tensor:
+        self.calls += 1
+        return self.prior.epsilon(z, t)
+
+    def denoising_error(self, sigma: float):
+        return self.prior.denoising_error(sigma)
+
+
+def _walk(plan: Plan, streams: Streams, like: Tensor) -> Iterator[PhaseStep]:
+    """The loop."""
+    prior, process = _Counting(plan.prior), plan.prior.process
+    shape = (process.phases, *prior.shape)
+
+    def noise() -> Tensor:
+        return streams.normal(shape, like)
+
+    z = act(torch.linalg.cholesky(process.stationary), noise())
+    if plan.known is not None:
+        z = plan.known.put(z, plan.times[0], prior, noise)
+    steps = len(plan.times)
+    for index, (time, earlier) in enumerate(pairwise(plan.times)):
+        with torch.no_grad():
+            z = plan.sampler.step(z, time, earlier, prior, noise)
+        _refuse_divergence(z, index, steps, time)
+        if plan.known is not None:
+            z = plan.known.put(z, earlier, prior, noise)
+        x = prior.offset + prior.scale * z[:, 0]
+        yield PhaseStep(index, steps, earlier, z, x, prior.calls)
+    with torch.no_grad():
+        x = prior.offset + prior.scale * prior.denoise_phases(z, plan.times[-1])
+    _refuse_divergence(x, steps - 1, steps, plan.times[-1])
+    if plan.known is not None:
+        x = plan.known.finish(x)
+    yield PhaseStep(steps - 1, steps, 0.0, None, x, prior.calls)
+
+
+def _refuse_divergence(x: Tensor, index: int, steps: int, time: float) -> None:
+    if not bool(x.isfinite().all()):
+        raise WalkDivergedError(
+            f"phase_space.sample: the walk became non-finite at step {index + 1} of {steps} (t "
+            f"{time:.3g}); the prior returned NaN or infinity, or the steps are too long for it"
+        )

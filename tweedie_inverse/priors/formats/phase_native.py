@@ -1,0 +1,131 @@
+"""The package's own files of phase-space priors: weights, denoising error, process and settings.
+
+One safetensors file, as those of ordinary priors (`native`); the header also says which process
+the network was trained on.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from ...processes.instances import from_settings, settings_of
+from ..denoising_error import DenoisingError
+from ..networks import UNet
+from ..phase_space import PhaseSpaceNetwork
+from .base import Format, Source, Target
+from .files import Checkpoint, load_weights, ready
+
+FORMAT = "tweedie-inverse-phase-prior-1"
+# Attributes of the prior that the header holds as they are.
+_PLAIN = (
+    "shape",
+    "label",
+    "objective",
+    "offset",
+    "scale",
+    "time_min",
+    "sigma_min",
+    "sigma_max",
+    "centre",
+    "consistent",
+    "name",
+)
+
+
+def phase_header_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The settings; empty if the file is of another kind."""
+    header = json.loads(checkpoint.metadata.get("prior", "{}"))
+    return header if header.get("format") == FORMAT else {}
+
+
+@dataclass(frozen=True)
+class PhaseNative(Format):
+    """A file written by `save_phase_prior`; it holds everything, units included."""
+
+    name: ClassVar[str] = "tweedie-inverse-phase"
+
+    def recognises(self, source: Source) -> bool:
+        return source.checkpoint is not None and bool(phase_header_of(source.checkpoint))
+
+    def describe(self, source: Source) -> dict[str, Any]:
+        assert source.checkpoint is not None
+        return {k: v for k, v in phase_header_of(source.checkpoint).items() if k != "format"}
+
+    def load(self, source: Source, target: Target) -> PhaseSpaceNetwork:
+        assert source.checkpoint is not None
+        settings, tensors = phase_header_of(source.checkpoint), source.state
+        if not settings:
+            raise ValueError(
+                f"load_prior({source.name!r}): not a phase-space prior file of this package, its "
+                f"header does not say {FORMAT}"
+            )
+        process, shape = from_settings(settings["process"]), tuple(settings["shape"])
+        with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
+            network = UNet(
+                process.phases * shape[0],
+                tuple(settings["widths"]),
+                tuple(settings["blocks"]),
+                classes=settings["classes"],
+            )
+        weights = {
+            name.removeprefix("network."): value
+            for name, value in tensors.items()
+            if name.startswith("network.")
+        }
+        load_weights(network, weights, source.checkpoint.path)
+        return PhaseSpaceNetwork(
+            ready(network, target.device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            process,
+            shape=shape,
+            label=settings["label"],
+            objective=settings["objective"],
+            offset=settings["offset"],
+            scale=settings["scale"],
+            time_min=settings["time_min"],
+            sigma_max=settings["sigma_max"],
+            centre=settings["centre"],
+            consistent=settings["consistent"],
+            error=DenoisingError(
+                tensors["error.sigmas"],
+                tensors["error.log_variance"].double().exp(),
+                tensors["error.gain"].double(),
+                tensors["error.kurtosis"].double(),
+                tensors["error.mixing"],
+                settings["transform"],
+            ),
+            name=settings["name"],
+        )
+
+
+def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[str, Any]) -> None:
+    """Write a trained phase-space prior with its denoising error.
+
+    `settings` completes the header: `widths`, `blocks` and `classes` of the `UNet`, `data`,
+    `licence` and `value_range`.
+    """
+    from safetensors.torch import save_file
+
+    if prior.error is None:
+        raise ValueError(
+            "save_phase_prior: measure the denoising error first (measure_denoising_error)"
+        )
+    state = prior.module.state_dict()
+    tensors = {f"network.{name}": value.half().contiguous() for name, value in state.items()}
+    tensors["error.sigmas"] = prior.error.sigmas.double()
+    tensors["error.log_variance"] = prior.error.variance.log().half()
+    tensors["error.gain"] = prior.error.gain.half()
+    tensors["error.kurtosis"] = prior.error.kurtosis
+    tensors["error.mixing"] = prior.error.mixing.double()
+    header = {
+        "format": FORMAT,
+        **{name: getattr(prior, name) for name in _PLAIN},
+        "transform": prior.error.transform,
+        "process": settings_of(prior.process),
+        "fully_convolutional": False,
+        "parameters": sum(value.numel() for value in state.values()),
+        **settings,
+    }
+    save_file(tensors, path, metadata={"prior": json.dumps(header)})
