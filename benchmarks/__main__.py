@@ -16,8 +16,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
+from tweedie_inverse.distributed import Place, device_of, find_place
+
 from . import report, runner
-from .distributed import Place, find_place
 from .methods import Method, methods
 from .records import Store
 from .suites import PROGRAMS, SUITES
@@ -48,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", default="benchmark-results", help="folder of the results")
     one.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
     one.add_argument("--device", default="cpu", help="such as cuda")
+    one.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="of each process on the CPU; results are equal to the last bit for equal numbers only",
+    )
     one.add_argument("--images", type=int, default=8, help="test images")
     one.add_argument("--samples", type=int, default=16, help="posterior samples of each")
     one.add_argument("--cap", type=int, help="network evaluations a sample, at most")
@@ -74,6 +83,7 @@ def show() -> None:
 
 def run(options: argparse.Namespace) -> None:
     place = find_place(os.environ, options.rank, options.world_size)
+    torch.set_num_threads(options.threads)
     known = methods()
     chosen = {name: known[name] for name in options.methods or known}
     for name in [*SUITES, *PROGRAMS] if options.suite == "all" else [options.suite]:
@@ -93,7 +103,7 @@ def run_suite(
         cap=options.cap,
         seed=options.seed,
         split=options.split,
-        device=device_of(options.device),
+        device=device_of(options.device, os.environ),
         keep_samples=options.keep_samples,
         tasks=tuple(options.tasks),
     )
@@ -108,15 +118,6 @@ def run_suite(
     print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
     tell = partial(print, flush=True)
     runner.run(plan, chosen, Store(options.out), place=place, tell=tell)
-
-
-def device_of(name: str) -> str:
-    """``cuda`` under a launcher is the accelerator with this process's number."""
-    return (
-        f"cuda:{os.environ['LOCAL_RANK']}"
-        if name == "cuda" and "LOCAL_RANK" in os.environ
-        else name
-    )
 
 
 def run_program(module: str, smoke: bool) -> None:

@@ -7,7 +7,6 @@ processes may write into one folder.
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -17,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from tweedie_inverse.atomic import replace
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,6 @@ class Store:
 
     def _path(self, unit: Unit) -> Path:
         return self.folder / f"{unit.name}.json"
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file in one stroke: its old content, or none, until all of the new one is there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def read(folders: Iterable[str | Path]) -> list[dict[str, Any]]:

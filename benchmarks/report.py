@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tweedie_inverse.atomic import replace
+
 from . import records
 from .metrics import unflatness
 from .suites import SUITES
@@ -211,7 +213,7 @@ def write(folders: list[str], to: str | Path) -> Path:
         raise ValueError(f"report: no results in {', '.join(map(str, folders))}")
     to = Path(to)
     to.mkdir(parents=True, exist_ok=True)
-    records.replace(to / "report.csv", comma_separated(found).encode())
+    replace(to / "report.csv", comma_separated(found).encode())
     path = to / "report.md"
-    records.replace(path, ("\n".join(markdown(found)) + "\n").encode())
+    replace(path, ("\n".join(markdown(found)) + "\n").encode())
     return path

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from operators.random import generator
+from tweedie_inverse.distributed import Place, shard
 
 from . import metrics
 from .counting import CountedPrior
-from .distributed import Place, shard
 from .methods import Method, gaussian_samples
 from .records import Store, Unit, provenance
 from .suites import SUITES, Task, checksum, load

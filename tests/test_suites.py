@@ -15,13 +15,13 @@ from benchmarks import report
 from benchmarks.__main__ import main
 from benchmarks.baselines import DDRM, DPS, ULA, DiffPIR, PiGDM
 from benchmarks.counting import CountedPrior
-from benchmarks.distributed import Place, find_place, shard
 from benchmarks.methods import methods
 from benchmarks.records import Store, Unit, read
 from benchmarks.row_noise import RowNoise
 from benchmarks.runner import Job, Plan, jobs, run, work
 from benchmarks.suites import SUITES, Task, field, load
 from operators.random import normal
+from tweedie_inverse.distributed import Place, find_place, shard
 
 FEW = ("decoupled", "dps", "wiener", "pseudo-inverse")
 PLAN = Plan("field", images=2, samples=2, cap=3, size=16, keep_samples=True)
@@ -202,6 +202,10 @@ def test_place_is_as_given_or_as_the_launcher_says():
     assert find_place({"RANK": "2", "WORLD_SIZE": "4"}) == (2, 4)
     assert find_place({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "3"}) == (1, 3)
     assert find_place({"RANK": "2", "WORLD_SIZE": "4"}, 0, 2) == (0, 2)
+    array = {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "1"}
+    assert find_place(array) == (3, 4)
+    assert find_place({"RANK": "0", "WORLD_SIZE": "1", **array}) == (3, 4)
+    assert find_place({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}) == (1, 2)
     with pytest.raises(ValueError, match="both --rank and --world-size"):
         find_place({}, rank=1)
     with pytest.raises(ValueError, match="number from 0"):
@@ -212,6 +216,31 @@ def test_two_ranks_equal_one(undisturbed, tmp_path):
     for rank in (1, 0):
         run(PLAN, chosen(*FEW), Store(tmp_path), place=Place(rank, 2), tell=lambda line: None)
     assert results(tmp_path) == results(undisturbed)
+
+
+TWO = ["run", "field", "--smoke", "--keep-samples", "--methods", "decoupled", "dps", "wiener"]
+
+
+@pytest.mark.parametrize("pair", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")])
+def test_a_launchers_variables_share_the_command_out(pair, tmp_path, monkeypatch):
+    main([*TWO, "--out", str(tmp_path / "one")])
+    monkeypatch.setenv(pair[1], "2")
+    for rank in "01":
+        before = len(read([tmp_path / "two"]))
+        monkeypatch.setenv(pair[0], rank)
+        main([*TWO, "--out", str(tmp_path / "two")])
+        assert len(read([tmp_path / "two"])) - before == 6
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_torchrun_with_two_processes_equals_one(tmp_path):
+    """The launcher asks for one CPU thread a process; `--threads` keeps the bits equal."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    for name, start in (("one", []), ("two", launcher)):
+        command = [sys.executable, *start, "-m", "benchmarks", *TWO, "--out", str(tmp_path / name)]
+        subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True)
+    assert results(tmp_path / "two") == results(tmp_path / "one")
 
 
 def test_a_finished_unit_is_left_alone(undisturbed):
