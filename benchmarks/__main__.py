@@ -60,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--images", type=int, default=8, help="test images")
     one.add_argument("--samples", type=int, default=16, help="posterior samples of each")
     one.add_argument("--cap", type=int, help="network evaluations a sample, at most")
+    one.add_argument(
+        "--together", type=int, help="samples that run together; halved where memory is short"
+    )
+    one.add_argument("--pictures", type=int, default=1, help="images to keep pictures of")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--split", choices=["test", "validation"], default="test")
     one.add_argument("--keep-samples", action="store_true", help="write the samples, too")
@@ -106,6 +110,8 @@ def run_suite(
         device=device_of(options.device, os.environ),
         keep_samples=options.keep_samples,
         tasks=tuple(options.tasks),
+        together=options.together,
+        pictures=options.pictures,
     )
     if options.smoke:
         plan = replace(

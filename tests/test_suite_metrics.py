@@ -92,6 +92,6 @@ def test_perceptual_metric_prefers_the_truth(images):
 def test_exact_reference_of_the_field_suite_is_the_textbook_posterior(name):
     task = next(task for task in field(16, 1, "test") if task.name == name)
     y, prior = task.operator.measure(task.truths[0], seed=3), load("field-16")
-    samples = Wiener().draw(y, task, prior, range(1000), 1000)
+    samples = Wiener().draw(y[None], task, prior, [range(1000)], 1000)[0]
     exact = gaussian_posterior(prior, task.operator, y, task.std)
     assert agreement(samples, exact).worst_z < 5
