@@ -189,19 +189,19 @@ def methods() -> dict[str, Method]:
     }
 
 
-# What `tune` may change in a method; one without a line here has nothing to choose.
+# What `tune` may change in a method, eight settings or more; one without a line has no choice.
 SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "decoupled": {"rho": (3.0, 5.0, 7.0, 10.0), "error": ("measured", "average")},
     "decoupled-20": {"rho": (3.0, 5.0, 7.0, 10.0), "error": ("measured", "average")},
-    "isotropic": {"rho": (2.0, 3.0, 4.0, 5.0, 7.0, 10.0)},
-    "langevin": {"step_size": (0.05, 0.1, 0.2, 0.38, 0.6, 0.8)},
-    "dps": {"weight": (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)},
+    "isotropic": {"rho": (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0)},
+    "langevin": {"step_size": (0.02, 0.05, 0.1, 0.2, 0.38, 0.5, 0.65, 0.8)},
+    "dps": {"weight": (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)},
     "pigdm": {"weight": (0.1, 0.3, 0.6, 1.0), "conjugate_gradients": (3, 20)},
     "moment-matching": {"conjugate_gradients": (1, 2, 3, 5), "weight": (0.5, 1.0)},
     "diffpir": {"zeta": (0.0, 0.1, 0.3, 0.6, 1.0), "lambda_": (1.0, 3.0, 7.0, 15.0, 25.0)},
     "ddrm": {"eta": (0.5, 0.7, 0.85, 1.0), "etab": (0.5, 0.8, 1.0)},
     "ula": {"sigma": (0.01, 0.02, 0.05, 0.1), "step": (0.25, 0.5, 0.9)},
-    "pnp-hqs": {"noise_factor": (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)},
+    "pnp-hqs": {"noise_factor": (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)},
     "pnp-admm": {"noise_factor": (0.35, 0.7, 1.0, 2.0), "first_sigma": (0.1, 49 / 255, 0.4)},
-    "tv": {"weight": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)},
+    "tv": {"weight": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)},
 }

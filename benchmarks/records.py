@@ -62,6 +62,9 @@ class Store:
     def is_finished(self, unit: Unit) -> bool:
         return self._path(unit).is_file()
 
+    def read(self, unit: Unit) -> dict[str, Any]:
+        return json.loads(self._path(unit).read_text())
+
     def write(
         self,
         unit: Unit,

@@ -158,7 +158,7 @@ class Result(NamedTuple):
 
 def work(pack: Pack, device: str = "cpu", tell: Callable[[str], None] = print) -> list[Result]:
     """Samples of every unit of a pack with everything that is known about them."""
-    task, begin = pack.task, time.perf_counter()
+    task = pack.task
     truths = torch.stack([task.truths[unit.image] for unit in pack.units]).to(device)
     keys = [(unit.seed, unit.suite, unit.task, unit.image) for unit in pack.units]
     y = torch.stack(
@@ -189,14 +189,15 @@ def work(pack: Pack, device: str = "cpu", tell: Callable[[str], None] = print) -
     if truths.is_cuda:
         torch.cuda.synchronize(truths.device)
     seconds = (time.perf_counter() - begin) / len(y)
+    count = samples.shape[0] * samples.shape[1]
     told = sorted({str(entry.message).splitlines()[0][:200] for entry in caught})
     for line in told:
         if "out of memory" in line:
             tell(line)
     shared = {
         "cost": {
-            "evaluations": prior.calls / samples[..., 0, 0, 0].numel(),
-            "vector_jacobian_products": prior.vjps / samples[..., 0, 0, 0].numel(),
+            "evaluations": prior.calls / count,
+            "vector_jacobian_products": prior.vjps / count,
         },
         "warnings": told,
         "run": {
