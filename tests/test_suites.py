@@ -432,7 +432,7 @@ def test_smoke_run_and_report(tmp_path, capsys):
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert "## field: Gaussian random fields" in text
     assert "**" in text
-    assert "dps | evaluations 3, guidance annealed, weight 1.0 | deepinv" in text
+    assert "dps | evaluations 3, guidance annealed, weight 1 | deepinv" in text
     tables = text.split("###")[1:]
     for table in tables:
         rows = [line for line in table.split("\n## ")[0].splitlines() if line.startswith("|")]
