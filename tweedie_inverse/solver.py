@@ -114,6 +114,7 @@ def solve(
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"solve(batch_size={batch_size}): needs a positive number of walkers")
+    run.walk.crowd.share(num_samples)
     numbers = torch.Size(run.prior.shape).numel()
     chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
     begin = time.monotonic()
@@ -130,11 +131,15 @@ def solve(
                 populations.append(step.info.population)
                 if callback is not None:
                     callback(step)
-            return _Finished(step.x, _history(populations))
+            return _Finished(_everyone(run, step.x), _history(populations))
 
         try:
-            for part in in_parts(run.total, chunk, work, partial(_end, run)):
-                finished.append(part)
+            if run.walk.crowd.size > 1:  # trying again would leave the other processes waiting
+                run.prior.chunk = chunk
+                finished = [work(first, last) for first, last in _ends(run)]
+            else:
+                for part in in_parts(run.total, chunk, work, partial(_end, run)):
+                    finished.append(part)
         except WalkDivergedError as error:
             error.posterior = _assemble(run, finished, begin)
             raise
@@ -175,7 +180,9 @@ def _ends(run: Run) -> Iterator[tuple[int, int]]:
 
 def _walk(run: Run, first: int, last: int) -> Iterator[Step]:
     """The loop: walkers `first` to `last` of all (measurement, sample) pairs."""
+    here = run.walk.crowd.share(run.num_samples)
     pairs = [divmod(index, run.num_samples) for index in range(first, last)]
+    pairs = [pair for pair in pairs if pair[1] in here]
     measurement = torch.tensor([pair[0] for pair in pairs], device=run.y.device)
     operator = run.operator.select(pairs[0][0])
     populations = pairs[-1][0] - pairs[0][0] + 1
@@ -206,6 +213,14 @@ def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:
         f"the {walk.name} walk became non-finite at step {level.index + 1} of {level.steps} "
         f"(sigma {level.sigma:.3g}): {cause}"
     )
+
+
+def _everyone(run: Run, x: Tensor) -> Tensor:
+    """All walkers, where some are in other processes."""
+    if run.walk.crowd.size == 1:  # chunks of independent walkers are no whole populations
+        return x
+    here = len(run.walk.crowd.share(run.num_samples))
+    return run.walk.crowd.gather(x.reshape(-1, here, *x.shape[1:])).reshape(-1, *x.shape[1:])
 
 
 class _Finished(NamedTuple):
@@ -250,7 +265,7 @@ def _assemble(run: Run, finished: list[_Finished], begin: float) -> Posterior | 
     if run.single:
         samples, weights, chi_square, size = samples[0], weights[0], chi_square[0], size[0]
         population = population and Population(*(field[0] for field in population))
-    count = len(walkers)
+    count = len(walkers) / run.walk.crowd.size
     stats = Stats(
         method=run.walk.name,
         reason=run.reason,
