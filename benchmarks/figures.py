@@ -10,8 +10,16 @@ from typing import Any, NamedTuple
 from .report import Row
 
 # Ours in warm colours, others by the order in which they come.
-_OURS = {"decoupled": "#d62728", "decoupled-20": "#ff7f0e", "isotropic": "#e377c2"}
-_COLOURS = ("#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#bcbd22", "#393b79", "#637939")
+_OURS = {
+    "decoupled": "#d62728",
+    "decoupled-20": "#ff7f0e",
+    "isotropic": "#e377c2",
+    "particle": "#fdae6b",
+}
+_COLOURS = (
+    *("#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#bcbd22", "#393b79", "#637939"),
+    *("#7f7f7f", "#b5cf6b", "#843c39", "#6baed6", "#c49c94", "#000000"),
+)
 _MARKERS = "osD^v<>pP*Xhd"
 # Far worse than the best is left out of a panel: a method that diverges would flatten the others.
 _CRPS_SPAN, _PSNR_SPAN = 12.0, 18.0
@@ -85,7 +93,9 @@ def _draw(axis, panel: Panel, mine: list[Row], styles: dict[str, dict[str, str]]
             *zip(*points, strict=True), linewidth=1, markersize=7, alpha=0.9, **styles[method]
         )
     axis.set_xscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
+    spent = sorted({round(row.cells["evaluations"].mean) for row in mine} - {0})
+    axis.set_xticks(spent, [str(value) for value in spent], minor=False)
+    axis.xaxis.set_minor_formatter("")
     _limit(axis, panel, values)
     return handles
 

@@ -81,7 +81,7 @@ class Decoupled(Method):
 
     def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
         walk = ti.walks.Decoupled(error=self.error, rho=self.rho)
-        return _solve(y, task, prior, seeds, walk, self.evaluations, together)
+        return _posterior(y, task, prior, seeds, walk, self.evaluations, together).samples
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,26 @@ class Langevin(Method):
 
     def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
         walk = ti.walks.Langevin(step_size=self.step_size)
-        return _solve(y, task, prior, seeds, walk, self.evaluations, together)
+        return _posterior(y, task, prior, seeds, walk, self.evaluations, together).samples
 
 
-def _solve(
+@dataclass(frozen=True)
+class Particle(Method):
+    """Ours: a weighted population, resampled to equal weights; the larger, the better."""
+
+    evaluations: int = 100
+    path: str = "tweedie"
+    correctors: int = 0
+    source: ClassVar[str] = "defaults of the package"
+    needs: ClassVar[tuple[str, ...]] = ("linear", "gaussian")
+
+    def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
+        walk = ti.walks.Particle(path=self.path, correctors=self.correctors)
+        posterior = _posterior(y, task, prior, seeds, walk, self.evaluations, together)
+        return posterior.equally_weighted()
+
+
+def _posterior(
     y: Tensor,
     task: Task,
     prior: Prior,
@@ -106,8 +122,8 @@ def _solve(
     walk: ti.walks.Walk,
     steps: int,
     together: int,
-) -> Tensor:
-    posterior = ti.solve(
+) -> ti.Posterior:
+    return ti.solve(
         y,
         task.operator,
         prior,
@@ -117,7 +133,6 @@ def _solve(
         batch_size=together,
         seed=[mine[0] for mine in seeds],  # from which every sample gets a stream of its own
     )
-    return posterior.samples
 
 
 @dataclass(frozen=True)
@@ -175,6 +190,7 @@ def methods() -> dict[str, Method]:
         "decoupled-20": Decoupled(evaluations=20),
         "isotropic": Decoupled(error="isotropic"),
         "langevin": Langevin(),
+        "particle": Particle(),
         "dps": baselines.DPS(),
         "pigdm": baselines.PiGDM(),
         "moment-matching": baselines.MomentMatching(),
@@ -195,6 +211,7 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "decoupled-20": {"rho": (3.0, 5.0, 7.0, 10.0), "error": ("measured", "average")},
     "isotropic": {"rho": (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0)},
     "langevin": {"step_size": (0.02, 0.05, 0.1, 0.2, 0.38, 0.5, 0.65, 0.8)},
+    "particle": {"path": ("tweedie", "wiener"), "correctors": (0, 1, 2, 3)},
     "dps": {"weight": (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)},
     "pigdm": {"weight": (0.1, 0.3, 0.6, 1.0), "conjugate_gradients": (3, 20)},
     "moment-matching": {"conjugate_gradients": (1, 2, 3, 5), "weight": (0.5, 1.0)},

@@ -172,7 +172,8 @@ def _pictures(mine: list[Row], pictures: Mapping[str, Pictures]) -> Iterator[str
     known = [row for row in ordered(mine) if row.first in pictures and row.cells]
     if not known:
         return
-    top = max(float(pictures[known[0].first].std.float().max()), 1e-3)
+    spreads = [float(pictures[row.first].std.float().max()) for row in known]
+    top = next((spread for spread in spreads if spread > 0), 1.0)  # that of the best CRPS
     yield "<details open><summary>Pictures of the first image</summary>"
     yield '<div class="wide"><table class="pictures"><thead><tr><th>method</th>'
     heads = ("mean", f"std, black 0 to yellow {top:.2g}", "sample", "another sample")

@@ -1,5 +1,6 @@
 """The benchmark suites: the harness adds nothing, goes on after a kill, and shares work out."""
 
+import copy
 import json
 import signal
 import subprocess
@@ -194,6 +195,21 @@ def test_denoiser_is_the_prior_within_its_range_and_bounded_outside():
     torch.testing.assert_close(denoiser(x, sigma), prior.denoise(x, sigma))
     assert bool(denoiser(100 * x, 100.0).abs().le(2).all())
     torch.testing.assert_close(denoiser(x, 1e-5), prior.denoise(x, prior.sigma_min))
+
+
+def test_denoiser_answers_beyond_its_range_as_an_exact_one_does():
+    """A network of a limited range against the exact denoiser: value and response, within C/s^2."""
+    from benchmarks.denoiser import PriorDenoiser
+
+    exact, limited = load("field-16"), load("field-16").for_shape((1, 16, 16))
+    limited = copy.copy(limited)
+    limited.any_sigma, limited.sigma_max = False, 20.0
+    x = 0.5 + 60 * normal((7,), (2, 1, 16, 16)).float()
+    for function in (lambda x: x, lambda x: x + normal((8,), x.shape).float()):
+        found, expected = (
+            PriorDenoiser(prior)(function(x), 60.0) - 0.5 for prior in (limited, exact)
+        )
+        assert float((found - expected).norm()) < 0.05 * float(expected.norm())
 
 
 def test_scaling_to_norm_one_changes_units_only():
