@@ -103,7 +103,7 @@ class PiGDM(Baseline):
     evaluations: int = 100
     conjugate_gradients: int = 20
     weight: float = 1.0
-    clip: tuple[float, float] = (-1.0, 1.0)
+    clip: tuple[float, float] | None = (-1.0, 1.0)
     source: ClassVar[str] = (
         "paper: 100 steps; deepinv 0.5, with 20 conjugate gradients for its 3, and the clip of its "
         "DPS: without one, 100 steps diverge where low frequencies have much variance"

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import operators as ops
+import tweedie_inverse as ti
 from benchmarks import report
 from benchmarks.__main__ import main
 from benchmarks.baselines import (
@@ -173,6 +174,21 @@ def test_every_sample_is_what_deepinv_gives_for_its_seed(kind):
             alone = method.draw(one, task, prior, [[seed]], 1)[0, 0]
             assert torch.equal(alone, expected)  # bit for bit, in a batch of one as deepinv's
             torch.testing.assert_close(sample, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_pigdm_overshoots_directions_of_much_variance_unless_it_is_clipped():
+    """An exact prior whose mean grey value varies as that of photographs does; 100 steps."""
+    f = torch.fft.fftfreq(16, dtype=torch.float64)
+    spectrum = (f[:, None] ** 2 + f**2 + 0.0375**2) ** -1.3
+    spectrum *= 0.06 / spectrum.mean()
+    spectrum[0, 0] = 186.0
+    prior = ti.priors.Gaussian(torch.full((1, 16, 16), 0.5), power_spectrum=spectrum)
+    mask = ops.Mask(ops.box_mask((1, 16, 16), (6, 6)), noise=ops.GaussianNoise(0.05))
+    truth = field(16, 1, "test")[0].truths
+    task = Task("box", "box", "", mask, truth)
+    for method, works in ((PiGDM(clip=None), False), (PiGDM(), True)):
+        samples = method.draw(mask.measure(truth), task, prior, [[1]], 1)
+        assert (float((samples - truth).abs().max()) < 5) == works
 
 
 def test_row_noise_is_each_generators_own_stream_and_refuses_other_batches():
