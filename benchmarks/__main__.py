@@ -105,7 +105,7 @@ def run(options: argparse.Namespace, place: Place) -> None:
     known = methods()
     chosen = {name: known[name] for name in options.methods or known}
     tell = partial(print, flush=True)
-    for name in [*SUITES, *PROGRAMS] if options.suite == "all" else [options.suite]:
+    for name in everything(options.smoke) if options.suite == "all" else [options.suite]:
         print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
         if name in PROGRAMS:
             if place.rank == 0:
@@ -127,6 +127,13 @@ def run(options: argparse.Namespace, place: Place) -> None:
         else:
             tuned = tuning.load(options.tuned)
             runner.run(plan, chosen, Store(options.out), tuned=tuned, place=place, tell=tell)
+
+
+def everything(smoke: bool) -> list[str]:
+    """All suites and programs; of suites that differ in size only, one, where all are tiny."""
+    last = {(suite.make, suite.smoke_size): name for name, suite in reversed(SUITES.items())}
+    suites = [name for name in SUITES if not smoke or name in last.values()]
+    return [*suites, *PROGRAMS]
 
 
 def plan_of(name: str, options: argparse.Namespace) -> runner.Plan:

@@ -61,7 +61,8 @@ class Plan:
     @property
     def pack(self) -> int:
         """Images of a pack."""
-        together = self.together or _TOGETHER[torch.device(self.device).type]
+        kind = torch.device(self.device).type
+        together = self.together or _TOGETHER.get(kind, _TOGETHER["cuda"])
         return max(1, together // self.samples)
 
 

@@ -64,10 +64,26 @@ def test_a_bad_file_is_told_of_and_costs_no_other_one(folder, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(command(folder, "out"))
     told = capsys.readouterr()
-    assert "2 files could not be solved" in told.err
+    assert "2 file(s) could not be solved" in told.err
     assert "b.npy: solve: y holds 546 NaN or infinite entries" in told.err
     assert "a2.npy: " in told.err
     assert sorted(contents(folder / "out")) == ["a", "c"]
+    reason = folder / "out" / "b.error.txt"
+    assert "NaN or infinite" in reason.read_text()
+    np.save(folder / "data" / "b.npy", np.load(folder / "data" / "a.npy"))
+    (folder / "data" / "a2.npy").unlink()
+    main(command(folder, "out"))
+    assert sorted(contents(folder / "out")) == list(NAMES)
+    assert not reason.exists()
+
+
+def test_torchrun_gets_no_exit_code_that_would_stop_the_others(folder, monkeypatch, capsys):
+    """Seen: it ends all processes as soon as one of them fails."""
+    np.save(folder / "data" / "b.npy", np.zeros(3, dtype=np.float32))
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("TORCHELASTIC_RUN_ID", "none")):
+        monkeypatch.setenv(name, value)
+    main(command(folder, "out"))
+    assert "1 file(s) could not be solved" in capsys.readouterr().err
 
 
 def test_a_rerun_does_what_is_missing_or_older_than_its_measurement(folder, capsys):

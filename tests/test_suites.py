@@ -15,7 +15,7 @@ import torch
 import operators as ops
 import tweedie_inverse as ti
 from benchmarks import report
-from benchmarks.__main__ import main
+from benchmarks.__main__ import everything, main
 from benchmarks.baselines import (
     DDRM,
     DPS,
@@ -32,7 +32,7 @@ from benchmarks.methods import Method, methods
 from benchmarks.records import Store, Unit, read
 from benchmarks.row_noise import RowNoise
 from benchmarks.runner import Pack, Plan, number, packs, run, work
-from benchmarks.suites import SUITES, Task, field, load
+from benchmarks.suites import PROGRAMS, SUITES, Task, field, load
 from operators.random import normal
 from tweedie_inverse.distributed import Place, find_place, shard
 from tweedie_inverse.memory import in_parts
@@ -474,6 +474,16 @@ def test_smoke_run_and_report(tmp_path, capsys):
     head, *body = (tmp_path / "report.csv").read_text().splitlines()
     assert head.startswith("suite,task,method,images,psnr_sample,psnr_sample_se")
     assert len(body) == len(report.rows(found))
+
+
+def test_everything_is_run_once_in_a_smoke_run():
+    assert everything(False) == [*SUITES, *PROGRAMS]
+    smoke = everything(True)
+    assert "images" in smoke
+    assert "images-256" not in smoke
+    assert {SUITES[name].make for name in smoke if name in SUITES} == {
+        suite.make for suite in SUITES.values()
+    }
 
 
 def test_list_names_suites_and_sources(capsys):

@@ -2,7 +2,7 @@
 
 One result a file, written as a whole; what is finished is left alone, so that a killed run goes on
 where it stopped; several processes share the files among them (`distributed`); a file that cannot
-be solved is told of at the end and costs no other one.
+be solved is told of at the end, has its reason in a file of its own, and costs no other one.
 """
 
 import glob
@@ -26,6 +26,11 @@ class Item(NamedTuple):
 
     measurement: Path
     result: Path
+
+    @property
+    def error(self) -> Path:
+        """Where it says why there is no result."""
+        return self.result.with_suffix(".error.txt")
 
     @property
     def is_finished(self) -> bool:
@@ -124,8 +129,11 @@ def solve_files(
             posterior = one(item)
         except (ValueError, TypeError, OSError, EOFError, ArithmeticError) as error:
             failed.append(f"{item.measurement}: {error}")
+            item.error.parent.mkdir(parents=True, exist_ok=True)
+            replace(item.error, f"{failed[-1]}\n".encode())
             tell(f"{told}: failed")
             continue
+        item.error.unlink(missing_ok=True)
         posterior.plot(item.result.with_suffix(".png"))
         posterior.save(item.result)  # last: it says that all is there
         chi_square = float(posterior.diagnostics.residual_chi_square.mean())

@@ -148,7 +148,7 @@ def _solve(options: argparse.Namespace) -> None:
     import os
 
     from . import bulk
-    from .distributed import device_of, find_place
+    from .distributed import device_of, find_place, under_torchrun
     from .priors.zoo import load_prior
 
     options.device = device_of(options.device, os.environ)
@@ -182,7 +182,11 @@ def _solve(options: argparse.Namespace) -> None:
     )
     print(f"results: {out.resolve()}")
     if failed:
-        raise ValueError("\n  ".join([f"{len(failed)} files could not be solved:", *failed]))
+        text = "\n  ".join([f"{len(failed)} file(s) could not be solved:", *failed])
+        if not under_torchrun(os.environ):
+            raise ValueError(text)
+        # An exit code would make torchrun stop the processes that are still at work.
+        print(f"error: {text}", file=sys.stderr)
 
 
 def _posterior(

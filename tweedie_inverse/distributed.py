@@ -68,3 +68,8 @@ def device_of(name: str, environment: Mapping[str, str]) -> str:
             local = int(environment[variable])
             return f"cuda:{local % (torch.cuda.device_count() or local + 1)}"
     return name
+
+
+def under_torchrun(environment: Mapping[str, str]) -> bool:
+    """Whether a launcher stops all processes when one of them ends with an error."""
+    return "TORCHELASTIC_RUN_ID" in environment
