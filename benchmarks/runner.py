@@ -25,8 +25,9 @@ from .suites import SUITES, Task, checksum, load
 
 # Exact draws that samples are compared with, where the posterior is known.
 _EXACT = 256
-# Samples that run together unless the user says otherwise: on a CPU larger batches gain nothing.
-_TOGETHER = {"cpu": 1, "cuda": 256}
+# Samples at a time on an accelerator, unless the user says otherwise; a CPU gains nothing by more
+# than those of one measurement.
+_TOGETHER = 256
 # Method's errors that are its own result, and not the harness's fault.
 _FAILURES = (ArithmeticError, ValueError)
 
@@ -40,8 +41,8 @@ class Plan:
         cap: evaluations a sample at most; None is the suite's own.
         size: of the images; None is the suite's own.
         tasks: names of the suite's tasks; none means all.
-        together: samples of several measurements that run together, at most; None is one
-            measurement at a time on a CPU and 256 samples on an accelerator.
+        together: samples at a time, of several measurements if they fit; None is those of one
+            measurement on a CPU, 256 on an accelerator.
         pictures: images, the first ones, of which pictures are kept.
     """
 
@@ -59,11 +60,15 @@ class Plan:
     pictures: int = 1
 
     @property
+    def limit(self) -> int:
+        """Samples at a time."""
+        default = self.samples if torch.device(self.device).type == "cpu" else _TOGETHER
+        return self.together or default
+
+    @property
     def pack(self) -> int:
         """Images of a pack."""
-        kind = torch.device(self.device).type
-        together = self.together or _TOGETHER.get(kind, _TOGETHER["cuda"])
-        return max(1, together // self.samples)
+        return max(1, self.limit // self.samples)
 
 
 class Pack(NamedTuple):
@@ -72,6 +77,7 @@ class Pack(NamedTuple):
     units: tuple[Unit, ...]
     task: Task
     method: Method
+    together: int  # samples at a time, at most
 
 
 # (suite, task, method) -> settings that replace the published ones, and where they are from.
@@ -91,7 +97,7 @@ def packs(plan: Plan, chosen: Mapping[str, Method], tuned: Tuned | None = None) 
                 method, note = (tuned or {}).get((plan.suite, task.name, name), (published, ""))
                 method = method.within(plan.cap or suite.cap)
                 units = tuple(_unit(plan, task, image, name, method, note) for image in images)
-                yield Pack(units, task, method)
+                yield Pack(units, task, method, plan.limit)
 
 
 def _unit(plan: Plan, task: Task, image: int, name: str, method: Method, note: str) -> Unit:
@@ -157,40 +163,46 @@ class Result(NamedTuple):
     pictures: Pictures | None = None
 
 
-def work(pack: Pack, device: str = "cpu", tell: Callable[[str], None] = print) -> list[Result]:
-    """Samples of every unit of a pack with everything that is known about them."""
-    task = pack.task
-    truths = torch.stack([task.truths[unit.image] for unit in pack.units]).to(device)
+class Given(NamedTuple):
+    """What a method gets, and the images behind it: a measurement for each unit of a pack."""
+
+    truths: Tensor  # (units, *shape)
+    y: Tensor  # (units, *range_shape)
+    seeds: list[list[int]]  # of every sample
+
+
+def given(pack: Pack, device: str) -> Given:
+    """Fixed by the names of the units, whatever they are packed with."""
     keys = [(unit.seed, unit.suite, unit.task, unit.image) for unit in pack.units]
-    y = torch.stack(
-        [
-            task.operator.measure(truth, seed=number(("measurement", *key)))
-            for truth, key in zip(truths, keys, strict=True)
-        ]
-    )
-    prior = CountedPrior(load(task.prior, device).for_shape(tuple(truths.shape[1:])))
+    truths = torch.stack([pack.task.truths[unit.image] for unit in pack.units]).to(device)
+    y = [
+        pack.task.operator.measure(truth, seed=number(("measurement", *key)))
+        for truth, key in zip(truths, keys, strict=True)
+    ]
     seeds = [
         [number(("sample", *key, index)) for index in range(unit.samples)]
         for unit, key in zip(pack.units, keys, strict=True)
     ]
-    if truths.is_cuda:
-        torch.cuda.synchronize(truths.device)
-        torch.cuda.reset_peak_memory_stats(truths.device)
-    begin = time.perf_counter()
+    return Given(truths, torch.stack(y), seeds)
+
+
+def work(pack: Pack, device: str = "cpu", tell: Callable[[str], None] = print) -> list[Result]:
+    """Samples of every unit of a pack with everything that is known about them."""
+    truths, y, seeds = given(pack, device)
+    prior = CountedPrior(load(pack.task.prior, device).for_shape(tuple(truths.shape[1:])))
+    begin = _now(truths)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            samples = pack.method.draw(y, task, prior, seeds, len(y) * len(seeds[0]))
+            samples = pack.method.draw(y, pack.task, prior, seeds, pack.together)
     except _FAILURES as error:
         if len(pack.units) > 1:
             tell(f"{pack.units[0].method} failed on a pack ({error}); image by image now")
             alone = [pack._replace(units=(unit,)) for unit in pack.units]
             return [result for one in alone for result in work(one, device, tell)]
-        return [Result({"failed": str(error), "run": {"seconds": time.perf_counter() - begin}})]
-    if truths.is_cuda:
-        torch.cuda.synchronize(truths.device)
-    seconds = (time.perf_counter() - begin) / len(y)
-    count = samples.shape[0] * samples.shape[1]
+        return [Result({"failed": str(error), "run": {"seconds": _now(truths) - begin}})]
+    peak = torch.cuda.max_memory_allocated(truths.device) if truths.is_cuda else None
+    seconds, count = (_now(truths) - begin) / len(y), samples.shape[0] * samples.shape[1]
     told = sorted({str(entry.message).splitlines()[0][:200] for entry in caught})
     for line in told:
         if "out of memory" in line:
@@ -204,16 +216,22 @@ def work(pack: Pack, device: str = "cpu", tell: Callable[[str], None] = print) -
         "run": {
             "seconds": seconds,
             "samples_per_second": samples.shape[1] / seconds,
-            "peak_memory": torch.cuda.max_memory_allocated(truths.device)
-            if truths.is_cuda
-            else None,
-            "together": len(y),
+            "peak_memory": peak,
+            "measurements_together": len(y),
         },
     }
     return [
-        judge(mine, truth, one, task, prior, shared)
+        judge(mine, truth, one, pack.task, prior, shared)
         for mine, truth, one in zip(samples, truths, y, strict=True)
     ]
+
+
+def _now(like: Tensor) -> float:
+    """The time when the accelerator has done all its work; its memory is watched from here on."""
+    if like.is_cuda:
+        torch.cuda.synchronize(like.device)
+        torch.cuda.reset_peak_memory_stats(like.device)
+    return time.perf_counter()
 
 
 def judge(

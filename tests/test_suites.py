@@ -279,6 +279,14 @@ def test_packs_of_measurements_give_the_same_numbers(undisturbed, tmp_path):
                 assert mine["metrics"][name] == pytest.approx(value, rel=1e-3, abs=1e-5)
 
 
+def test_a_limit_below_one_measurements_samples_is_kept():
+    plan = replace(PLAN, together=1, images=1, tasks=("blur",))
+    assert {(len(pack.units), pack.together) for pack in packs(plan, chosen(*FEW))} == {(1, 1)}
+    on_gpu = replace(PLAN, device="cuda", images=200)
+    sizes = {len(pack.units) for pack in packs(on_gpu, chosen("wiener"))}
+    assert (on_gpu.pack, sizes) == (128, {128, 72})
+
+
 def test_two_ranks_of_packs_equal_one(tmp_path):
     plan = replace(PLAN, images=3, together=4, tasks=("blur",))
     run(plan, chosen(*FEW), Store(tmp_path / "one"), tell=lambda line: None)
@@ -350,7 +358,7 @@ def test_a_wrong_task_is_no_methods_fault():
     bad = Task("bad", "bad", "field-16", broken, task.truths.flatten(1)[:, :4])
     unit = Unit("field", "bad", "bad", 0, "decoupled", {}, 1, 0, "")
     with pytest.raises(ValueError, match="images of shape"):
-        work(Pack((unit,), bad, methods()["decoupled"]))
+        work(Pack((unit,), bad, methods()["decoupled"], 1))
 
 
 def test_every_task_has_images_of_its_operators_shape_and_splits_that_differ():
