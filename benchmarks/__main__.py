@@ -106,11 +106,12 @@ def run(options: argparse.Namespace, place: Place) -> None:
     chosen = {name: known[name] for name in options.methods or known}
     tell = partial(print, flush=True)
     for name in everything(options.smoke) if options.suite == "all" else [options.suite]:
-        print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
         if name in PROGRAMS:
             if place.rank == 0:
+                print(f"{name}: python -m benchmarks.{PROGRAMS[name]}")
                 run_program(PROGRAMS[name], options.smoke)
             continue
+        print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
         plan = plan_of(name, options)
         if options.command == "tune":
             path = tuning.tune(
