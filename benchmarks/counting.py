@@ -27,6 +27,9 @@ class CountedPrior(Prior):
     def conditional_covariance(self, sigma: float) -> Covariance:
         return self.prior.conditional_covariance(sigma)
 
+    def moments(self) -> tuple[Tensor, Covariance]:
+        return self.prior.moments()
+
     @property
     def error_is_measured(self) -> bool:
         return self.prior.error_is_measured

@@ -13,11 +13,12 @@ from torch import Tensor
 
 import operators as ops
 import tweedie_inverse as ti
-from operators.random import Streams
+from operators.random import Streams, normal
 from tweedie_inverse.gaussian import conditional_draw
 from tweedie_inverse.priors.analytic import Gaussian
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.problem import Problem
+from tweedie_inverse.resampling import systematic
 
 from .suites import Task
 
@@ -111,7 +112,11 @@ class Particle(Method):
     def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
         walk = ti.walks.Particle(path=self.path, correctors=self.correctors)
         posterior = _posterior(y, task, prior, seeds, walk, self.evaluations, together)
-        return posterior.equally_weighted()
+        # By the measurement's own seed, whatever it runs beside.
+        numbers = [normal(("equally weighted", mine[0]), ()) for mine in seeds]
+        uniform = torch.special.ndtr(torch.stack(numbers)).to(y.device)
+        chosen = systematic(posterior.weights.double(), uniform)
+        return posterior.samples[torch.arange(len(y), device=y.device)[:, None], chosen]
 
 
 def _posterior(

@@ -89,7 +89,10 @@ def packs(plan: Plan, chosen: Mapping[str, Method], tuned: Tuned | None = None) 
     suite = SUITES[plan.suite]
     tasks = suite.make(plan.size or suite.size, plan.images, plan.split)
     if plan.tasks:
+        known = ", ".join(task.name for task in tasks)
         tasks = [task for task in tasks if task.name in plan.tasks]
+        if not tasks:
+            raise ValueError(f"--tasks: {plan.suite} has {known}; got {', '.join(plan.tasks)}")
     for first in range(0, plan.images, plan.pack):
         images = range(first, min(first + plan.pack, plan.images))
         for task in tasks:

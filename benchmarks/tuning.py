@@ -93,6 +93,8 @@ def tune(
         for one in settings
         for pack in packs(plan, {name: one})
     ]
+    if not mine:
+        raise ValueError(f"tune: none of {', '.join(chosen)} has settings to choose from")
     store = Store(folder / "tuning")
     work_off(mine, plan, store, place=place, tell=tell)
     missing = sum(not store.is_finished(unit) for pack in mine for unit in pack.units)

@@ -36,6 +36,7 @@ from benchmarks.suites import PROGRAMS, SUITES, Task, field, load
 from operators.random import normal
 from tweedie_inverse.distributed import Place, find_place, shard
 from tweedie_inverse.memory import in_parts
+from tweedie_inverse.priors.base import Prior
 
 FEW = ("decoupled", "dps", "wiener", "pseudo-inverse")
 PLAN = Plan("field", images=2, samples=2, cap=3, size=16, keep_samples=True)
@@ -248,7 +249,18 @@ def test_costs_are_counted_at_the_prior():
     assert (prior.calls, prior.vjps) == (22, 10)
 
 
-@pytest.mark.parametrize("name", ["decoupled", "langevin", "wiener", "pseudo-inverse", "dps"])
+def test_a_counted_prior_answers_whatever_the_prior_does():
+    """A question that the wrapper forgets would be answered by the base class's guess."""
+    derived = {"score", "uncorrected", "for_shape"}  # from the others
+    asked = {name for name in vars(Prior) if not name.startswith("_")}
+    settings = {"centre", "any_sigma", "suits_populations"}
+    assert asked - derived - settings <= set(vars(CountedPrior))
+
+
+TOGETHER = ["decoupled", "langevin", "particle", "wiener", "pseudo-inverse", "dps"]
+
+
+@pytest.mark.parametrize("name", TOGETHER)
 def test_samples_do_not_depend_on_what_runs_together(name):
     """Up to rounding, which conjugate gradients stopped early (pseudo-inverse) enlarge."""
     close = 1e-3 if name == "pseudo-inverse" else 1e-5

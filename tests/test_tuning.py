@@ -121,6 +121,10 @@ def test_the_command_tunes_and_runs_with_the_file(tmp_path, capsys):
     assert "tuned-field.json" in capsys.readouterr().out
     main(["run", *few, "--tuned", str(tmp_path / "tuned-field.json")])
     assert "tuned by crps" in read([tmp_path])[0]["unit"]["settings"]["source"]
+    with pytest.raises(ValueError, match="none of wiener has settings"):
+        main(["tune", "field", "--smoke", "--methods", "wiener", "--out", str(tmp_path)])
+    with pytest.raises(ValueError, match="field has random inpainting, blur"):
+        main(["run", "field", "--smoke", "--tasks", "blurr", "--out", str(tmp_path)])
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ValueError, match="not a file that tune wrote"):
         main(["run", *few, "--tuned", str(tmp_path / "other.json")])
