@@ -4,6 +4,8 @@ python -m benchmarks list
 python -m benchmarks run field --out results            as often as needed: it goes on
 python -m benchmarks run images --methods decoupled dps --images 4 --out results
 python -m benchmarks run all --smoke --out results      everything, tiny
+python -m benchmarks tune ct --images 2 --out results   settings, on the validation split
+python -m benchmarks run ct --tuned results/tuned-ct.json --out results
 torchrun --nproc-per-node 4 -m benchmarks run images --out results
 python -m benchmarks report results
 """
@@ -16,9 +18,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from . import report, runner
-from .distributed import Place, find_place
-from .methods import Method, methods
+import torch
+
+from tweedie_inverse.distributed import Place, device_of, find_place
+
+from . import report, runner, tuning
+from .methods import methods
 from .records import Store
 from .suites import PROGRAMS, SUITES
 
@@ -31,8 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     match options.command:
         case "list":
             show()
-        case "run":
-            run(options)
+        case "run" | "tune":
+            torch.set_num_threads(options.threads)
+            run(options, find_place(os.environ, options.rank, options.world_size))
         case "report":
             print(report.write(options.folders, options.out or options.folders[0]))
 
@@ -43,23 +49,46 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="suites and methods, with their settings and sources")
     one = commands.add_parser("run", help="run a suite, or go on with it")
     one.add_argument("suite", choices=[*SUITES, *PROGRAMS, "all"])
+    _add_plan(one)
+    one.add_argument("--tuned", nargs="+", default=[], metavar="FILE", help="settings from tune")
+    one.add_argument("--split", choices=["test", "validation"], default="test")
+    one.add_argument("--keep-samples", action="store_true", help="write the samples, too")
+    one.add_argument("--pictures", type=int, default=1, help="images to keep pictures of")
+    three = commands.add_parser(
+        "tune", help="choose settings on the validation split, as many candidates for each method"
+    )
+    three.add_argument("suite", choices=list(SUITES))
+    _add_plan(three)
+    three.add_argument("--candidates", type=int, default=8, help="settings of each method to try")
+    three.add_argument("--metric", choices=list(tuning.METRICS), default="crps")
+    two = commands.add_parser("report", help="tables of one or more folders of results")
+    two.add_argument("folders", nargs="+")
+    two.add_argument("--out", help="where to write; by default the first folder")
+    return top
+
+
+def _add_plan(one: argparse.ArgumentParser) -> None:
+    """What run and tune have in common."""
     one.add_argument("--methods", nargs="+", choices=list(methods()), metavar="METHOD")
     one.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="by name")
     one.add_argument("--out", default="benchmark-results", help="folder of the results")
     one.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
     one.add_argument("--device", default="cpu", help="such as cuda")
+    one.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="of each process on the CPU; results are equal to the last bit for equal numbers only",
+    )
     one.add_argument("--images", type=int, default=8, help="test images")
     one.add_argument("--samples", type=int, default=16, help="posterior samples of each")
     one.add_argument("--cap", type=int, help="network evaluations a sample, at most")
+    one.add_argument(
+        "--together", type=int, help="samples that run together; halved where memory is short"
+    )
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--split", choices=["test", "validation"], default="test")
-    one.add_argument("--keep-samples", action="store_true", help="write the samples, too")
     one.add_argument("--rank", type=int, help="of this process, if no launcher says so")
     one.add_argument("--world-size", type=int, help="number of processes")
-    two = commands.add_parser("report", help="tables of one or more folders of results")
-    two.add_argument("folders", nargs="+")
-    two.add_argument("--out", help="where to write; by default the first folder")
-    return top
 
 
 def show() -> None:
@@ -72,51 +101,66 @@ def show() -> None:
         print(f"{name}: {method}\n    {method.source}")
 
 
-def run(options: argparse.Namespace) -> None:
-    place = find_place(os.environ, options.rank, options.world_size)
+def run(options: argparse.Namespace, place: Place) -> None:
     known = methods()
     chosen = {name: known[name] for name in options.methods or known}
-    for name in [*SUITES, *PROGRAMS] if options.suite == "all" else [options.suite]:
-        if name in SUITES:
-            run_suite(name, chosen, options, place)
-        elif place.rank == 0:
-            run_program(PROGRAMS[name], options.smoke)
+    tell = partial(print, flush=True)
+    for name in everything(options.smoke) if options.suite == "all" else [options.suite]:
+        if name in PROGRAMS:
+            if place.rank == 0:
+                print(f"{name}: python -m benchmarks.{PROGRAMS[name]}")
+                run_program(PROGRAMS[name], options.smoke)
+            continue
+        print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
+        plan = plan_of(name, options)
+        if options.command == "tune":
+            path = tuning.tune(
+                plan,
+                chosen,
+                Path(options.out),
+                count=2 if options.smoke else options.candidates,
+                metric=options.metric,
+                place=place,
+                tell=tell,
+            )
+            if path is not None:
+                print(f"settings: {path.resolve()}")
+        else:
+            tuned = tuning.load(options.tuned)
+            runner.run(plan, chosen, Store(options.out), tuned=tuned, place=place, tell=tell)
 
 
-def run_suite(
-    name: str, chosen: dict[str, Method], options: argparse.Namespace, place: Place
-) -> None:
+def everything(smoke: bool) -> list[str]:
+    """All suites and programs; of suites that differ in size only, one, where all are tiny."""
+    last = {(suite.make, suite.smoke_size): name for name, suite in reversed(SUITES.items())}
+    suites = [name for name in SUITES if not smoke or name in last.values()]
+    return [*suites, *PROGRAMS]
+
+
+def plan_of(name: str, options: argparse.Namespace) -> runner.Plan:
     plan = runner.Plan(
         suite=name,
         images=options.images,
         samples=options.samples,
         cap=options.cap,
         seed=options.seed,
-        split=options.split,
-        device=device_of(options.device),
-        keep_samples=options.keep_samples,
+        device=device_of(options.device, os.environ),
         tasks=tuple(options.tasks),
+        together=options.together,
     )
-    if options.smoke:
+    if options.command == "run":
         plan = replace(
             plan,
-            images=SMOKE_IMAGES,
-            samples=SMOKE_SAMPLES,
-            cap=SMOKE_EVALUATIONS,
-            size=SUITES[name].smoke_size,
+            split=options.split,
+            keep_samples=options.keep_samples,
+            pictures=options.pictures,
         )
-    print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
-    tell = partial(print, flush=True)
-    runner.run(plan, chosen, Store(options.out), place=place, tell=tell)
-
-
-def device_of(name: str) -> str:
-    """``cuda`` under a launcher is the accelerator with this process's number."""
-    return (
-        f"cuda:{os.environ['LOCAL_RANK']}"
-        if name == "cuda" and "LOCAL_RANK" in os.environ
-        else name
-    )
+    if options.smoke:
+        size = SUITES[name].smoke_size
+        plan = replace(
+            plan, images=SMOKE_IMAGES, samples=SMOKE_SAMPLES, cap=SMOKE_EVALUATIONS, size=size
+        )
+    return plan
 
 
 def run_program(module: str, smoke: bool) -> None:
@@ -130,4 +174,8 @@ def run_program(module: str, smoke: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error

@@ -3,17 +3,18 @@
 Every sample is what deepinv itself gives for that sample's seed and a batch of one.
 """
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from tweedie_inverse.memory import in_parts
 from tweedie_inverse.priors.base import Prior
 
-from .methods import Method
+from .methods import Method, Seeds
 from .row_noise import RowNoise
 from .suites import Task
 
@@ -26,18 +27,19 @@ class Baseline(Method):
 
     needs: ClassVar[tuple[str, ...]] = ("linear", "gaussian")
 
-    def draw(
-        self, y: Tensor, task: Task, prior: Prior, seeds: Sequence[int], together: int
-    ) -> Tensor:
+    def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
         from .denoiser import convert
 
-        parts = [seeds[first : first + together] for first in range(0, len(seeds), together)]
-        samples = []
-        for part in parts:
-            given = convert(y, task, prior, len(part))
-            with RowNoise(part):
-                samples.append(self.sample(given).detach().to(y))
-        return torch.cat(samples)
+        rows, each = [seed for mine in seeds for seed in mine], len(seeds[0])
+
+        def part(first: int, last: int) -> Tensor:
+            measured = y[[row // each for row in range(first, last)]]
+            given = convert(measured, task, prior)
+            with RowNoise(rows[first:last]):
+                return self.sample(given).detach().to(y)
+
+        samples = torch.cat(list(in_parts(len(rows), together, part)))
+        return samples.reshape(len(y), each, *samples.shape[1:])
 
     @abstractmethod
     def sample(self, given: "Converted") -> Tensor:
@@ -65,6 +67,7 @@ class DPS(Baseline):
             num_steps=self.evaluations + 1,
             weight=self.weight,
             guidance=self.guidance,
+            device=given.y.device,
         )
         return sampler(given.y, given.physics, x_init=tuple(given.start.shape))
 
@@ -73,28 +76,45 @@ def _guided(given: "Converted", fidelity: Any, steps: int) -> Tensor:
     """The reverse variance-preserving diffusion, DDPM steps, as deepinv's DPS has them."""
     from deepinv.sampling import DDPMSolver, PosteriorDiffusion, VariancePreservingDiffusion
 
-    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    device = given.y.device
+    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64, device=device)
     sampler = PosteriorDiffusion(
         data_fidelity=fidelity,
         denoiser=given.denoiser,
-        sde=VariancePreservingDiffusion(alpha=1.0),
+        sde=VariancePreservingDiffusion(alpha=1.0, device=device),
         solver=DDPMSolver(timesteps=times),
+        device=device,
     )
     return sampler(given.y, given.physics, x_init=tuple(given.start.shape))
 
 
 @dataclass(frozen=True)
 class PiGDM(Baseline):
-    """Song et al. 2023."""
+    """Song et al. 2023.
+
+    It models x0 given x_sigma by ``N(D, r_t^2 I)``, ``r_t^2 = sigma^2 / (1 + sigma^2)``, at most 1;
+    the mean grey value of 64x64 photographs has a variance of about 190.  Along such directions
+    one of 100 steps overshoots by many times the error, and the walk diverges unless the denoised
+    image is clipped: with an exact Gaussian prior of that variance just as with a network, and with
+    400 steps no more.  (The paper multiplies the gradient by r_t^2 and leaves out the factor of
+    the reverse diffusion, which is larger there; deepinv puts it into the reverse diffusion.)
+    """
 
     evaluations: int = 100
     conjugate_gradients: int = 20
-    source: ClassVar[str] = "paper: 100 steps; deepinv 0.5, with 20 conjugate gradients for its 3"
+    weight: float = 1.0
+    clip: tuple[float, float] | None = (-1.0, 1.0)
+    source: ClassVar[str] = (
+        "paper: 100 steps; deepinv 0.5, with 20 conjugate gradients for its 3, and the clip of its "
+        "DPS: without one, 100 steps diverge where low frequencies have much variance"
+    )
 
     def sample(self, given: "Converted") -> Tensor:
         from deepinv.sampling import PiGDMDataFidelity
 
-        fidelity = PiGDMDataFidelity(cg_max_iter=self.conjugate_gradients)
+        fidelity = PiGDMDataFidelity(
+            weight=self.weight, clip=self.clip, cg_max_iter=self.conjugate_gradients
+        )
         return _guided(given, fidelity, self.evaluations)
 
 
@@ -104,12 +124,15 @@ class MomentMatching(Baseline):
 
     evaluations: int = 100
     conjugate_gradients: int = 3
+    weight: float = 1.0
     source: ClassVar[str] = "deepinv 0.5 defaults; the paper has 1 to 5 conjugate gradients"
 
     def sample(self, given: "Converted") -> Tensor:
         from deepinv.sampling import MomentMatchingDataFidelity
 
-        fidelity = MomentMatchingDataFidelity(cg_max_iter=self.conjugate_gradients)
+        fidelity = MomentMatchingDataFidelity(
+            weight=self.weight, cg_max_iter=self.conjugate_gradients
+        )
         return _guided(given, fidelity, self.evaluations)
 
 
@@ -133,6 +156,7 @@ class DiffPIR(Baseline):
             max_iter=self.evaluations,
             zeta=self.zeta,
             lambda_=self.lambda_,
+            device=given.y.device,
         )
         return sampler(given.y, given.physics, x_init=given.start)
 
@@ -194,7 +218,10 @@ class PnP(Baseline):
     """Half-quadratic splitting, DPIR (Zhang et al. 2021)."""
 
     evaluations: int = 8
-    source: ClassVar[str] = "deepinv 0.5's DPIR: 8 steps from sigma 49/255 down to the noise"
+    noise_factor: float = 1.0
+    source: ClassVar[str] = (
+        "deepinv 0.5's DPIR: 8 steps from sigma 49/255 down to the noise, times the factor"
+    )
     samples_posterior: ClassVar[bool] = False
 
     def within(self, cap: int) -> "PnP":
@@ -203,9 +230,45 @@ class PnP(Baseline):
     def sample(self, given: "Converted") -> Tensor:
         from deepinv.optim import DPIR
 
-        model = DPIR(sigma=given.std, denoiser=given.denoiser)
+        std = self.noise_factor * given.std
+        model = DPIR(sigma=std, denoiser=given.denoiser, device=given.y.device)
         with torch.no_grad():
             return model(given.y, given.physics, init=given.start)
+
+
+@dataclass(frozen=True)
+class PnPADMM(Baseline):
+    """The alternating direction method of multipliers (Venkatakrishnan et al. 2013)."""
+
+    evaluations: int = 24
+    first_sigma: float = 49 / 255
+    noise_factor: float = 1.0
+    source: ClassVar[str] = (
+        "deepinv 0.5's ADMM; sigma falls geometrically (continuation, Chan, Wang and Elgendy 2017) "
+        "between the ends that DPIR has, step (sigma / noise)^2"
+    )
+    samples_posterior: ClassVar[bool] = False
+
+    def sample(self, given: "Converted") -> Tensor:
+        from deepinv.optim import ADMM, L2, PnP
+
+        std = self.noise_factor * given.std
+        sigmas = torch.logspace(
+            math.log10(max(self.first_sigma, std)), math.log10(std), self.evaluations
+        ).to(given.y.device)
+        model = ADMM(
+            data_fidelity=L2(),
+            prior=PnP(denoiser=given.denoiser),
+            params_algo={
+                "stepsize": (sigmas / given.std).square(),
+                "g_param": sigmas,
+                "lambda": 1.0,
+                "beta": 1.0,
+            },
+            max_iter=self.evaluations,
+        )
+        with torch.no_grad():
+            return model(given.y, given.physics, init=(given.start, torch.zeros_like(given.start)))
 
 
 @dataclass(frozen=True)

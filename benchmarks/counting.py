@@ -17,14 +17,18 @@ class CountedPrior(Prior):
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        self.calls += len(x)
-        return _Counted.apply(self.prior.denoise(x, sigma), self)
+        denoised = _Counted.apply(self.prior.denoise(x, sigma), self)
+        self.calls += len(x)  # what ran out of memory is not counted
+        return denoised
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)
 
     def conditional_covariance(self, sigma: float) -> Covariance:
         return self.prior.conditional_covariance(sigma)
+
+    def moments(self) -> tuple[Tensor, Covariance]:
+        return self.prior.moments()
 
     @property
     def error_is_measured(self) -> bool:

@@ -6,19 +6,24 @@ Ours and the classical ones are here, deepinv's in `baselines`.  A line in `METH
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 import operators as ops
 import tweedie_inverse as ti
+from operators.random import Streams, normal
 from tweedie_inverse.gaussian import conditional_draw
 from tweedie_inverse.priors.analytic import Gaussian
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.problem import Problem
+from tweedie_inverse.resampling import systematic
 
 from .suites import Task
+
+# Of every sample of every measurement.
+Seeds = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,14 @@ class Method(ABC):
         return replace(self, evaluations=min(self.evaluations, cap))
 
     @abstractmethod
-    def draw(
-        self, y: Tensor, task: Task, prior: Prior, seeds: Sequence[int], together: int
-    ) -> Tensor:
-        """Samples ``(len(seeds), *shape)`` for one measurement ``(*range_shape)``.
+    def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
+        """Samples ``(measurements, samples, *shape)`` of measurements ``(measurements, ...)``.
 
-        `together` of them run at a time, which changes memory and speed, and not the samples.
+        Args:
+            y: measurements of the task's operator.
+            seeds: of every sample of every measurement, as many of each.
+            together: samples that run at a time, fewer where memory is short; changes memory and
+                speed, not the samples.
         """
 
 
@@ -70,13 +77,12 @@ class Decoupled(Method):
 
     evaluations: int = 50
     error: str = "measured"
+    rho: float = 7.0
     source: ClassVar[str] = "defaults of the package; isotropic is DAPS-type (Zhang et al. 2025)"
 
-    def draw(
-        self, y: Tensor, task: Task, prior: Prior, seeds: Sequence[int], together: int
-    ) -> Tensor:
-        walk = ti.walks.Decoupled(error=self.error)
-        return _solve(y, task, prior, seeds, walk, self.evaluations, together)
+    def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
+        walk = ti.walks.Decoupled(error=self.error, rho=self.rho)
+        return _posterior(y, task, prior, seeds, walk, self.evaluations, together).samples
 
 
 @dataclass(frozen=True)
@@ -88,33 +94,50 @@ class Langevin(Method):
     source: ClassVar[str] = "Park et al. 2024, version 1; 1000 evaluations there"
     needs: ClassVar[tuple[str, ...]] = ("linear", "gaussian")
 
-    def draw(
-        self, y: Tensor, task: Task, prior: Prior, seeds: Sequence[int], together: int
-    ) -> Tensor:
+    def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
         walk = ti.walks.Langevin(step_size=self.step_size)
-        return _solve(y, task, prior, seeds, walk, self.evaluations, together)
+        return _posterior(y, task, prior, seeds, walk, self.evaluations, together).samples
 
 
-def _solve(
+@dataclass(frozen=True)
+class Particle(Method):
+    """Ours: a weighted population, resampled to equal weights; the larger, the better."""
+
+    evaluations: int = 100
+    path: str = "tweedie"
+    correctors: int = 0
+    source: ClassVar[str] = "defaults of the package"
+    needs: ClassVar[tuple[str, ...]] = ("linear", "gaussian")
+
+    def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
+        walk = ti.walks.Particle(path=self.path, correctors=self.correctors)
+        posterior = _posterior(y, task, prior, seeds, walk, self.evaluations, together)
+        # By the measurement's own seed, whatever it runs beside.
+        numbers = [normal(("equally weighted", mine[0]), ()) for mine in seeds]
+        uniform = torch.special.ndtr(torch.stack(numbers)).to(y.device)
+        chosen = systematic(posterior.weights.double(), uniform)
+        return posterior.samples[torch.arange(len(y), device=y.device)[:, None], chosen]
+
+
+def _posterior(
     y: Tensor,
     task: Task,
     prior: Prior,
-    seeds: Sequence[int],
+    seeds: Seeds,
     walk: ti.walks.Walk,
     steps: int,
     together: int,
-) -> Tensor:
-    posterior = ti.solve(
+) -> ti.Posterior:
+    return ti.solve(
         y,
         task.operator,
         prior,
         method=walk,
-        num_samples=len(seeds),
+        num_samples=len(seeds[0]),
         steps=steps,
         batch_size=together,
-        seed=seeds[0],  # from which every sample gets a stream of its own
+        seed=[mine[0] for mine in seeds],  # from which every sample gets a stream of its own
     )
-    return posterior.samples
 
 
 @dataclass(frozen=True)
@@ -125,11 +148,9 @@ class PseudoInverse(Method):
     needs: ClassVar[tuple[str, ...]] = ("linear",)
     samples_posterior: ClassVar[bool] = False
 
-    def draw(
-        self, y: Tensor, task: Task, prior: Prior, seeds: Sequence[int], together: int
-    ) -> Tensor:
+    def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
         assert isinstance(task.operator, ops.LinearOperator)
-        return task.operator.pseudo_inverse(y[None])
+        return task.operator.pseudo_inverse(y)[:, None]
 
 
 @dataclass(frozen=True)
@@ -143,29 +164,26 @@ class Wiener(Method):
     source: ClassVar[str] = "no settings"
     needs: ClassVar[tuple[str, ...]] = ("linear", "gaussian")
 
-    def draw(
-        self, y: Tensor, task: Task, prior: Prior, seeds: Sequence[int], together: int
-    ) -> Tensor:
+    def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
         return gaussian_samples(y, task, prior, seeds)
 
 
 def gaussian_samples(
-    y: Tensor, task: Task, prior: Prior, seeds: Sequence[int], *, noise: float = 1.0
+    y: Tensor, task: Task, prior: Prior, seeds: Seeds, *, noise: float = 1.0
 ) -> Tensor:
-    """Exact draws ``(len(seeds), *shape)`` under the Gaussian model; their mean with `noise` 0."""
-    from operators.random import Streams
-
+    """Exact draws as `Method.draw` has them, of the Gaussian model; its mean with `noise` 0."""
     assert task.operator.noise is not None
-    count, inner = len(seeds), getattr(prior, "prior", prior)
+    each, inner = len(seeds[0]), getattr(prior, "prior", prior)
     covariance = (
         inner.covariance if isinstance(inner, Gaussian) else prior.denoising_error(prior.sigma_max)
     )
-    problem = Problem(y.expand(count, *y.shape), task.operator, task.operator.noise)
-    streams = Streams([("gaussian model", seed) for seed in seeds])
-    centre = torch.as_tensor(prior.centre).to(y).expand(count, *prior.shape)
+    problem = Problem(y.repeat_interleave(each, 0), task.operator, task.operator.noise)
+    streams = Streams([("gaussian model", seed) for mine in seeds for seed in mine])
+    centre = torch.as_tensor(prior.centre).to(y).expand(len(streams), *prior.shape)
     white = noise * streams.normal(prior.shape, like=y)
     error = noise * streams.normal(task.operator.range_shape, like=y)
-    return conditional_draw(centre, covariance, problem, white, error).x
+    draws = conditional_draw(centre, covariance, problem, white, error).x
+    return draws.reshape(len(y), each, *prior.shape)
 
 
 def methods() -> dict[str, Method]:
@@ -177,6 +195,7 @@ def methods() -> dict[str, Method]:
         "decoupled-20": Decoupled(evaluations=20),
         "isotropic": Decoupled(error="isotropic"),
         "langevin": Langevin(),
+        "particle": Particle(),
         "dps": baselines.DPS(),
         "pigdm": baselines.PiGDM(),
         "moment-matching": baselines.MomentMatching(),
@@ -184,7 +203,27 @@ def methods() -> dict[str, Method]:
         "ddrm": baselines.DDRM(),
         "ula": baselines.ULA(),
         "pnp-hqs": baselines.PnP(),
+        "pnp-admm": baselines.PnPADMM(),
         "tv": baselines.TotalVariation(),
         "wiener": Wiener(),
         "pseudo-inverse": PseudoInverse(),
     }
+
+
+# What `tune` may change in a method, eight settings or more; one without a line has no choice.
+SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "decoupled": {"rho": (3.0, 5.0, 7.0, 10.0), "error": ("measured", "average")},
+    "decoupled-20": {"rho": (3.0, 5.0, 7.0, 10.0), "error": ("measured", "average")},
+    "isotropic": {"rho": (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0)},
+    "langevin": {"step_size": (0.02, 0.05, 0.1, 0.2, 0.38, 0.5, 0.65, 0.8)},
+    "particle": {"path": ("tweedie", "wiener"), "correctors": (0, 1, 2, 3)},
+    "dps": {"weight": (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)},
+    "pigdm": {"weight": (0.1, 0.3, 0.6, 1.0), "conjugate_gradients": (3, 20)},
+    "moment-matching": {"conjugate_gradients": (1, 2, 3, 5), "weight": (0.5, 1.0)},
+    "diffpir": {"zeta": (0.0, 0.1, 0.3, 0.6, 1.0), "lambda_": (1.0, 3.0, 7.0, 15.0, 25.0)},
+    "ddrm": {"eta": (0.5, 0.7, 0.85, 1.0), "etab": (0.5, 0.8, 1.0)},
+    "ula": {"sigma": (0.01, 0.02, 0.05, 0.1), "step": (0.25, 0.5, 0.9)},
+    "pnp-hqs": {"noise_factor": (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)},
+    "pnp-admm": {"noise_factor": (0.35, 0.7, 1.0, 2.0), "first_sigma": (0.1, 49 / 255, 0.4)},
+    "tv": {"weight": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)},
+}

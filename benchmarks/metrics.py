@@ -1,10 +1,12 @@
 """Numbers of one measurement's samples against the truth: quality, calibration, distance.
 
 Perceptual: HaarPSI (Reisenhofer et al. 2018) as deepinv has it; of the metrics close to human
-judgement it is one that needs no network weights, so it works offline.
+judgement it is one that needs no network weights, so it works offline.  LPIPS (Zhang et al. 2018)
+beside it where torch's hub folder holds the AlexNet that it is defined with; nothing is downloaded.
 """
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,6 +18,8 @@ from tweedie_inverse.posterior import Diagnostics, Posterior, Stats
 from tweedie_inverse.problem import residual_chi_square
 
 LEVEL = 0.9
+# AlexNet halves the image five times.
+_LPIPS_SMALLEST = 32
 
 
 def evaluate(
@@ -43,6 +47,8 @@ def evaluate(
         "interval_width": None,
         "rank_histogram": None,
     }
+    if (learned := lpips(torch.cat([samples, mean]), truth)) is not None:
+        found["lpips_sample"], found["lpips_mean"] = float(learned[:-1].mean()), float(learned[-1])
     if count > 1:
         lower, upper = prediction_interval(posterior, LEVEL)
         found["coverage"] = float(((truth >= lower) & (truth <= upper)).double().mean())
@@ -99,6 +105,30 @@ def haarpsi(x: Tensor, truth: Tensor) -> Tensor:
     metric = HaarPSI(C=30.0, alpha=4.2)
     clipped = x.float().clamp(0, 1)
     return metric(clipped, truth.float().clamp(0, 1).expand_as(clipped).contiguous())
+
+
+def lpips(x: Tensor, truth: Tensor) -> Tensor | None:
+    """Learned perceptual distance with AlexNet, ``(count,)``; clipped to [0, 1], grey as RGB.
+
+    None where its weights are missing, or the images are too small for it or have no colour to it.
+    """
+    small = min(x.shape[-2:]) < _LPIPS_SMALLEST
+    if small or x.shape[1] not in (1, 3) or not _alexnet().is_file():
+        return None
+    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
+
+    shape = (len(x), 3, *x.shape[2:])
+    clipped = x.float().clamp(0, 1).expand(shape)
+    reference = truth.float().clamp(0, 1).expand(shape)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the network is built anew
+        return learned_perceptual_image_patch_similarity(
+            clipped, reference, net_type="alex", normalize=True, reduction="none"
+        ).reshape(len(x))
+
+
+def _alexnet() -> Path:
+    """Where torchvision keeps the weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
 
 
 def energy_score(samples: Tensor, truth: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ processes may write into one folder.
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -16,7 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
+
+from tweedie_inverse.atomic import replace
+
+from .pictures import Pictures
 
 
 @dataclass(frozen=True)
@@ -58,26 +62,29 @@ class Store:
     def is_finished(self, unit: Unit) -> bool:
         return self._path(unit).is_file()
 
-    def write(self, unit: Unit, outcome: dict[str, Any], samples: Tensor | None = None) -> None:
-        """The samples first: the record is what says that all is there."""
+    def read(self, unit: Unit) -> dict[str, Any]:
+        return json.loads(self._path(unit).read_text())
+
+    def write(
+        self,
+        unit: Unit,
+        outcome: dict[str, Any],
+        samples: Tensor | None = None,
+        pictures: Pictures | None = None,
+    ) -> None:
+        """The record last: it is what says that all is there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(unit)
         if samples is not None:
-            from safetensors.torch import save
-
-            replace(path.with_suffix(".safetensors"), save({"samples": samples.contiguous()}))
+            content = save({"samples": samples.contiguous()})
+            replace(path.with_suffix(".safetensors"), content)
+        if pictures is not None:
+            replace(path.with_suffix(".pictures"), save(pictures._asdict()))
         record = {"unit": asdict(unit), **outcome}
         replace(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
     def _path(self, unit: Unit) -> Path:
         return self.folder / f"{unit.name}.json"
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file in one stroke: its old content, or none, until all of the new one is there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def read(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -88,6 +95,15 @@ def read(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
         for path in sorted((Path(folder) / "units").glob("*.json"))
     }
     return [found[name] for name in sorted(found)]
+
+
+def read_pictures(folders: Iterable[str | Path]) -> dict[str, Pictures]:
+    """Pictures of any number of folders, by the names of their units."""
+    return {
+        path.stem: Pictures(**load(path.read_bytes()))
+        for folder in folders
+        for path in sorted((Path(folder) / "units").glob("*.pictures"))
+    }
 
 
 def provenance(device: str) -> dict[str, str]:

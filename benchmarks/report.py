@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,8 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import torch
+
+from tweedie_inverse.atomic import replace
 
 from . import records
 from .metrics import unflatness
@@ -34,6 +37,9 @@ COLUMNS = (
     Column("metrics", "ssim_mean", "SSIM mean", 3, "high"),
     Column("metrics", "ssim_best", "SSIM best", 3, "high"),
     Column("metrics", "haarpsi_sample", "HaarPSI sample", 3, "high"),
+    Column("metrics", "haarpsi_mean", "HaarPSI mean", 3, "high"),
+    Column("metrics", "lpips_sample", "LPIPS sample", 3, "low"),
+    Column("metrics", "lpips_mean", "LPIPS mean", 3, "low"),
     Column("metrics", "crps", "CRPS", 4, "low"),
     Column("metrics", "energy_score", "energy score", 4, "low"),
     Column("metrics", "coverage", "90 % coverage", 3, "0.9"),
@@ -59,26 +65,71 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One method on one task; `note` says why it has no numbers, or on how few images."""
+    """One method on one task.
+
+    Attributes:
+        label: the method; with what distinguishes it, where it ran with several settings.
+        cells: by the keys of the columns.
+        note: why it has no numbers, or on how few images.
+        first: name of the unit of its first image.
+    """
 
     suite: str
     task: str
     method: str
+    label: str
     images: int
     cells: dict[str, Cell]
     note: str
+    first: str
 
 
 def rows(found: Iterable[dict[str, Any]]) -> list[Row]:
-    """Records of the same suite, task and method, averaged over images."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    """Records of the same suite, task, method and settings, averaged over images."""
+    groups: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = {}
     for record in found:
         unit = record["unit"]
-        groups[unit["suite"], unit["task"], unit["method"]].append(record)
-    return [_row(*key, group) for key, group in sorted(groups.items())]
+        variants = groups.setdefault((unit["suite"], unit["task"], unit["method"]), {})
+        variants.setdefault(_variant(unit), []).append(record)
+    return [
+        _row(*key, label, group)
+        for key, variants in sorted(groups.items())
+        for label, group in _labelled(key[2], variants)
+    ]
 
 
-def _row(suite: str, task: str, method: str, group: list[dict[str, Any]]) -> Row:
+def _variant(unit: dict[str, Any]) -> str:
+    """All that units of one row share."""
+    return json.dumps({key: unit[key] for key in unit if key != "image"}, sort_keys=True)
+
+
+def _labelled(
+    method: str, variants: dict[str, list[dict[str, Any]]]
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Groups of records, each with the method's name and what is not the same in all of them."""
+    facts = {}
+    for key, group in variants.items():
+        unit = group[0]["unit"]
+        source = unit["settings"]["source"]
+        facts[key] = {
+            **{name: f"{name} {_short(value)}" for name, value in unit["settings"].items()},
+            "source": "tuned" if "tuned by" in source else "published",
+            "split": unit["problem"].rpartition("; ")[2],
+            "samples": f"{unit['samples']} samples",
+            "seed": f"seed {unit['seed']}",
+            "weights": f"weights {unit['weights']}",
+        }
+    for key in sorted(variants):
+        mine = facts[key]
+        other = [text for name, text in mine.items() if len({f[name] for f in facts.values()}) > 1]
+        yield f"{method} [{', '.join(other)}]" if other else method, variants[key]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _row(suite: str, task: str, method: str, label: str, group: list[dict[str, Any]]) -> Row:
     done = [record for record in group if "metrics" in record]
     notes = {record.get("skipped") or record.get("failed") for record in group} - {None}
     note = "; ".join(sorted(map(str, notes)))
@@ -95,7 +146,9 @@ def _row(suite: str, task: str, method: str, group: list[dict[str, Any]]) -> Row
     if histograms and histograms[0] is not None:
         pooled = torch.tensor(histograms).sum(0)  # a single image's is never flat
         cells["unflatness"] = Cell(unflatness(pooled), math.nan)
-    return Row(suite, task, method, len(done), cells, note)
+    first = min(group, key=lambda record: record["unit"]["image"])["unit"]
+    name = records.Unit(**first).name
+    return Row(suite, task, method, label, len(done), cells, note, name)
 
 
 def _unit(column: Column) -> float:
@@ -105,27 +158,41 @@ def _unit(column: Column) -> float:
 def markdown(found: list[dict[str, Any]]) -> Iterator[str]:
     """Lines of the report: a table a task, then settings and origin."""
     table = rows(found)
-    yield "# Benchmark results\n"
-    yield (
+    yield f"# Benchmark results\n\n{preface(table)}\n"
+    for suite in sorted({row.suite for row in table}):
+        yield f"\n## {suite}: {title(suite)}\n"
+        for task in sorted({row.task for row in table if row.suite == suite}):
+            mine = [row for row in table if (row.suite, row.task) == (suite, task)]
+            yield f"\n### {task}\n\n{problem(found, suite, task)}\n"
+            yield from _table(mine)
+    yield "\n## Settings and their sources\n"
+    yield "| method | settings | source |\n|---|---|---|"
+    for line in settings(found):
+        yield f"| {' | '.join(line)} |"
+    yield "\n## Origin\n"
+    for text in origin(found):
+        yield f"- {text}"
+
+
+def preface(table: list[Row]) -> str:
+    """How to read the tables."""
+    text = (
         "Mean over test images, +- its standard error; bold is the best of a column (coverage: "
         "nearest 0.9; chi-square and variance ratio: nearest 1). PSNR and SSIM of one sample "
         "(average over samples), of the samples' mean, and of the best sample are different "
-        "questions. CRPS of a point estimate is its mean absolute error.\n"
+        "questions. CRPS of a point estimate is its mean absolute error. HaarPSI is a perceptual "
+        "similarity that needs no network weights."
     )
-    for suite in sorted({row.suite for row in table}):
-        title = SUITES[suite].title if suite in SUITES else suite
-        yield f"\n## {suite}: {title}\n"
-        for task in sorted({row.task for row in table if row.suite == suite}):
-            mine = [row for row in table if (row.suite, row.task) == (suite, task)]
-            yield f"\n### {task}\n\n{_problem(found, suite, task)}\n"
-            yield from _table(mine)
-    yield "\n## Settings and their sources\n"
-    yield from _settings(found)
-    yield "\n## Origin\n"
-    yield from _origin(found)
+    if not any("lpips_sample" in row.cells for row in table):
+        text += " LPIPS is left out: the weights of its network were not on the machine."
+    return text
 
 
-def _problem(found: list[dict[str, Any]], suite: str, task: str) -> str:
+def title(suite: str) -> str:
+    return SUITES[suite].title if suite in SUITES else suite
+
+
+def problem(found: list[dict[str, Any]], suite: str, task: str) -> str:
     units = [record["unit"] for record in found]
     units = [unit for unit in units if (unit["suite"], unit["task"]) == (suite, task)]
     images = 1 + max(unit["image"] for unit in units)
@@ -134,21 +201,35 @@ def _problem(found: list[dict[str, Any]], suite: str, task: str) -> str:
     return f"{title}. Prior {prior}, {images} images of the {split} split, {samples} samples each."
 
 
+def shown(mine: list[Row]) -> list[Column]:
+    """Columns that any row has a number for."""
+    return [column for column in COLUMNS if any(column.key in row.cells for row in mine)]
+
+
+def ordered(mine: list[Row]) -> list[Row]:
+    """Best CRPS first."""
+    return sorted(mine, key=lambda row: row.cells.get("crps", Cell(math.inf, 0)).mean)
+
+
 def _table(mine: list[Row]) -> Iterator[str]:
-    shown = [column for column in COLUMNS if any(column.key in row.cells for row in mine)]
-    best = {column.key: _best(column, mine) for column in shown}
-    yield "| method | " + " | ".join(column.head for column in shown) + " |"
-    yield "|---" * (len(shown) + 1) + "|"
-    for row in sorted(mine, key=lambda row: row.cells.get("crps", Cell(math.inf, 0)).mean):
+    columns = shown(mine)
+    best = {column.key: best_of(column, mine) for column in columns}
+    yield "| method | " + " | ".join(column.head for column in columns) + " |"
+    yield "|---" * (len(columns) + 1) + "|"
+    for row in ordered(mine):
         if not row.cells:
-            yield f"| {row.method} | {row.note} |" + " |" * (len(shown) - 1)
+            yield f"| {row.label} | {row.note} |" + " |" * (len(columns) - 1)
             continue
-        cells = (_cell(column, row, best[column.key]) for column in shown)
+        cells = []
+        for column in columns:
+            text = cell(column, row)
+            is_best = column.key in row.cells and row.cells[column.key].mean == best[column.key]
+            cells.append(f"**{text}**" if is_best else text)
         note = f" ({row.note})" if row.note else ""
-        yield f"| {row.method}{note} | " + " | ".join(cells) + " |"
+        yield f"| {row.label}{note} | " + " | ".join(cells) + " |"
 
 
-def _best(column: Column, mine: list[Row]) -> float | None:
+def best_of(column: Column, mine: list[Row]) -> float | None:
     values = [row.cells[column.key].mean for row in mine if column.key in row.cells]
     if column.best == "none" or len(values) < 2:
         return None
@@ -157,35 +238,46 @@ def _best(column: Column, mine: list[Row]) -> float | None:
     return min(values, key=lambda value: abs(value - float(column.best)))
 
 
-def _cell(column: Column, row: Row, best: float | None) -> str:
+def cell(column: Column, row: Row) -> str:
+    """The number with its digits and its standard error."""
     if column.key not in row.cells:
         return "-"
     mean, error = row.cells[column.key]
     text = f"{mean:.{column.digits}f}"
-    text = f"**{text}**" if mean == best else text
     if math.isnan(error) or column.group != "metrics":
         return text
     return f"{text} +- {error:.{column.digits}f}"
 
 
-def _settings(found: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| method | settings | source |\n|---|---|---|"
-    seen = set()
+def settings(found: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """(method, settings, source); with the tasks, where they are not the same everywhere."""
+    tasks: dict[str, dict[tuple[str, str], set[str]]] = defaultdict(lambda: defaultdict(set))
     for record in found:
-        settings = dict(record["unit"]["settings"])
-        source = settings.pop("source")
-        text = ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
-        seen.add(f"| {record['unit']['method']} | {text} | {source} |")
-    yield from sorted(seen)
+        unit = record["unit"]
+        used = dict(unit["settings"])
+        source = used.pop("source")
+        text = ", ".join(f"{name} {_short(value)}" for name, value in sorted(used.items()))
+        tasks[unit["method"]][text, source].add(f"{unit['suite']}: {unit['task']}")
+    lines = []
+    for method, variants in sorted(tasks.items()):
+        for (text, source), where in sorted(variants.items()):
+            of = f" ({'; '.join(sorted(where))})" if len(variants) > 1 else ""
+            lines.append((method + of, text, source))
+    return lines
 
 
-def _origin(found: list[dict[str, Any]]) -> Iterator[str]:
+def origin(found: list[dict[str, Any]]) -> list[str]:
+    """Machines, versions, commits, seeds, weights, and the splits of the images."""
     runs = [record["run"] for record in found if "commit" in record.get("run", {})]
-    for line in sorted({f"{run['machine']}; {run['versions']}" for run in runs}):
-        yield f"- {line}"
-    yield f"- commit {', '.join(sorted({run['commit'] for run in runs})) or 'unknown'}"
-    yield f"- seeds {', '.join(sorted({str(record['unit']['seed']) for record in found}))}"
-    yield f"- weights {', '.join(sorted({record['unit']['weights'] for record in found}))}"
+    units = [record["unit"] for record in found]
+    splits = {unit["problem"].rpartition("; ")[2] for unit in units}
+    return [
+        *sorted({f"{run['machine']}; {run['versions']}" for run in runs}),
+        f"commit {', '.join(sorted({run['commit'] for run in runs})) or 'unknown'}",
+        f"seeds {', '.join(sorted({str(unit['seed']) for unit in units}))}",
+        f"weights {', '.join(sorted({unit['weights'] for unit in units}))}",
+        f"split {', '.join(sorted(splits))}",
+    ]
 
 
 def comma_separated(found: list[dict[str, Any]]) -> str:
@@ -200,18 +292,25 @@ def comma_separated(found: list[dict[str, Any]]) -> str:
             for column in COLUMNS
             for value in row.cells.get(column.key, (math.nan, math.nan))
         ]
-        writer.writerow([row.suite, row.task, row.method, row.images, *numbers, row.note])
+        writer.writerow([row.suite, row.task, row.label, row.images, *numbers, row.note])
     return text.getvalue()
 
 
 def write(folders: list[str], to: str | Path) -> Path:
-    """``report.md`` and ``report.csv`` in folder `to`; the path of the first."""
+    """``report.md``, ``.csv``, ``.html`` and a figure a suite in folder `to`; path of the page."""
+    from .figures import cost_figure, png
+    from .page import page
+
     found = records.read(folders)
     if not found:
         raise ValueError(f"report: no results in {', '.join(map(str, folders))}")
     to = Path(to)
     to.mkdir(parents=True, exist_ok=True)
-    records.replace(to / "report.csv", comma_separated(found).encode())
-    path = to / "report.md"
-    records.replace(path, ("\n".join(markdown(found)) + "\n").encode())
+    replace(to / "report.csv", comma_separated(found).encode())
+    replace(to / "report.md", ("\n".join(markdown(found)) + "\n").encode())
+    table = rows(found)
+    for suite in sorted({row.suite for row in table}):
+        replace(to / f"cost-{suite}.png", png(cost_figure([r for r in table if r.suite == suite])))
+    path = to / "report.html"
+    replace(path, page(found, records.read_pictures(folders)).encode())
     return path

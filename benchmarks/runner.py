@@ -1,8 +1,12 @@
-"""Run a suite: every measurement with every method, one finished unit after the other."""
+"""Run a suite: every measurement with every method, one finished unit after the other.
+
+Measurements of one task go through a method together, in packs of fixed members, so that results
+do not depend on the number of processes, nor on what was finished before.
+"""
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -10,16 +14,22 @@ import torch
 from torch import Tensor
 
 from operators.random import generator
+from tweedie_inverse.distributed import Place, shard
 
 from . import metrics
 from .counting import CountedPrior
-from .distributed import Place, shard
 from .methods import Method, gaussian_samples
+from .pictures import Pictures, take
 from .records import Store, Unit, provenance
 from .suites import SUITES, Task, checksum, load
 
 # Exact draws that samples are compared with, where the posterior is known.
 _EXACT = 256
+# Samples at a time on an accelerator, unless the user says otherwise; a CPU gains nothing by more
+# than those of one measurement.
+_TOGETHER = 256
+# Method's errors that are its own result, and not the harness's fault.
+_FAILURES = (ArithmeticError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,9 @@ class Plan:
         cap: evaluations a sample at most; None is the suite's own.
         size: of the images; None is the suite's own.
         tasks: names of the suite's tasks; none means all.
+        together: samples at a time, of several measurements if they fit; None is those of one
+            measurement on a CPU, 256 on an accelerator.
+        pictures: images, the first ones, of which pictures are kept.
     """
 
     suite: str
@@ -43,132 +56,199 @@ class Plan:
     device: str = "cpu"
     keep_samples: bool = False
     tasks: tuple[str, ...] = ()
+    together: int | None = None
+    pictures: int = 1
+
+    @property
+    def limit(self) -> int:
+        """Samples at a time."""
+        default = self.samples if torch.device(self.device).type == "cpu" else _TOGETHER
+        return self.together or default
+
+    @property
+    def pack(self) -> int:
+        """Images of a pack."""
+        return max(1, self.limit // self.samples)
 
 
-class Job(NamedTuple):
-    unit: Unit
+class Pack(NamedTuple):
+    """Units of one method and task that run together, one an image."""
+
+    units: tuple[Unit, ...]
     task: Task
     method: Method
+    together: int  # samples at a time, at most
 
 
-def jobs(plan: Plan, chosen: dict[str, Method]) -> Iterator[Job]:
-    """All units in a fixed order, image by image."""
+# (suite, task, method) -> settings that replace the published ones, and where they are from.
+Tuned = Mapping[tuple[str, str, str], tuple[Method, str]]
+
+
+def packs(plan: Plan, chosen: Mapping[str, Method], tuned: Tuned | None = None) -> Iterator[Pack]:
+    """All units in a fixed order, image by image as far as they are not packed."""
     suite = SUITES[plan.suite]
     tasks = suite.make(plan.size or suite.size, plan.images, plan.split)
     if plan.tasks:
+        known = ", ".join(task.name for task in tasks)
         tasks = [task for task in tasks if task.name in plan.tasks]
-    for image in range(plan.images):
+        if not tasks:
+            raise ValueError(f"--tasks: {plan.suite} has {known}; got {', '.join(plan.tasks)}")
+    for first in range(0, plan.images, plan.pack):
+        images = range(first, min(first + plan.pack, plan.images))
         for task in tasks:
-            for name, method in chosen.items():
-                capped = method.within(plan.cap or suite.cap)
-                unit = Unit(
-                    suite=plan.suite,
-                    task=task.name,
-                    problem=f"{task.title}; {task.operator!r}; {task.prior}; {plan.split}",
-                    image=image,
-                    method=name,
-                    settings={**asdict(capped), "source": capped.source},
-                    samples=plan.samples if method.samples_posterior else 1,
-                    seed=plan.seed,
-                    weights=checksum(task.prior),
-                )
-                yield Job(unit, task, capped)
+            for name, published in chosen.items():
+                method, note = (tuned or {}).get((plan.suite, task.name, name), (published, ""))
+                method = method.within(plan.cap or suite.cap)
+                units = tuple(_unit(plan, task, image, name, method, note) for image in images)
+                yield Pack(units, task, method, plan.limit)
+
+
+def _unit(plan: Plan, task: Task, image: int, name: str, method: Method, note: str) -> Unit:
+    source = f"{method.source}; {note}" if note else method.source
+    return Unit(
+        suite=plan.suite,
+        task=task.name,
+        problem=f"{task.title}; {task.operator!r}; {task.prior}; {plan.split}",
+        image=image,
+        method=name,
+        settings={**asdict(method), "source": source},
+        samples=plan.samples if method.samples_posterior else 1,
+        seed=plan.seed,
+        weights=checksum(task.prior),
+    )
 
 
 def run(
     plan: Plan,
-    chosen: dict[str, Method],
+    chosen: Mapping[str, Method],
+    store: Store,
+    *,
+    tuned: Tuned | None = None,
+    place: Place | None = None,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Finish this process's share of a plan; what is finished is left alone."""
+    work_off(list(packs(plan, chosen, tuned)), plan, store, place=place, tell=tell)
+
+
+def work_off(
+    all_packs: Sequence[Pack],
+    plan: Plan,
     store: Store,
     *,
     place: Place | None = None,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Finish this process's share of a plan; what is finished is left alone."""
-    mine = shard(list(jobs(plan, chosen)), place or Place(0, 1))
+    """Run this process's share of the packs, each of which anything is missing as a whole."""
+    mine = shard(all_packs, place or Place(0, 1))
     origin = provenance(plan.device)
-    for number, job in enumerate(mine, 1):
-        if store.is_finished(job.unit):
+    for number, pack in enumerate(mine, 1):
+        if all(store.is_finished(unit) for unit in pack.units):
             continue
-        reason = job.method.refuse(job.task)
+        reason = pack.method.refuse(pack.task)
         if reason is not None:
-            store.write(job.unit, {"skipped": reason})
+            for unit in pack.units:
+                store.write(unit, {"skipped": reason})
             continue
-        outcome, samples = work(job, plan.device, tell)
-        outcome["run"] = {**outcome["run"], **origin}
-        store.write(job.unit, outcome, samples if plan.keep_samples else None)
-        seconds = outcome["run"]["seconds"]
-        unit = job.unit
-        tell(
-            f"{number}/{len(mine)} {unit.task}, image {unit.image}: {unit.method}, {seconds:.1f} s"
-        )
+        for unit, result in zip(pack.units, work(pack, plan.device, tell), strict=True):
+            outcome = {**result.outcome, "run": {**result.outcome["run"], **origin}}
+            shown = result.pictures if unit.image < plan.pictures else None
+            store.write(unit, outcome, result.samples if plan.keep_samples else None, shown)
+            told = f"{outcome['run']['seconds']:.1f} s{', failed' * ('failed' in outcome)}"
+            tell(f"{number}/{len(mine)} {unit.task}, image {unit.image}: {unit.method}, {told}")
 
 
-def work(
-    job: Job, device: str = "cpu", tell: Callable[[str], None] = print
-) -> tuple[dict[str, Any], Tensor]:
-    """Samples of one unit with everything that is known about them."""
-    unit, task = job.unit, job.task
-    truth = task.truths[unit.image].to(device)
-    key = (unit.seed, unit.suite, unit.task, unit.image)
-    y = task.operator.measure(truth, seed=number(("measurement", *key)))
-    prior = CountedPrior(load(task.prior, device).for_shape(tuple(truth.shape)))
-    seeds = [number(("sample", *key, index)) for index in range(unit.samples)]
-    if truth.is_cuda:
-        torch.cuda.reset_peak_memory_stats(truth.device)
-    begin = time.perf_counter()
+class Result(NamedTuple):
+    """Of one unit: what goes into its record, and what may be kept beside it."""
+
+    outcome: dict[str, Any]
+    samples: Tensor | None = None
+    pictures: Pictures | None = None
+
+
+class Given(NamedTuple):
+    """What a method gets, and the images behind it: a measurement for each unit of a pack."""
+
+    truths: Tensor  # (units, *shape)
+    y: Tensor  # (units, *range_shape)
+    seeds: list[list[int]]  # of every sample
+
+
+def given(pack: Pack, device: str) -> Given:
+    """Fixed by the names of the units, whatever they are packed with."""
+    keys = [(unit.seed, unit.suite, unit.task, unit.image) for unit in pack.units]
+    truths = torch.stack([pack.task.truths[unit.image] for unit in pack.units]).to(device)
+    y = [
+        pack.task.operator.measure(truth, seed=number(("measurement", *key)))
+        for truth, key in zip(truths, keys, strict=True)
+    ]
+    seeds = [
+        [number(("sample", *key, index)) for index in range(unit.samples)]
+        for unit, key in zip(pack.units, keys, strict=True)
+    ]
+    return Given(truths, torch.stack(y), seeds)
+
+
+def work(pack: Pack, device: str = "cpu", tell: Callable[[str], None] = print) -> list[Result]:
+    """Samples of every unit of a pack with everything that is known about them."""
+    truths, y, seeds = given(pack, device)
+    prior = CountedPrior(load(pack.task.prior, device).for_shape(tuple(truths.shape[1:])))
+    begin = _now(truths)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            samples = draw(job.method, y, task, prior, seeds, tell)
-    except (ArithmeticError, ValueError) as error:
-        return {"failed": str(error), "run": {"seconds": time.perf_counter() - begin}}, y
-    if truth.is_cuda:
-        torch.cuda.synchronize(truth.device)
-    seconds = time.perf_counter() - begin
-    peak = torch.cuda.max_memory_allocated(truth.device) if truth.is_cuda else None
-    if not bool(samples.isfinite().all()):
-        return {"failed": "samples are not finite", "run": {"seconds": seconds}}, samples
-    found: dict[str, Any] = dict(metrics.evaluate(samples, truth, y, task.operator))
-    if task.prior.startswith("field-"):
-        exact = gaussian_samples(y, task, prior, range(_EXACT))
-        mean = gaussian_samples(y, task, prior, [0], noise=0.0)[0]
-        found |= metrics.against_exact(samples, exact, mean)
-    outcome = {
-        "metrics": found,
+            samples = pack.method.draw(y, pack.task, prior, seeds, pack.together)
+    except _FAILURES as error:
+        if len(pack.units) > 1:
+            tell(f"{pack.units[0].method} failed on a pack ({error}); image by image now")
+            alone = [pack._replace(units=(unit,)) for unit in pack.units]
+            return [result for one in alone for result in work(one, device, tell)]
+        return [Result({"failed": str(error), "run": {"seconds": _now(truths) - begin}})]
+    peak = torch.cuda.max_memory_allocated(truths.device) if truths.is_cuda else None
+    seconds, count = (_now(truths) - begin) / len(y), samples.shape[0] * samples.shape[1]
+    told = sorted({str(entry.message).splitlines()[0][:200] for entry in caught})
+    for line in told:
+        if "out of memory" in line:
+            tell(line)
+    shared = {
         "cost": {
-            "evaluations": prior.calls / unit.samples,
-            "vector_jacobian_products": prior.vjps / unit.samples,
+            "evaluations": prior.calls / count,
+            "vector_jacobian_products": prior.vjps / count,
         },
-        "warnings": sorted({str(entry.message).splitlines()[0][:200] for entry in caught}),
+        "warnings": told,
         "run": {
             "seconds": seconds,
-            "samples_per_second": unit.samples / seconds,
+            "samples_per_second": samples.shape[1] / seconds,
             "peak_memory": peak,
+            "measurements_together": len(y),
         },
     }
-    return outcome, samples
+    return [
+        judge(mine, truth, one, pack.task, prior, shared)
+        for mine, truth, one in zip(samples, truths, y, strict=True)
+    ]
 
 
-def draw(
-    method: Method,
-    y: Tensor,
-    task: Task,
-    prior: CountedPrior,
-    seeds: Sequence[int],
-    tell: Callable[[str], None],
-) -> Tensor:
-    """Samples, all at once; half as many at a time as often as the accelerator is full."""
-    together = len(seeds)
-    while True:
-        try:
-            return method.draw(y, task, prior, seeds, together)
-        except torch.OutOfMemoryError:
-            if together == 1:
-                raise
-        tell(f"out of memory with {together} samples at once; going on with {together // 2}")
-        together //= 2
-        torch.cuda.empty_cache()
-        prior.calls = prior.vjps = 0
+def _now(like: Tensor) -> float:
+    """The time when the accelerator has done all its work; its memory is watched from here on."""
+    if like.is_cuda:
+        torch.cuda.synchronize(like.device)
+        torch.cuda.reset_peak_memory_stats(like.device)
+    return time.perf_counter()
+
+
+def judge(
+    samples: Tensor, truth: Tensor, y: Tensor, task: Task, prior: CountedPrior, shared: dict
+) -> Result:
+    """Metrics of the samples of one measurement."""
+    if not bool(samples.isfinite().all()):
+        return Result({"failed": "samples are not finite", "run": shared["run"]}, samples)
+    found: dict[str, Any] = dict(metrics.evaluate(samples, truth, y, task.operator))
+    if task.prior.startswith("field-"):
+        exact = gaussian_samples(y[None], task, prior, [range(_EXACT)])[0]
+        mean = gaussian_samples(y[None], task, prior, [[0]], noise=0.0)[0, 0]
+        found |= metrics.against_exact(samples, exact, mean)
+    return Result({"metrics": found, **shared}, samples, take(samples, truth))
 
 
 def number(key: tuple[int | str, ...]) -> int:

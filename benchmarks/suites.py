@@ -26,7 +26,10 @@ _PHANTOM_SEEDS = {"test": HELD_OUT_SEED + 10_000, "validation": HELD_OUT_SEED + 
 _PHOTOS = {"test": "astronaut", "validation": "coffee"}
 _FIELD_SEEDS = {"test": 1, "validation": 2}
 # 64x64 tiles of the half-size photograph, (row, column), busy ones first.
-_TILES = ((1, 1), (2, 2), (0, 1), (3, 0), (1, 2), (2, 0), (3, 3), (1, 3), (2, 1), (0, 3), (3, 1))
+_TILES = (
+    *((1, 1), (2, 2), (0, 1), (3, 0), (1, 2), (2, 0), (3, 3), (1, 3), (2, 1), (0, 3), (3, 1)),
+    *((0, 0), (1, 0)),
+)
 
 
 @dataclass(frozen=True)
@@ -215,10 +218,11 @@ SUITES = {
     "field": Suite("Gaussian random fields, exact posterior", field, 32, 16, cap=1000),
     "images": Suite("Photographs (tiles of scikit-image's astronaut)", images, 64, 64, cap=100),
     "images-128": Suite("Photographs, 128x128", images, 128, 64, cap=100),
+    "images-256": Suite("Photographs, 256x256", images, 256, 64, cap=100),
     "ct": Suite("Tomography of ellipse phantoms", ct, 64, 64, cap=100),
     "mri": Suite("Fourier samples of ellipse phantoms", mri, 64, 64, cap=100),
     "nonlinear": Suite("Instruments that are not linear", nonlinear, 64, 64, cap=100),
 }
 
 # Suites that are programs of their own, `python -m benchmarks.<name>`; they know `--smoke`.
-PROGRAMS = {"mixture": "mixture", "operators": "operators"}
+PROGRAMS = {"mixture": "mixture", "operators": "operators", "speed": "speed"}

@@ -1,6 +1,7 @@
 """The verb: shapes, seeds, batches, costs, and every refusal before the first evaluation."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import tweedie_inverse as ti
 from tests.posteriors import random_field
 from tests.registry import WALKS
 from tweedie_inverse import gaussian
+from tweedie_inverse.memory import in_parts
 
 FIELD = random_field(8)
 MASK = ops.Mask(ops.random_mask((1, 8, 8), 0.4), noise=ops.GaussianNoise(0.1))
@@ -76,6 +78,84 @@ def test_samples_do_not_depend_on_batch_or_chunk(walk):
         chunked = run(Y, batch_size=size)
         torch.testing.assert_close(chunked.samples, together.samples, **close)
         assert chunked.stats.denoiser_calls == together.stats.denoiser_calls
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_a_seed_each_gives_each_measurement_what_it_gets_alone(walk):
+    def run(y, seed):
+        return ti.solve(y, MASK, FIELD, method=WALKS[walk](), num_samples=3, steps=4, seed=seed)
+
+    together = run(Y[:2], [5, 9]).samples
+    for index, seed in enumerate((5, 9)):
+        alone = run(Y[index], seed).samples
+        torch.testing.assert_close(together[index], alone, rtol=1e-10, atol=1e-10)
+    with pytest.raises(ValueError, match="one for each of 2 measurements, got 3"):
+        run(Y[:2], (1, 2, 3))
+
+
+class Small(ti.priors.Prior):
+    """A prior on an accelerator that holds so many images at once."""
+
+    def __init__(self, limit):
+        self.limit, self.tried, self.shape = limit, [], FIELD.shape
+        self.centre, self.any_sigma = FIELD.centre, True
+        self.sigma_min, self.sigma_max = FIELD.sigma_min, FIELD.sigma_max
+
+    def denoise(self, x, sigma):
+        self.tried.append(len(x))
+        if len(x) > self.limit:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        return FIELD.denoise(x, sigma)
+
+    def denoising_error(self, sigma):
+        return FIELD.denoising_error(sigma)
+
+    def moments(self):
+        return FIELD.moments()
+
+    error_is_measured = True
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_out_of_memory_halves_the_batch_with_a_warning_and_changes_no_sample(walk):
+    def run(prior, **options):
+        return ti.solve(
+            Y, MASK, prior, method=WALKS[walk](), num_samples=3, steps=4, seed=2, **options
+        )
+
+    small, seen = Small(4), []
+    with pytest.warns(RuntimeWarning, match="out of memory with 15 samples at once; going on"):
+        found = run(small, callback=lambda step: seen.append(step.walkers))
+    expected = run(FIELD, batch_size=3)
+    torch.testing.assert_close(found.samples, expected.samples, rtol=1e-10, atol=1e-10)
+    assert max(small.tried[2:]) <= 4  # 15, 7, then 3 and no more of the large ones
+    assert found.stats.denoiser_calls == 4
+    assert sorted(set(seen)) == [(first, first + 3) for first in range(0, 15, 3)]
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_memory_for_not_one_sample_is_an_error(walk):
+    with (
+        pytest.warns(RuntimeWarning, match="going on with 1"),
+        pytest.raises(torch.OutOfMemoryError, match="20 GiB"),
+    ):
+        ti.solve(Y[:1], MASK, Small(0), method=WALKS[walk](), num_samples=3, steps=4)
+
+
+def test_a_failed_attempts_memory_is_free_when_the_next_begins():
+    """An exception that is still being handled keeps every tensor of its frames."""
+    alive = []
+
+    def work(first, last):
+        tensor = torch.zeros(last - first)
+        assert all(reference() is None for reference in alive)
+        alive.append(weakref.ref(tensor))
+        if last - first > 2:
+            raise torch.OutOfMemoryError
+        return int(tensor.sum()) + last
+
+    with pytest.warns(RuntimeWarning):
+        assert list(in_parts(5, 5, work)) == [2, 4, 5]
 
 
 def test_fewer_samples_are_the_first_of_more():

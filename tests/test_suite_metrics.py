@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from benchmarks import metrics
 from benchmarks.methods import Wiener
@@ -92,6 +93,32 @@ def test_perceptual_metric_prefers_the_truth(images):
 def test_exact_reference_of_the_field_suite_is_the_textbook_posterior(name):
     task = next(task for task in field(16, 1, "test") if task.name == name)
     y, prior = task.operator.measure(task.truths[0], seed=3), load("field-16")
-    samples = Wiener().draw(y, task, prior, range(1000), 1000)
+    samples = Wiener().draw(y[None], task, prior, [range(1000)], 1000)[0]
     exact = gaussian_posterior(prior, task.operator, y, task.std)
     assert agreement(samples, exact).worst_z < 5
+
+
+def test_lpips_is_left_out_where_its_weights_are_missing(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    samples, truth = (F.interpolate(x, (64, 64)) for x in (images[0], images[1][None]))
+    assert metrics.lpips(samples, truth[0]) is None
+
+
+@pytest.mark.slow
+def test_lpips_is_a_distance_where_weights_are_on_the_machine(images, tmp_path, monkeypatch):
+    """Weights drawn at random stand for the real ones: values mean nothing, the calls do."""
+    from torchvision.models import alexnet
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        weights = alexnet(weights=None).state_dict()
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(weights, tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    samples, truth = (F.interpolate(x, (64, 64)) for x in (images[0], images[1][None]))
+    found = metrics.lpips(torch.cat([samples, truth]), truth[0])
+    assert found.shape == (9,)
+    assert float(found[:-1].min()) > 0
+    assert float(found[-1]) == pytest.approx(0, abs=1e-6)
+    assert metrics.lpips(samples[:, :1], truth[0, :1]).shape == (8,)
+    assert metrics.lpips(samples[..., :16], truth[0, ..., :16]) is None

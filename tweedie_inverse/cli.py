@@ -8,6 +8,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from operators import Operator
+
+from .posterior import Posterior
+from .priors.base import Prior
+from .priors.network import NetworkPrior
 from .training.data import Dataset, dataset
 from .training.noise_levels import NOISE_LEVELS
 from .training.objective import WEIGHTS
@@ -42,8 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(run=_demo)
 
-    solve = commands.add_parser("solve", help="posterior samples of a measurement in a .npy file")
-    solve.add_argument("measurement", help=".npy file, one measurement or a batch")
+    solve = commands.add_parser("solve", help="posterior samples of measurements in .npy files")
+    solve.add_argument(
+        "measurement",
+        nargs="+",
+        help=".npy file, one measurement or a batch; a folder, a pattern or several files are "
+        "solved one by one, each with a seed of its own; run again to go on",
+    )
     solve.add_argument(
         "--operator",
         required=True,
@@ -53,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     solve.add_argument(
         "--prior", required=True, help="shipped prior, checkpoint file, pipeline folder or hub id"
     )
+    solve.add_argument(
+        "--tiled", action="store_true", help="for images larger than the prior's, tile by tile"
+    )
     solve.add_argument("--format", help="format of the prior, where the file does not tell")
     solve.add_argument("--revision", help="commit of a hub id")
     solve.add_argument("--sha256", help="checksum the prior's file must have")
@@ -61,7 +74,15 @@ def _parser() -> argparse.ArgumentParser:
     solve.add_argument("--samples", type=int, default=16)
     solve.add_argument("--steps", type=int)
     solve.add_argument("--seed", type=int, default=0)
-    solve.add_argument("--out", default="posterior.safetensors", help="a .png goes beside it")
+    solve.add_argument(
+        "--out",
+        help="file, posterior.safetensors by default, with a .png beside it; for several "
+        "measurements a folder, posteriors by default",
+    )
+    solve.add_argument("--device", default="cpu", help="such as cuda")
+    solve.add_argument("--batch-size", type=int, help="samples that run together")
+    solve.add_argument("--rank", type=int, help="of this process, if no launcher says so")
+    solve.add_argument("--world-size", type=int, help="number of processes that share the files")
     solve.set_defaults(run=_solve)
 
     priors = commands.add_parser("priors", help="list the shipped priors")
@@ -130,27 +151,87 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _solve(options: argparse.Namespace) -> None:
+    """One file to one file; several to a folder."""
+    import os
+
+    from . import bulk
+    from .distributed import device_of, find_place, under_torchrun
+    from .priors.zoo import load_prior
+
+    options.device = device_of(options.device, os.environ)
+    operator = _load_operator(options.operator)
+    prior = load_prior(
+        options.prior,
+        format=options.format,
+        revision=options.revision,
+        sha256=options.sha256,
+        device=options.device,
+    )
+    if options.tiled:
+        prior = _tiled(prior)
+    if not bulk.is_bulk(options.measurement):
+        posterior = _posterior(options.measurement[0], operator, prior, options, options.seed)
+        _show(posterior, Path(options.out or "posterior.safetensors"))
+        return
+    place = find_place(os.environ, options.rank, options.world_size)
+    out = Path(options.out or "posteriors")
+    items = bulk.find(options.measurement, out)
+    names = ("operator", "prior", "tiled", "noise", "method", "samples", "steps", "seed")
+    settings = {name: vars(options)[name] for name in names}
+    file = options.operator.rpartition(":")[0]
+    bulk.settle(out, {**settings, "operator file": bulk.checksum(file)})
+    print(f"{len(items)} files, process {place.rank + 1} of {place.world_size}")
+    failed = bulk.solve_files(
+        items,
+        lambda item: _posterior(
+            item.measurement, operator, prior, options, bulk.seed_of(item, options.seed)
+        ),
+        place=place,
+        tell=lambda line: print(line, flush=True),
+    )
+    print(f"results: {out.resolve()}")
+    if failed:
+        text = "\n  ".join([f"{len(failed)} file(s) could not be solved:", *failed])
+        if not under_torchrun(os.environ):
+            raise ValueError(text)
+        # An exit code would make torchrun stop the processes that are still at work.
+        print(f"error: {text}", file=sys.stderr)
+
+
+def _tiled(prior: Prior) -> NetworkPrior:
+    if not isinstance(prior, NetworkPrior):
+        raise ValueError("--tiled: a phase-space prior knows its own size only; leave it out")
+    return prior.tiled()
+
+
+def _posterior(
+    file: str | Path,
+    operator: Operator,
+    prior: Prior,
+    options: argparse.Namespace,
+    seed: int,
+) -> Posterior:
     import numpy as np
     import torch
 
-    from .priors.zoo import load_prior
     from .solver import solve
 
-    y = torch.from_numpy(np.load(options.measurement))
-    posterior = solve(
+    y = torch.from_numpy(np.load(file)).to(options.device)
+    return solve(
         y if y.is_floating_point() else y.float(),
-        _load_operator(options.operator),
-        load_prior(
-            options.prior, format=options.format, revision=options.revision, sha256=options.sha256
-        ),
+        operator,
+        prior,
         method=options.method,
         num_samples=options.samples,
         steps=options.steps,
-        seed=options.seed,
+        seed=seed,
         noise=options.noise,
-        progress=True,
+        batch_size=options.batch_size,
+        progress=len(options.measurement) == 1 and Path(file) == Path(options.measurement[0]),
     )
-    out = Path(options.out)
+
+
+def _show(posterior: Posterior, out: Path) -> None:
     posterior.save(out)
     posterior.plot(out.with_suffix(".png"))
     print(f"{posterior.stats.method} ({posterior.stats.reason})")
@@ -159,10 +240,8 @@ def _solve(options: argparse.Namespace) -> None:
     print(f"samples: {out.resolve()}\npicture: {out.with_suffix('.png').resolve()}")
 
 
-def _load_operator(place: str):
+def _load_operator(place: str) -> Operator:
     """The object NAME of FILE.py; the file is the user's own and is executed."""
-    from operators import Operator
-
     file, _, name = place.rpartition(":")
     if not file or not Path(file).is_file():
         raise ValueError(f"--operator {place}: needs FILE.py:NAME, with a file that exists")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from operators.random import normal
 
+from .atomic import replace
 from .plots import Summary, plot_posterior
 from .resampling import systematic
 
@@ -177,8 +178,8 @@ class Posterior:
         return plot_posterior(self.summary, path, truth)
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one safetensors file; `Posterior.load` reads it."""
-        from safetensors.torch import save_file
+        """Write everything to one safetensors file, in one stroke; `Posterior.load` reads it."""
+        from safetensors.torch import save
 
         tensors = {
             "samples": self.samples.contiguous(),
@@ -190,7 +191,7 @@ class Posterior:
             for name, tensor in self.diagnostics.population._asdict().items():
                 tensors[f"population.{name}"] = tensor.clone()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, metadata={"stats": json.dumps(asdict(self.stats))})
+        replace(Path(path), save(tensors, metadata={"stats": json.dumps(asdict(self.stats))}))
 
     @staticmethod
     def load(path: str | Path) -> "Posterior":

@@ -4,8 +4,9 @@ Nothing in this file evaluates the network.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -37,18 +38,32 @@ class CountedPrior(Prior):
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        self.calls += x.shape[0]
-        if self.chunk is None or x.shape[0] <= self.chunk:
-            return self.prior.denoise(x, sigma)
-        column = torch.as_tensor(sigma, dtype=torch.float64).expand(x.shape[0])
-        parts = zip(x.split(self.chunk), column.split(self.chunk), strict=True)
-        return torch.cat([self.prior.denoise(*part) for part in parts])
+        return self._in_parts(x, sigma, lambda x, sigma, part: self.prior.denoise(x, sigma))
 
     def denoise_drawing(
         self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
     ) -> Tensor:
-        self.calls += x.shape[0]
-        return self.prior.denoise_drawing(x, sigma, noise)
+        drawn = cache(noise)  # for the whole batch, whatever its parts
+
+        def evaluate(x: Tensor, sigma: float | Tensor, part: slice) -> Tensor:
+            return self.prior.denoise_drawing(x, sigma, lambda shape: drawn(shape)[part])
+
+        return self._in_parts(x, sigma, evaluate)
+
+    def _in_parts(
+        self,
+        x: Tensor,
+        sigma: float | Tensor,
+        evaluate: Callable[[Tensor, float | Tensor, slice], Tensor],
+    ) -> Tensor:
+        if self.chunk is None or x.shape[0] <= self.chunk:
+            denoised = evaluate(x, sigma, slice(None))
+        else:
+            column = torch.as_tensor(sigma, dtype=torch.float64).expand(x.shape[0])
+            parts = [slice(k, k + self.chunk) for k in range(0, x.shape[0], self.chunk)]
+            denoised = torch.cat([evaluate(x[part], column[part], part) for part in parts])
+        self.calls += x.shape[0]  # what ran out of memory is not counted
+        return denoised
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)
@@ -77,13 +92,19 @@ class Run:
     reason: str
     sigmas: Tensor
     num_samples: int
-    seed: int
+    seed: int | tuple[int, ...]
     operator_calls: int = 0
     solver_error: float = 0.0
 
     @property
     def total(self) -> int:
         return self.y.shape[0] * self.num_samples
+
+    def key(self, measurement: int, sample: int) -> tuple[str, int, int, int]:
+        """Name of a walker's random stream."""
+        if isinstance(self.seed, tuple):
+            return "walk", self.seed[measurement], 0, sample
+        return "walk", self.seed, measurement, sample
 
 
 def prepare(
@@ -93,7 +114,7 @@ def prepare(
     method: str | Walk,
     num_samples: int,
     steps: int | None,
-    seed: int,
+    seed: int | Sequence[int],
     noise: NoiseModel | float | None,
 ) -> Run:
     """Check the arguments of `solve`, which see, and choose the walk."""
@@ -110,6 +131,12 @@ def prepare(
     if num_samples < 1:
         raise ValueError(f"solve(num_samples={num_samples}): needs at least one sample")
     y, single = check_measurement(y, operator)
+    seed = tuple(seed) if isinstance(seed, Sequence) else seed
+    if isinstance(seed, tuple) and len(seed) != len(y):
+        raise ValueError(
+            f"solve(seed=): needs one integer, or one for each of {len(y)} measurements, got "
+            f"{len(seed)}"
+        )
     model = resolve_noise(noise, operator, y)
     prior = prior.for_shape(operator.domain_shape)
     check_operator(operator, y)

@@ -3,6 +3,7 @@
 The counter of operator calls lives here too.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from operators.random import normal
 from operators.spectral import Basis, Cosines, Pixels, Spectrum
 
 _PROBES = 8
+_TOGETHER = 2**20  # numbers in the probes that are taken at once: bounds the memory
 
 
 class Linearization(NamedTuple):
@@ -86,11 +88,16 @@ class Problem:
         folded back; good enough to precondition with, and the same for all walkers.
         """
         if basis not in self._curvatures:
-            signs = normal(("probes",), (_PROBES, *self.operator.domain_shape)).sign()
-            probes = basis.transform(signs.to(self.y)).sign()
-            z = self.gaussian_noise.whiten(self.forward(basis.inverse(probes)))
-            back = basis.transform(self.adjoint(self.gaussian_noise.whiten_transposed(z)))
-            self._curvatures[basis] = basis.smooth((probes * back).mean(0, keepdim=True))[0].abs()
+            shape, total = self.operator.domain_shape, torch.zeros(())
+            together = min(_PROBES, max(1, _TOGETHER // math.prod(shape)))
+            for first in range(0, _PROBES, together):
+                key = ("probes", first) if first else ("probes",)
+                signs = normal(key, (min(together, _PROBES - first), *shape)).sign()
+                probes = basis.transform(signs.to(self.y)).sign()
+                z = self.gaussian_noise.whiten(self.forward(basis.inverse(probes)))
+                back = basis.transform(self.adjoint(self.gaussian_noise.whiten_transposed(z)))
+                total = total.to(back) + (probes * back).sum(0, keepdim=True)
+            self._curvatures[basis] = basis.smooth(total / _PROBES)[0].abs()
         return self._curvatures[basis]
 
     def information(self, at: "Linearization", basis: Basis) -> Tensor:

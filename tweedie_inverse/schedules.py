@@ -181,10 +181,12 @@ def scaled_linear_table(
     return _levels_of(root**2)
 
 
-def cosine_table(timesteps: int = 1000, *, beta_max: float = 0.999) -> Tensor:
-    """Noise levels ``(timesteps,)`` of ``abar = cos^2((t + 0.008) / 1.008 * pi / 2)``."""
+def cosine_table(
+    timesteps: int = 1000, *, beta_max: float = 0.999, offset: float = 0.008
+) -> Tensor:
+    """Noise levels ``(timesteps,)`` of ``abar = cos^2((t + offset) / (1 + offset) * pi / 2)``."""
     t = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
-    abar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+    abar = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
     return _levels_of((1 - abar[1:] / abar[:-1]).clamp(max=beta_max))
 
 

@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from operators import NoiseModel, Operator
 from operators.random import Streams
 
 from .gaussian import TOLERANCE
+from .memory import in_parts
 from .posterior import Diagnostics, Population, Posterior, Stats
 from .prepare import Run, prepare
 from .priors.base import Prior
@@ -54,7 +56,7 @@ def iterate(
     method: str | Walk = "auto",
     num_samples: int = 1,
     steps: int | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     noise: NoiseModel | float | None = None,
 ) -> Iterator[Step]:
     """Walk all samples of all measurements together, yielding after every step.
@@ -64,8 +66,8 @@ def iterate(
     the last step holds the samples, measurement by measurement.
     """
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
-    chunks = _chunks(run, run.total)
-    return (step for first, last in chunks for step in _walk(run, first, last))
+    ends = _ends(run)
+    return (step for first, last in ends for step in _walk(run, first, last))
 
 
 def solve(
@@ -76,7 +78,7 @@ def solve(
     method: str | Walk = "auto",
     num_samples: int = 16,
     steps: int | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     noise: NoiseModel | float | None = None,
     batch_size: int | None = None,
     progress: bool = False,
@@ -95,20 +97,24 @@ def solve(
             ``"particle"``, whose error falls with their number: take a thousand or more.
         steps: budget of network evaluations a sample; None is the walk's default.
         seed: fixes every sample; (measurement, sample) pairs have streams of their own.  The
-            walkers of a population depend on each other, and on no other measurement.
+            walkers of a population depend on each other, and on no other measurement.  A seed for
+            each measurement gives each what it gets when it is solved alone with that seed.
         noise: noise model, or a standard deviation; None uses ``operator.noise``.
         batch_size: walkers that run together; changes memory and speed, not the samples.  A
-            population runs as a whole, and only evaluations of the prior are split.
+            population runs as a whole, and only evaluations of the prior are split.  Where an
+            accelerator's memory is too small, half as many run together, with a warning.
         progress: show a progress bar.
-        callback: called with each `Step`.
+        callback: called with each `Step`; again from a part's first one, if it ran out of memory.
 
     Raises:
         ValueError, TypeError: anything wrong with the input, before the first evaluation.
         WalkDivergedError: the walk became NaN or infinite; finished measurements are attached.
+        torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
     """
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"solve(batch_size={batch_size}): needs a positive number of walkers")
+    run.walk.crowd.share(num_samples)
     numbers = torch.Size(run.prior.shape).numel()
     chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
     begin = time.monotonic()
@@ -116,18 +122,27 @@ def solve(
         torch.cuda.reset_peak_memory_stats(y.device)
     finished: list[_Finished] = []
     with _progress_bar(progress, run) as bar:
-        for first, last in _chunks(run, chunk):
-            try:
-                populations = []
-                for step in _walk(run, first, last):
-                    bar.update(last - first)
-                    populations.append(step.info.population)
-                    if callback is not None:
-                        callback(step)
-            except WalkDivergedError as error:
-                error.posterior = _assemble(run, finished, begin)
-                raise
-            finished.append(_Finished(step.x, _history(populations)))
+
+        def work(first: int, last: int) -> _Finished:
+            bar.n = first * (len(run.sigmas) - 1)
+            populations = []
+            for step in _walk(run, first, last):
+                bar.update(last - first)
+                populations.append(step.info.population)
+                if callback is not None:
+                    callback(step)
+            return _Finished(_everyone(run, step.x), _history(populations))
+
+        try:
+            if run.walk.crowd.size > 1:  # trying again would leave the other processes waiting
+                run.prior.chunk = chunk
+                finished = [work(first, last) for first, last in _ends(run)]
+            else:
+                for part in in_parts(run.total, chunk, work, partial(_end, run)):
+                    finished.append(part)
+        except WalkDivergedError as error:
+            error.posterior = _assemble(run, finished, begin)
+            raise
     if run.solver_error > TOLERANCE:
         warnings.warn(
             f"solve: the inner linear solver stopped {run.solver_error:.1e} posterior standard "
@@ -141,28 +156,38 @@ def solve(
     return posterior
 
 
-def _chunks(run: Run, size: int) -> Iterator[tuple[int, int]]:
-    """(first, last + 1) walkers that run together, `size` or fewer; of one operator each.
+def _end(run: Run, first: int, size: int) -> int:
+    """Last + 1 of the walkers that run together from `first` on, `size` or fewer.
 
-    Whole populations where walkers interact: if `size` is less, the prior is evaluated in parts.
+    Of one operator, and whole populations where walkers interact: if `size` is less, the prior is
+    evaluated in parts.
     """
     whole = run.total if run.operator.images is None else run.num_samples
     if run.walk.is_population:
         run.prior.chunk = size
         size = max(1, size // run.num_samples) * run.num_samples
-    for begin in range(0, run.total, whole):
-        for first in range(begin, begin + whole, size):
-            yield first, min(first + size, begin + whole)
+    return min(first + size, (first // whole + 1) * whole)
+
+
+def _ends(run: Run) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) of walkers that run together, as many as one operator has."""
+    first = 0
+    while first < run.total:
+        last = _end(run, first, run.total)
+        yield first, last
+        first = last
 
 
 def _walk(run: Run, first: int, last: int) -> Iterator[Step]:
     """The loop: walkers `first` to `last` of all (measurement, sample) pairs."""
+    here = run.walk.crowd.share(run.num_samples)
     pairs = [divmod(index, run.num_samples) for index in range(first, last)]
+    pairs = [pair for pair in pairs if pair[1] in here]
     measurement = torch.tensor([pair[0] for pair in pairs], device=run.y.device)
     operator = run.operator.select(pairs[0][0])
     populations = pairs[-1][0] - pairs[0][0] + 1
     problem = Problem(run.y[measurement], operator, run.noise, populations=populations)
-    streams = Streams([("walk", run.seed, *pair) for pair in pairs])
+    streams = Streams([run.key(*pair) for pair in pairs])
     steps = len(run.sigmas) - 1
     values = run.sigmas.tolist()
     with torch.no_grad():
@@ -188,6 +213,14 @@ def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:
         f"the {walk.name} walk became non-finite at step {level.index + 1} of {level.steps} "
         f"(sigma {level.sigma:.3g}): {cause}"
     )
+
+
+def _everyone(run: Run, x: Tensor) -> Tensor:
+    """All walkers, where some are in other processes."""
+    if run.walk.crowd.size == 1:  # chunks of independent walkers are no whole populations
+        return x
+    here = len(run.walk.crowd.share(run.num_samples))
+    return run.walk.crowd.gather(x.reshape(-1, here, *x.shape[1:])).reshape(-1, *x.shape[1:])
 
 
 class _Finished(NamedTuple):
@@ -232,7 +265,7 @@ def _assemble(run: Run, finished: list[_Finished], begin: float) -> Posterior | 
     if run.single:
         samples, weights, chi_square, size = samples[0], weights[0], chi_square[0], size[0]
         population = population and Population(*(field[0] for field in population))
-    count = len(walkers)
+    count = len(walkers) / run.walk.crowd.size
     stats = Stats(
         method=run.walk.name,
         reason=run.reason,

@@ -20,6 +20,7 @@ from ..tweedie import (
 )
 from .base import Prior, sigma_column
 from .denoising_error import DenoisingError
+from .tiles import TiledNetwork
 
 Parameterization = Literal["x0", "epsilon", "v", "score", "edm", "flow"]
 Coordinates = Literal["ve", "vp", "flow", "edm"]
@@ -157,6 +158,47 @@ class NetworkPrior(Prior):
         resized = copy.copy(self)
         resized.shape = shape
         return resized
+
+    def tiled(
+        self,
+        tile: int | tuple[int, int] | None = None,
+        *,
+        overlap: int | None = None,
+        pixels: int = 2**16,
+    ) -> "NetworkPrior":
+        """This prior for images of any size from `shape` on, its network seeing only tiles of them.
+
+        The network need not be fully convolutional, and its memory does not grow with the image.
+        The measured correction and denoising error are those of the whole image, as they are
+        without tiles.
+
+        Args:
+            tile: side, or ``(height, width)``, of a tile; default that of `shape`, on which the
+                network was trained, and the only choice unless it is fully convolutional.
+            overlap: pixels over which neighbours are blended; default a quarter of a tile.
+            pixels: of the tiles that the network is given at once, at least one tile.
+
+        Raises:
+            ValueError: a tile that the network does not take, an overlap of none or more than half
+                a tile, or a prior that is tiled already.
+
+        Cost: ``(tile / (tile - overlap))^2`` times the pixels of the image, 1.8 by default.
+        """
+        if isinstance(self.module, TiledNetwork) or len(self.shape) != 3:
+            raise ValueError(f"{self!r}.tiled(): needs a prior of images that is not tiled yet")
+        own = (self.shape[1], self.shape[2])
+        sides = own if tile is None else (tile, tile) if isinstance(tile, int) else tile
+        if sides != own and not self.fully_convolutional:
+            raise ValueError(
+                f"{self!r}.tiled({tile}): this network is not fully convolutional, so tiles have "
+                f"its own shape {own}; leave out tile="
+            )
+        other = copy.copy(self)
+        shared = min(sides) // 4 if overlap is None else overlap
+        tiles = TiledNetwork(self.module, sides, shared, pixels)
+        other.module = tiles.train(self.module.training)
+        other.fully_convolutional = True
+        return other
 
     def _input(self, x: Tensor, sigma: Tensor) -> Tensor:
         if self.coordinates == "vp":

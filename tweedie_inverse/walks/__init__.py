@@ -1,5 +1,6 @@
 """Conditional walks, unconditional recipes, and integrators that are more than a template step."""
 
+from ..crowd import Crowd, Group
 from .base import Info, Level, PopulationInfo, Walk
 from .decoupled import Decoupled
 from .integrators import INTEGRATORS, Churn, Coloured, Heun, Integrator, Multistep, Template
@@ -24,7 +25,9 @@ __all__ = [
     "RECIPES",
     "Churn",
     "Coloured",
+    "Crowd",
     "Decoupled",
+    "Group",
     "Heun",
     "Info",
     "Integrator",

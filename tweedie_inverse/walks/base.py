@@ -8,6 +8,7 @@ from torch import Tensor
 
 from operators.random import Streams
 
+from ..crowd import Crowd
 from ..priors.base import Prior
 from ..problem import Problem
 
@@ -61,11 +62,13 @@ class Walk(ABC, Generic[S]):
     Attributes:
         is_population: whether the walkers of one measurement interact; `solve` then runs all of
             them together, and only the evaluations of the prior in chunks.
+        crowd: the processes that share such a population.
     """
 
     name: str
     default_steps: int
     is_population: bool = False
+    crowd: Crowd = Crowd()
 
     @abstractmethod
     def sigmas(self, prior: Prior, steps: int) -> Tensor:

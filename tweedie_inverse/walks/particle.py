@@ -32,6 +32,7 @@ from torch import Tensor
 from operators.random import Streams
 
 from ..covariance import Covariance, along, common_basis
+from ..crowd import Crowd
 from ..modes import Modes, modes_of
 from ..priors.base import Prior
 from ..problem import Problem
@@ -77,6 +78,7 @@ class Particle(Walk[ParticleState]):
         sigma_max: None is `reach` times the largest standard deviation of the prior in any
             direction; the start is exact in mean and covariance, so that a few times suffice.
         sigma_min: the last level before 0; None is the prior's own.
+        crowd: ``ti.walks.Group()`` where every population is spread over a process group.
     """
 
     path: str = "tweedie"
@@ -87,6 +89,7 @@ class Particle(Walk[ParticleState]):
     reach: float = 3.0
     sigma_max: float | None = None
     sigma_min: float | None = None
+    crowd: Crowd = Crowd()  # noqa: RUF009  (it is frozen)
 
     name = "particle"
     default_steps = 100
@@ -144,14 +147,15 @@ class Particle(Walk[ParticleState]):
         model = path.model(bridge, sigma, moments)
         size, ahead = len(streams) // problem.populations, _ahead(bridge, model)
         expected = frame.seen.log_marginal(*ahead).reshape(-1, size)
+        everyone = torch.arange(self.crowd.size * size, device=m.device)
         x = _propose(bridge, model, frame.seen, streams)
         return ParticleState(
             basis.inverse(x),
-            torch.full_like(expected, -math.log(size)),
+            torch.full_like(expected, -math.log(len(everyone))),
             frame.seen.log_marginal(model.mean(x), model.variance).reshape(-1, size),
             frame.seen.log_scale(model.variance),
             expected[:, 0] + frame.seen.log_scale(ahead[1]),
-            torch.arange(size, device=x.device).repeat(problem.populations, 1),
+            self.crowd.here(everyone.repeat(problem.populations, 1)),
             frame,
         )
 
@@ -176,21 +180,43 @@ class Particle(Walk[ParticleState]):
         ahead = _ahead(bridge, model)
         expected = frame.seen.log_marginal(*ahead).reshape_as(state.explained)
         scale = frame.seen.log_scale(ahead[1]) - state.scale
-        weighted = normalize(state.log_weights + expected - state.explained)
-        size = effective_size(weighted.log_weights)
-        resampled = size < self.threshold * expected.shape[1]
-        parents = _parents(weighted.log_weights, resampled, m, moments, streams)
-        even = torch.full_like(expected, -math.log(expected.shape[1]))
-        state = state._replace(
-            log_weights=torch.where(resampled[:, None], even, weighted.log_weights),
-            log_evidence=state.log_evidence + weighted.log_mean + scale,
-            ancestors=state.ancestors.gather(1, parents),
-        )
-        rows = _rows(parents)
-        bridge = bridge._replace(x=x[rows], denoised=m[rows])
+        gain = expected - state.explained
+        state, bridge, size, resampled = self._select(state, bridge, gain, scale, streams)
         model = path.model(bridge, level.sigma_next, moments)
         x = _propose(bridge, model, frame.seen, streams)
         return self._arrive(state, x, model), self._info(state, denoised, size, resampled)
+
+    def _select(
+        self, state: ParticleState, bridge: Bridge, gain: Tensor, scale: float, streams: Streams
+    ) -> tuple[ParticleState, Bridge, Tensor, Tensor]:
+        """Weigh by `gain`, and resample the populations whose weights have degenerated.
+
+        Returns:
+            State and bridge of the walkers that go on, the effective sizes before, and which
+            populations were resampled.
+        """
+        crowd, moments = self.crowd, state.frame.moments
+        log_weights, log_mean = normalize(crowd.gather(state.log_weights + gain))
+        size = effective_size(log_weights)
+        resampled = size < self.threshold * log_weights.shape[1]
+        # A number of the first walker of a population is a number of that population.
+        numbers = streams.normal((), like=log_weights).reshape_as(gain)
+        ancestors = state.ancestors
+        if bool(resampled.any()):
+            place = crowd.gather(_places(bridge.denoised, moments).reshape_as(gain))
+            uniform = torch.special.ndtr(crowd.gather(numbers)[:, 0])
+            parents = _parents(log_weights, resampled, place, uniform)
+            bridge = bridge._replace(
+                x=crowd.fetch(bridge.x, parents), denoised=crowd.fetch(bridge.denoised, parents)
+            )
+            ancestors = crowd.here(crowd.gather(ancestors).gather(1, parents))
+        even = torch.full_like(log_weights, -math.log(log_weights.shape[1]))
+        state = state._replace(
+            log_weights=crowd.here(torch.where(resampled[:, None], even, log_weights)),
+            log_evidence=state.log_evidence + log_mean + scale,
+            ancestors=ancestors,
+        )
+        return state, bridge, size, resampled
 
     def _bridge(self, x: Tensor, m: Tensor, error: Tensor, level: Level) -> Bridge:
         """The reverse of the noising process; at a fixed level, a partial renewal of the noise."""
@@ -232,11 +258,13 @@ class Particle(Walk[ParticleState]):
         size: Tensor | None = None,
         resampled: Tensor | None = None,
     ) -> Info:
+        log_weights = self.crowd.gather(state.log_weights)
         if size is None or resampled is None:  # a corrector leaves the weights alone
-            size = effective_size(state.log_weights)
+            size = effective_size(log_weights)
             resampled = torch.zeros_like(size, dtype=torch.bool)
+        ancestors = self.crowd.gather(state.ancestors)
         population = PopulationInfo(
-            state.log_weights.exp(), state.log_evidence, size, resampled, state.ancestors
+            log_weights.exp(), state.log_evidence, size, resampled, ancestors
         )
         return Info(denoised, solver_error=state.frame.seen.error, population=population)
 
@@ -271,30 +299,22 @@ def _ratio(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b > 0, a / b.clamp(min=torch.finfo(b.dtype).tiny), torch.zeros_like(b))
 
 
-def _parents(
-    log_weights: Tensor, resampled: Tensor, m: Tensor, moments: Moments, streams: Streams
-) -> Tensor:
+def _places(m: Tensor, moments: Moments) -> Tensor:
+    """Where each walker stands along the prior's widest direction, ``(walkers,)``."""
+    widest = int(moments.variance.expand(m.shape[1:]).flatten().argmax())
+    return m.flatten(1)[:, widest]
+
+
+def _parents(log_weights: Tensor, resampled: Tensor, place: Tensor, uniform: Tensor) -> Tensor:
     """Indices ``(populations, walkers)``: whose place each walker takes.
 
     Systematic, along the prior's widest direction: neighbours stand for each other, so that the
     shares of separate modes scatter less (Gerber, Chopin and Whiteley 2019).
     """
-    populations, count = log_weights.shape
-    # A number of the first walker of a population is a number of that population.
-    numbers = streams.normal((), like=log_weights).reshape(populations, count)[:, 0]
-    own = torch.arange(count, device=m.device).expand(populations, count)
-    if not bool(resampled.any()):
-        return own
-    widest = int(moments.variance.expand(m.shape[1:]).flatten().argmax())
-    order = m.flatten(1)[:, widest].reshape(populations, count).argsort(dim=1, stable=True)
-    chosen = systematic(log_weights.exp().gather(1, order), torch.special.ndtr(numbers))
+    own = torch.arange(log_weights.shape[1], device=place.device).expand(log_weights.shape)
+    order = place.argsort(dim=1, stable=True)
+    chosen = systematic(log_weights.exp().gather(1, order), uniform)
     return torch.where(resampled[:, None], order.gather(1, chosen), own)
-
-
-def _rows(parents: Tensor) -> Tensor:
-    """Indices into all walkers ``(populations * walkers,)`` of indices into each population."""
-    first = torch.arange(len(parents), device=parents.device) * parents.shape[1]
-    return (parents + first[:, None]).flatten()
 
 
 def _covariances(prior: Prior, sigma: float) -> tuple[Covariance, Covariance]:

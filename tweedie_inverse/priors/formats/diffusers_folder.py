@@ -1,7 +1,6 @@
 """diffusers pipelines: a folder with model_index.json, a U-Net and a scheduler, or a hub id.
 
-Discrete schedulers: the network sees ``x / sqrt(1 + sigma^2)`` on [-1, 1] and a timestep.  The
-score-SDE VE pipeline: it sees x on [0, 1] and sigma itself, and returns the score.
+`diffusers_schedulers.py` says what its scheduler means for the network.
 """
 
 import json
@@ -13,15 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..network import NetworkPrior, Parameterization
+from ..network import NetworkPrior
 from .base import Format, Source, Target, of_one_class
+from .diffusers_schedulers import PREDICTIONS, diffusers_prior
 from .files import load_weights, read_checkpoint, ready
 
-_PREDICTIONS: dict[str, Parameterization] = {
-    "epsilon": "epsilon",
-    "v_prediction": "v",
-    "sample": "x0",
-}
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _LATENT = ("vae", "vqvae", "movq")
 
@@ -90,10 +85,10 @@ class Diffusers(Format):
 
     def _prediction(self, scheduler: dict[str, Any], source: Source) -> str:
         prediction = self.prediction or scheduler.get("prediction_type", "epsilon")
-        if prediction not in _PREDICTIONS:
+        if prediction not in PREDICTIONS:
             raise ValueError(
                 f"load_prior({source.name!r}): prediction {prediction!r} is not known, only "
-                f"{', '.join(_PREDICTIONS)}"
+                f"{', '.join(PREDICTIONS)}"
             )
         return prediction
 
@@ -133,80 +128,6 @@ class UNetOutput(nn.Module):
             told = self.condition.to(x).expand(len(x), -1, -1)
             output = self.unet(x, t, told, class_labels=labels, return_dict=False)
         return output[0][:, : self.channels]
-
-
-def diffusers_prior(
-    module: nn.Module,
-    shape: tuple[int, ...],
-    scheduler: dict[str, Any],
-    prediction: str,
-    target: Target,
-    name: str = "diffusers",
-) -> NetworkPrior:
-    """A module called like diffusers calls a U-Net, with its scheduler's configuration."""
-    if scheduler["_class_name"] == "ScoreSdeVeScheduler":
-        offset, scale = target.units((0.0, 1.0))
-        return NetworkPrior(
-            module,
-            "score",
-            shape=shape,
-            offset=offset,
-            scale=scale,
-            sigma_min=scheduler.get("sigma_min", 0.01) * scale,
-            sigma_max=scheduler.get("sigma_max", 1348.0) * scale,
-            centre=offset + 0.5 * scale,
-            name=name,
-        )
-    table = noise_levels(scheduler, name)
-    offset, scale = target.units((-1.0, 1.0))
-    return NetworkPrior(
-        module,
-        _PREDICTIONS[prediction],
-        coordinates="vp",
-        shape=shape,
-        timesteps=table,
-        offset=offset,
-        scale=scale,
-        sigma_min=float(table[0]) * scale,
-        sigma_max=float(table[-1]) * scale,
-        name=name,
-    )
-
-
-def noise_levels(scheduler: dict[str, Any], name: str) -> Tensor:
-    """Noise levels ``(timesteps,)`` of a scheduler's configuration, increasing, float64.
-
-    A last level without any signal (``rescale_betas_zero_snr``) is left out: it is infinite.
-    """
-    if "beta_schedule" not in scheduler and "trained_betas" not in scheduler:
-        raise ValueError(
-            f"load_prior({name!r}): scheduler {scheduler['_class_name']} has no betas; known are "
-            "those of DDPM, DDIM and their relatives, and ScoreSdeVeScheduler"
-        )
-    steps = scheduler.get("num_train_timesteps", 1000)
-    first, last = scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02)
-    kind = scheduler.get("beta_schedule", "linear")
-    even = torch.linspace(0, 1, steps, dtype=torch.float64)
-    if scheduler.get("trained_betas") is not None:
-        beta = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
-    elif kind == "linear":
-        beta = first + even * (last - first)
-    elif kind == "scaled_linear":
-        beta = (first**0.5 + even * (last**0.5 - first**0.5)) ** 2
-    elif kind == "sigmoid":
-        beta = torch.sigmoid(12 * even - 6) * (last - first) + first
-    elif kind == "squaredcos_cap_v2":
-        t = torch.arange(steps + 1, dtype=torch.float64) / steps
-        bar = torch.cos((t + 0.008) / 1.008 * torch.pi / 2) ** 2
-        beta = (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
-    else:
-        raise ValueError(f"load_prior({name!r}): beta schedule {kind!r} is not known")
-    alpha_bar = torch.cumprod(1 - beta, 0)
-    if scheduler.get("rescale_betas_zero_snr"):
-        root = alpha_bar.sqrt()
-        alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
-        return ((1 - alpha_bar) / alpha_bar).sqrt()[:-1]
-    return torch.expm1(-torch.log1p(-beta).cumsum(0)).sqrt()
 
 
 def fetch(name: str, revision: str | None) -> Path:

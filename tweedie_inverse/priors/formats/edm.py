@@ -1,14 +1,12 @@
-"""EDM networks (Karras et al. 2022): DDPM++, NCSN++ and ADM under one preconditioning.
+"""EDM and EDM2 networks (Karras et al. 2022, 2024) and the baselines published with them.
 
 Published as pickles that run code when read; `edm_convert` makes safetensors files of them.  The
-same names are used by deepinv's files, whose networks of equal shape run them here.  The network
-sees ``x / sqrt(sigma^2 + sigma_data^2)`` on [-1, 1] and ``log(sigma) / 4``.
+networks of EDM are DDPM++, NCSN++ and ADM; deepinv's files have the same names, and its networks of
+equal shape run them here.  `edm_preconditioning.py` says what they are told and return.
 """
 
 import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,159 +14,149 @@ from torch import Tensor, nn
 
 from ..network import NetworkPrior
 from .base import Format, Source, Target, of_one_class
+from .edm2_network import EDM2Architecture, EDM2UNet, edm2_architecture_of
+from .edm_network import DeepinvCall, EDMArchitecture, deepinv_network, edm_architecture_of
+from .edm_preconditioning import (
+    KINDS,
+    Constants,
+    Preconditioning,
+    RawNetwork,
+    constants_of,
+    edm_prior,
+)
 from .files import load_weights, ready
 
-
-@dataclass(frozen=True)
-class EDMArchitecture:
-    """Arguments of deepinv's `NCSNpp` (kind ``"ncsn"`` or ``"ddpm"``) or `ADMUNet` (``"adm"``)."""
-
-    kind: str
-    img_resolution: int
-    in_channels: int
-    out_channels: int
-    label_dim: int
-    augment_dim: int
-    model_channels: int
-    channel_mult: tuple[int, ...]
-    channel_mult_emb: int
-    num_blocks: int
-    attn_resolutions: tuple[int, ...]
-
-
-def edm_architecture_of(state: Mapping[str, Tensor]) -> EDMArchitecture:
-    """The architecture, from names and shapes alone."""
-    found = {int(m[1]) for name in state if (m := re.match(r"enc\.(\d+)x\1_", name))}
-    sizes = sorted(found, reverse=True)
-    first = f"enc.{sizes[0]}x{sizes[0]}"
-    adm = "out_conv.weight" in state
-    embedding, noise = state["map_layer0.weight"].shape
-    model = noise if adm else state[f"{first}_conv.weight"].shape[0]
-    blocks = {int(m[1]) for name in state if (m := re.match(rf"{first}_block(\d+)\.", name))}
-    last = "out_conv.weight" if adm else f"dec.{sizes[0]}x{sizes[0]}_aux_conv.weight"
-    fourier = "ncsn" if "map_noise.freqs" in state else "ddpm"
-    widths = [state[f"enc.{size}x{size}_block0.conv1.weight"].shape[0] for size in sizes]
-    return EDMArchitecture(
-        kind="adm" if adm else fourier,
-        img_resolution=sizes[0],
-        in_channels=state[f"{first}_conv.weight"].shape[1],
-        out_channels=state[last].shape[0],
-        label_dim=state["map_label.weight"].shape[1] if "map_label.weight" in state else 0,
-        augment_dim=state["map_augment.weight"].shape[1] if "map_augment.weight" in state else 0,
-        model_channels=model,
-        channel_mult=tuple(width // model for width in widths),
-        channel_mult_emb=embedding // model,
-        num_blocks=len(blocks),
-        attn_resolutions=tuple(
-            size for size in sizes if f"enc.{size}x{size}_block0.qkv.weight" in state
-        ),
-    )
+# The class that wraps the network, as `edm_convert` found it; EDM2's is just called Precond.
+_KIND_OF: dict[str, Preconditioning] = {
+    "EDMPrecond": "edm",
+    "Precond": "edm",
+    "VPPrecond": "vp",
+    "VEPrecond": "ve",
+    "iDDPMPrecond": "iddpm",
+}
+# Settings of EDM2's network that have no weights.
+_EDM2_SETTINGS = (
+    "channels_per_head",
+    "label_balance",
+    "concat_balance",
+    "res_balance",
+    "attn_balance",
+    "clip_act",
+)
 
 
 @dataclass(frozen=True)
 class EDM(Format):
-    """Settings of the preconditioning; the published models' by default.
+    """Settings of the preconditioning; None means the file's, or the published models'.
 
     Attributes:
         class_label: which class, for a class-conditional network.
+        preconditioning: ``"edm"`` (also EDM2), ``"vp"``, ``"ve"`` or ``"iddpm"``; a converted file
+            says, others are taken for edm.
         sigma_data, sigma_min, sigma_max: on the network's range.
     """
 
     name: ClassVar[str] = "edm"
     class_label: int | None = None
-    sigma_data: float = 0.5
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    preconditioning: Preconditioning | None = None
+    sigma_data: float | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
 
     def recognises(self, source: Source) -> bool:
         state = _state(source)
         return "map_layer0.weight" in state or "emb_fourier.freqs" in state
 
     def describe(self, source: Source) -> dict[str, Any]:
-        return vars(edm_architecture_of(_supported(source)))
+        rows = asdict(_architecture(source))
+        kind = self._kind(source)
+        low, high = self._constants(source).trained_range(kind)
+        return {**rows, "preconditioning": kind, "sigma_min": low, "sigma_max": high}
 
     def load(self, source: Source, target: Target) -> NetworkPrior:
         assert source.checkpoint is not None
-        state = _supported(source)
-        found = edm_architecture_of(state)
-        label = of_one_class(self.class_label, found.label_dim, source)
+        found = _architecture(source)
+        kind, constants = self._kind(source), self._constants(source)
+        channels, size, classes = _sizes(found)
+        label = of_one_class(self.class_label, classes, source)
         with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
-            network = _build(found)
-        load_weights(network, state, source.checkpoint.path)
+            if isinstance(found, EDM2Architecture):
+                inner: nn.Module = EDM2UNet(found)
+                network = inner
+            else:
+                inner = deepinv_network(found)
+                network = DeepinvCall(inner)
+        load_weights(inner, _state(source), source.checkpoint.path)
         return edm_prior(
-            RawNetwork(ready(network, target.device), found.label_dim, label),
-            (found.in_channels, found.img_resolution, found.img_resolution),
+            RawNetwork(ready(network, target.device), channels, classes, label),
+            (channels, size, size),
             target,
-            self,
+            kind,
+            constants,
             source.name,
         )
 
+    def _kind(self, source: Source) -> Preconditioning:
+        told = _header(source).get("class", "EDMPrecond")
+        kind = self.preconditioning or _KIND_OF.get(told)
+        if kind not in KINDS:
+            raise ValueError(
+                f"load_prior({source.name!r}): preconditioning {kind or told} is not known, only "
+                f"{', '.join(_KIND_OF)}; give format=EDM(preconditioning=...), one of "
+                f"{', '.join(KINDS)}"
+            )
+        return kind
 
-def edm_prior(
-    network: nn.Module, shape: tuple[int, ...], target: Target, settings: EDM, name: str = "edm"
-) -> NetworkPrior:
-    """The network inside EDM's preconditioning as a prior."""
-    offset, scale = target.units((-1.0, 1.0))
-    return NetworkPrior(
-        network,
-        "edm",
-        shape=shape,
-        offset=offset,
-        scale=scale,
-        sigma_data=settings.sigma_data,
-        sigma_min=settings.sigma_min * scale,
-        sigma_max=settings.sigma_max * scale,
-        name=name,
-    )
-
-
-class RawNetwork(nn.Module):
-    """The network inside the preconditioning, of one class."""
-
-    def __init__(self, network: nn.Module, classes: int, class_label: int | None):
-        super().__init__()
-        self.network, self.classes, self.class_label = network, classes, class_label
-
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        labels = None
-        if self.class_label is not None:
-            labels = x.new_zeros(len(x), self.classes)
-            labels[:, self.class_label] = 1
-        return self.network.forward_unet(x, label, class_labels=labels)  # type: ignore[operator]
-
-
-def _build(found: EDMArchitecture) -> nn.Module:
-    try:
-        from deepinv.models import ADMUNet, NCSNpp
-    except ImportError as error:
-        raise ImportError("load_prior: EDM networks need deepinv (pip install deepinv)") from error
-    settings = {name: value for name, value in vars(found).items() if name != "kind"}
-    if found.kind == "adm":
-        return ADMUNet(pretrained=None, **settings)
-    return NCSNpp(found.kind, pretrained=None, **settings)
+    def _constants(self, source: Source) -> Constants:
+        """The file's, except for what the user says."""
+        found = constants_of(_header(source).get("settings", {}))
+        return replace(
+            found,
+            sigma_data=self.sigma_data or found.sigma_data,
+            sigma_min=self.sigma_min or found.sigma_min,
+            sigma_max=self.sigma_max or found.sigma_max,
+        )
 
 
 def _state(source: Source) -> dict[str, Tensor]:
-    """Weights of the raw network, without the preconditioning's prefix."""
+    """Weights of the raw network, without the preconditioning's prefix and its own tensors."""
     state = source.state
     for prefix in ("model.", "unet."):
-        if state and all(name.startswith((prefix, "logvar_")) for name in state):
-            return {name.removeprefix(prefix): value for name, value in state.items()}
+        inner = {
+            name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)
+        }
+        if inner and all(n.startswith((prefix, "logvar_")) or n == "u" for n in state):
+            return inner
     return state
 
 
-def _supported(source: Source) -> dict[str, Tensor]:
-    """The weights, unless the network is one that would be run wrongly."""
+def _header(source: Source) -> dict[str, Any]:
+    """What `edm_convert` noted: the class and settings of the preconditioning."""
     assert source.checkpoint is not None
+    return json.loads(source.checkpoint.metadata.get("edm", "{}"))
+
+
+def _architecture(source: Source) -> EDMArchitecture | EDM2Architecture:
     state = _state(source)
-    if "emb_fourier.freqs" in state:
-        channels = state["out_conv.weight"].shape[0]
-        what = "latent priors" if channels == 4 else "EDM2 networks"
-        raise ValueError(f"load_prior({source.name!r}): {what} are not supported yet")
-    told = json.loads(source.checkpoint.metadata.get("edm", "{}")).get("class", "EDMPrecond")
-    if told != "EDMPrecond":
+    if "emb_fourier.freqs" not in state:
+        return edm_architecture_of(state)
+    if state["out_conv.weight"].shape[0] == 4:
         raise ValueError(
-            f"load_prior({source.name!r}): preconditioning {told} is not supported yet, only "
-            "EDMPrecond"
+            f"load_prior({source.name!r}): latent priors are not supported yet; this package "
+            "samples pixels"
         )
-    return state
+    settings = _header(source).get("settings", {})
+    if tuple(settings.get("resample_filter", (1, 1))) != (1, 1):
+        raise ValueError(
+            f"load_prior({source.name!r}): resample_filter {settings['resample_filter']} is not "
+            "supported, only (1, 1) as in the published EDM2 networks"
+        )
+    known = {name: settings[name] for name in _EDM2_SETTINGS if name in settings}
+    return replace(edm2_architecture_of(state), **known)
+
+
+def _sizes(found: EDMArchitecture | EDM2Architecture) -> tuple[int, int, int]:
+    """Channels of an image, its side, and the number of classes."""
+    if isinstance(found, EDM2Architecture):
+        return found.channels, found.image_size, found.classes
+    return found.in_channels, found.img_resolution, found.label_dim

@@ -104,7 +104,10 @@ class _Reader(pickle.Unpickler):
             return self.known[module, name]
         if module.startswith("torch.nn.modules.") and "." not in name:
             return _Part
-        raise pickle.UnpicklingError(f"refused {module}.{name}, which is no part of a network")
+        reason = "which is no part of a network"
+        if module.split(".")[0] == "numpy":
+            reason = "of which latent networks have some; latent priors are not supported yet"
+        raise pickle.UnpicklingError(f"refused {module}.{name}, {reason}")
 
 
 def _main(pickled: str, out: str) -> None:

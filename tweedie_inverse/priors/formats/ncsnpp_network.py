@@ -1,12 +1,11 @@
 """NCSN++ and DDPM++ of Song et al. 2021, in the parameter names of score_sde and PSLD checkpoints.
 
-Their modules are one numbered list, ``all_modules``.  `architecture_of` reads the list as a row of
-letters (`_letters`), from which everything follows but the two things that have no weights: whether
-images are centred, and the filter of a pyramid without convolutions.
+Their modules are one numbered list, ``all_modules``.  With blocks of the older kind and without
+rescaling it is also the network of Ho et al. 2020, as score_sde has it.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +29,7 @@ class Architecture:
         fir: resampling with the filter (1, 3, 3, 1), else by nearest pixels and averages.
         pyramid_in, pyramid_out: how the image and the output are carried along all scales.
         concatenate: the input pyramid is concatenated, else added.
+        rescale: sums of two branches are divided by sqrt(2).
     """
 
     in_channels: int
@@ -44,61 +44,12 @@ class Architecture:
     pyramid_in: Pyramid = "none"
     pyramid_out: Pyramid = "none"
     concatenate: bool = False
+    rescale: bool = True
 
-
-def architecture_of(state: Mapping[str, Tensor]) -> Architecture:
-    """The architecture, from names and shapes alone.
-
-    Raises:
-        ValueError: the modules are not in an order that such a network has.
-    """
-    letters = _letters(state)
-    fourier = letters.startswith("W")
-    first = letters.index("C")  # after the embedding
-    features = _shape(state, first, "weight")[0]
-    body, start = letters[first + 1 :], first + 1
-    down = next((i for i, s in enumerate(body) if s in "SDP"), None)
-    if down is None:
-        raise ValueError("load_prior: an NCSN++ network of one level is not supported")
-    blocks = body[:down].count("R")
-    widths, attention, place, level = [], [], 0, 0
-    pyramid_in: Pyramid = "none"
-    while True:
-        for _ in range(blocks):
-            width = _shape(state, start + place, "Conv_0.weight")[0]
-            place += 1
-            if body[place] == "A":  # that of the bottleneck comes after one block more
-                attention.append(level)
-                place += 1
-        widths.append(width)
-        if body[place] not in "SDP":
-            break
-        place, level = place + 1, level + 1
-        if body[place] in "PD":
-            pyramid_in, place = "residual", place + 1
-        elif body[place] == "M":
-            pyramid_in, place = "skip", place + 1
-    out: Pyramid = "none"
-    if letters.count("N") > 1:
-        growing = sum(letter in "DP" for letter in body[place:])
-        out = "residual" if growing > (0 if "S" in body else level) else "skip"
-    combined = [i for i, s in enumerate(letters) if s == "M"]
-    return Architecture(
-        in_channels=_shape(state, first, "weight")[1],
-        out_channels=_shape(state, len(letters) - 1, "weight")[0],
-        features=features,
-        channel_mult=tuple(width // features for width in widths),
-        blocks=blocks,
-        attention_levels=tuple(dict.fromkeys(attention)),
-        fourier=fourier,
-        biggan="S" in body,
-        fir="P" in letters or "M" in letters or out != "none",
-        pyramid_in=pyramid_in,
-        pyramid_out=out,
-        concatenate=bool(combined)
-        and _shape(state, combined[0] + 1, "Conv_0.weight")[1]
-        > _shape(state, combined[0], "Conv.weight")[0],
-    )
+    @property
+    def gain(self) -> float:
+        """Of the sum of two branches."""
+        return math.sqrt(0.5) if self.rescale else 1.0
 
 
 class NCSNpp(nn.Module):
@@ -120,7 +71,7 @@ class NCSNpp(nn.Module):
                 modules.append(_block(width, wider, a))
                 width = wider
                 if level in a.attention_levels:
-                    modules.append(_Attention(width))
+                    modules.append(_Attention(width, a.gain))
                 skips.append(width)
             if level < len(widths) - 1:
                 modules.append(_block(width, width, a, "down") if a.biggan else _Resampled(
@@ -133,14 +84,14 @@ class NCSNpp(nn.Module):
                     modules.append(_Resampled(carried, width, "down", a.fir))
                     carried = width
                 skips.append(width)
-        modules += [_block(width, width, a), _Attention(width), _block(width, width, a)]
+        modules += [_block(width, width, a), _Attention(width, a.gain), _block(width, width, a)]
         grown = 0
         for level, narrower in reversed(list(enumerate(widths))):
             for _ in range(a.blocks + 1):
                 modules.append(_block(width + skips.pop(), narrower, a))
                 width = narrower
             if level in a.attention_levels:
-                modules.append(_Attention(width))
+                modules.append(_Attention(width, a.gain))
             coarsest = level == len(widths) - 1
             if a.pyramid_out == "skip":
                 modules += [_norm(width), _conv(width, a.out_channels)]
@@ -185,7 +136,7 @@ class NCSNpp(nn.Module):
                     carried = _half(carried, a.fir)
                     h = next(modules)(carried, h)
                 elif a.pyramid_in == "residual":
-                    h = carried = (next(modules)(carried) + h) / math.sqrt(2)
+                    h = carried = a.gain * (next(modules)(carried) + h)
                 skips.append(h)
         return skips, skips[-1]
 
@@ -206,7 +157,7 @@ class NCSNpp(nn.Module):
                 pyramid = next(modules)(h)
                 pyramid = next(modules)(F.silu(pyramid))
             elif a.pyramid_out == "residual":
-                h = pyramid = (next(modules)(pyramid) + h) / math.sqrt(2)
+                h = pyramid = a.gain * (next(modules)(pyramid) + h)
             if level:
                 h = next(modules)(h, told) if a.biggan else next(modules)(h)
         if a.pyramid_out == "skip":
@@ -237,8 +188,9 @@ class _Pointwise(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, gain: float):
         super().__init__()
+        self.gain = gain
         self.GroupNorm_0 = _norm(channels)
         self.NIN_0, self.NIN_1, self.NIN_2, self.NIN_3 = (
             _Pointwise(channels, channels) for _ in range(4)
@@ -248,7 +200,7 @@ class _Attention(nn.Module):
         h = self.GroupNorm_0(x)
         q, k, v = (f(h).flatten(2).mT[:, None] for f in (self.NIN_0, self.NIN_1, self.NIN_2))
         h = F.scaled_dot_product_attention(q, k, v)[:, 0].mT.reshape(x.shape)
-        return (x + self.NIN_3(h)) / math.sqrt(2)
+        return self.gain * (x + self.NIN_3(h))
 
 
 class _Block(nn.Module):
@@ -256,7 +208,7 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, width_out: int, a: Architecture, resample: str = ""):
         super().__init__()
-        self.resample, self.fir = resample, a.fir
+        self.resample, self.fir, self.gain = resample, a.fir, a.gain
         self.GroupNorm_0 = _norm(width)
         self.Conv_0 = _conv(width, width_out)
         self.Dense_0 = nn.Linear(4 * a.features, width_out)
@@ -276,7 +228,7 @@ class _Block(nn.Module):
         h = self.Conv_0(h) + self.Dense_0(F.silu(told))[:, :, None, None]
         h = self.Conv_1(F.silu(self.GroupNorm_1(h)))
         x = self.get_submodule(self.skip)(x) if self.skip else x
-        return (x + h) / math.sqrt(2)
+        return self.gain * (x + h)
 
 
 class _Combined(nn.Module):
@@ -353,38 +305,3 @@ def _waves(label: Tensor, width: int) -> Tensor:
     steps = torch.arange(half, dtype=torch.float32, device=label.device)
     phase = label[:, None].float() * torch.exp(-math.log(10000) * steps / (half - 1))
     return F.pad(torch.cat([phase.sin(), phase.cos()], dim=1), (0, width % 2))
-
-
-def _shape(state: Mapping[str, Tensor], index: int, name: str) -> tuple[int, ...]:
-    return tuple(state[f"all_modules.{index}.{name}"].shape)
-
-
-def _letters(state: Mapping[str, Tensor]) -> str:
-    """One letter a module.
-
-    W Fourier features, L linear, C convolution, N norm, R residual block, S one that resamples
-    (same width, yet with a skip convolution), A attention, M combination of image and features,
-    P convolution with a filter, D plain resampling convolution.
-    """
-    names: dict[int, set[str]] = {}
-    for name in state:
-        if name.startswith("all_modules."):
-            _, number, rest = name.split(".", 2)
-            names.setdefault(int(number), set()).add(rest)
-    if not names or sorted(names) != list(range(len(names))):
-        raise ValueError("load_prior: not an NCSN++ checkpoint, all_modules has gaps")
-    return "".join(_letter(state, index, names[index]) for index in range(len(names)))
-
-
-def _letter(state: Mapping[str, Tensor], index: int, names: set[str]) -> str:
-    if "NIN_3.W" in names:
-        return "A"
-    if "Conv_1.weight" in names:
-        width_out, width = _shape(state, index, "Conv_0.weight")[:2]
-        return "S" if "Conv_2.weight" in names and width == width_out else "R"
-    for name, letter in (("W", "W"), ("Conv.weight", "M"), ("Conv2d_0.weight", "P")):
-        if name in names:
-            return letter
-    if "Conv_0.weight" in names:
-        return "D"
-    return {1: "N", 2: "L", 4: "C"}[len(_shape(state, index, "weight"))]

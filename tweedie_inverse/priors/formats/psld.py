@@ -13,7 +13,7 @@ from ...processes import Rate, psld
 from ..phase_space import PhaseSpaceNetwork
 from .base import Format, Source, Target
 from .files import ready
-from .ncsnpp_network import architecture_of
+from .ncsnpp_shapes import architecture_of
 from .score_sde import built, image_size_of, of_psld
 
 

@@ -1,28 +1,27 @@
 """Checkpoints of score_sde_pytorch (NCSN++, DDPM++) and of PSLD, whose networks are the same.
 
-VE: the network sees x on [0, 1], centred inside, is told sigma, and returns the score times sigma.
-VP: it sees ``x / sqrt(1 + sigma^2)`` on [-1, 1], is told 999 t, and returns the noise.  The file's
-moving average is a list in the order of the trained parameters.
+The file's moving average is a list in the order of the trained parameters; `song.py` says what the
+networks are told and return.
 """
 
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..network import NetworkPrior
 from .base import Format, Source, Target
 from .files import Checkpoint, load_weights, read_checkpoint, ready
-from .ncsnpp_network import Architecture, NCSNpp, architecture_of
+from .ncsnpp_network import Architecture, NCSNpp
+from .ncsnpp_shapes import architecture_of
+from .song import discrete_ve_prior, subvp_prior, ve_prior, vp_prior
 
-# The VP process of Song et al. 2021: beta from 0.1 to 20, started at t = 0.001.
-_BETA = (0.1, 20.0)
-_FIRST_TIME = 1e-3
+Process = Literal["ve", "vp", "subvp"]
 
 
 @dataclass(frozen=True)
@@ -31,30 +30,39 @@ class ScoreSDE(Format):
 
     Attributes:
         image_size: side of the images; default is the one whose attention is at 16x16.
-        process: ``"ve"`` or ``"vp"``, both trained in continuous time; default by the embedding,
-            which cannot tell VP from sub-VP (not supported) and warns.
+        process: ``"ve"``, ``"vp"`` or ``"subvp"``; default ``"ve"`` for a Fourier embedding, else
+            ``"vp"`` with a warning, since such a file may as well be sub-VP, or VE with discrete
+            noise levels.
+        discrete: trained at numbered noise levels rather than in continuous time
+            (``training.continuous = False``); default only VE networks without Fourier embedding,
+            which are never anything else.
         sigma_min, sigma_max: of a VE process, on [0, 1]; default the file's.
         moving_average: use it (`ema`) rather than the last weights.
+        skip_rescale: sums of two branches are divided by sqrt(2); default those with BigGAN blocks,
+            and not the older DDPM network.
     """
 
     name: ClassVar[str] = "score-sde"
     image_size: int | None = None
-    process: Literal["ve", "vp"] | None = None
+    process: Process | None = None
+    discrete: bool | None = None
     sigma_min: float | None = None
     sigma_max: float | None = None
     moving_average: bool = True
+    skip_rescale: bool | None = None
 
     def recognises(self, source: Source) -> bool:
         return any(name.startswith("all_modules.0.") for name in source.state)
 
     def describe(self, source: Source) -> dict[str, Any]:
-        found = architecture_of(source.state)
+        found = self._architecture(source)
         size = self.image_size or image_size_of(found) or "not in the file: image_size="
-        return {**asdict(found), "image_size": size, "process": self._process(found)}
+        process, discrete = self._process(found, source)
+        return {**asdict(found), "image_size": size, "process": process, "discrete": discrete}
 
     def load(self, source: Source, target: Target) -> NetworkPrior:
         assert source.checkpoint is not None
-        found = architecture_of(source.state)
+        found = self._architecture(source)
         size = self.image_size or image_size_of(found)
         if size is None or found.in_channels != found.out_channels:
             raise ValueError(
@@ -63,29 +71,55 @@ class ScoreSDE(Format):
                 f"{found.in_channels} in, {found.out_channels} out; PSLD "
                 "networks have two sets of channels (format='psld')"
             )
+        process, discrete = self._process(found, source)
         state = weights_of(source.checkpoint, moving_average=self.moving_average)
         network = ready(built(found, state, source.checkpoint.path), target.device)
         shape = (found.in_channels, size, size)
-        if self._process(found) == "vp":
-            if self.process is None:
-                warnings.warn(
-                    f"load_prior({source.name!r}): read as VP. A sub-VP network looks the same and "
-                    "would come out wrong: make sure, then say format=ScoreSDE(process='vp')",
-                    stacklevel=3,
-                )
-            return vp_prior(network, shape, target, source.name)
-        if not found.fourier:
-            raise ValueError(
-                f"load_prior({source.name!r}): VE networks with discrete noise levels are not "
-                "supported yet, only continuous ones (Fourier embedding)"
+        if process == "ve":
+            prior_of = discrete_ve_prior if discrete else ve_prior
+            return prior_of(network, shape, self._levels(source), target, source.name)
+        if self.process is None:
+            warnings.warn(
+                f"load_prior({source.name!r}): read as VP. A sub-VP network and a VE network with "
+                "discrete noise levels look the same and would come out wrong: make sure, then say "
+                "format=ScoreSDE(process='vp'), 'subvp' or 've'",
+                stacklevel=3,
             )
-        table = source.state.get("sigmas", torch.tensor([0.01, 50.0]))
-        low = self.sigma_min or float(table.min())
-        high = self.sigma_max or float(table.max())
-        return ve_prior(network, shape, (low, high), target, source.name)
+        if process == "subvp":
+            return subvp_prior(network, shape, target, source.name)
+        return vp_prior(network, shape, target, source.name, discrete=discrete)
 
-    def _process(self, found: Architecture) -> str:
-        return self.process or ("ve" if found.fourier else "vp")
+    def _architecture(self, source: Source) -> Architecture:
+        found = architecture_of(source.state)
+        rescale = found.rescale if self.skip_rescale is None else self.skip_rescale
+        return replace(found, rescale=rescale)
+
+    def _process(self, found: Architecture, source: Source) -> tuple[Process, bool]:
+        """The process, and whether its noise levels are numbered."""
+        process = self.process or ("ve" if found.fourier else "vp")
+        numbered = process == "ve" and not found.fourier
+        discrete = numbered if self.discrete is None else self.discrete
+        if discrete and (found.fourier or process == "subvp"):
+            raise ValueError(
+                f"load_prior({source.name!r}): ScoreSDE(discrete=True) does not go with "
+                f"{'a Fourier embedding' if found.fourier else 'sub-VP'}, which is trained in "
+                "continuous time"
+            )
+        if numbered and not discrete:
+            raise ValueError(
+                f"load_prior({source.name!r}): a VE network in continuous time has a Fourier "
+                "embedding, and this one has not; leave out ScoreSDE(discrete=False)"
+            )
+        return process, discrete
+
+    def _levels(self, source: Source) -> Tensor:
+        """Noise levels of a VE process on [0, 1], increasing: the file's, or a geometric row."""
+        known = source.state.get("sigmas", torch.tensor([0.01, 50.0])).double().sort().values
+        if self.sigma_min is None and self.sigma_max is None and len(known) > 2:
+            return known
+        low, high = self.sigma_min or float(known[0]), self.sigma_max or float(known[-1])
+        count = len(known) if len(known) > 2 else 1000
+        return torch.logspace(math.log10(low), math.log10(high), count, dtype=torch.float64)
 
 
 def psld_network(
@@ -101,78 +135,6 @@ def psld_network(
     network = built(architecture_of(state), state, checkpoint.path)
     ready(network, device)
     return network
-
-
-class VESigma(nn.Module):
-    """``score = output / sigma``, of images on [0, 1] that the network sees on [-1, 1]."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.network(2 * x - 1, sigma) / sigma.reshape(-1, 1, 1, 1)
-
-
-class VPTime(nn.Module):
-    """Tells a VP network ``999 t`` where the prior tells sigma."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.network(x, 999 * vp_time(sigma))
-
-
-def vp_time(sigma: Tensor) -> Tensor:
-    """t with ``log(1 + sigma^2) = beta_0 t + (beta_1 - beta_0) t^2 / 2``."""
-    low, slope = _BETA[0], _BETA[1] - _BETA[0]
-    total = torch.log1p(sigma**2)
-    return 2 * total / (low + (low**2 + 2 * slope * total).sqrt())  # no cancellation at small t
-
-
-def ve_prior(
-    network: nn.Module,
-    shape: tuple[int, ...],
-    sigmas: tuple[float, float],
-    target: Target,
-    name: str = "score-sde",
-) -> NetworkPrior:
-    """A network in the VE convention of score_sde, without its division by sigma."""
-    offset, scale = target.units((0.0, 1.0))
-    return NetworkPrior(
-        VESigma(network),
-        "score",
-        shape=shape,
-        offset=offset,
-        scale=scale,
-        sigma_min=sigmas[0] * scale,
-        sigma_max=sigmas[1] * scale,
-        centre=offset + 0.5 * scale,
-        name=name,
-    )
-
-
-def vp_prior(
-    network: nn.Module, shape: tuple[int, ...], target: Target, name: str = "score-sde"
-) -> NetworkPrior:
-    """A network in the VP convention of score_sde."""
-    offset, scale = target.units((-1.0, 1.0))
-    low, high = (
-        math.sqrt(math.expm1(_BETA[0] * t + (_BETA[1] - _BETA[0]) * t**2 / 2))
-        for t in (_FIRST_TIME, 1.0)
-    )
-    return NetworkPrior(
-        VPTime(network),
-        "epsilon",
-        shape=shape,
-        offset=offset,
-        scale=scale,
-        sigma_min=low * scale,
-        sigma_max=high * scale,
-        name=name,
-    )
 
 
 def image_size_of(found: Architecture) -> int | None:

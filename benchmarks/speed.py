@@ -1,0 +1,177 @@
+"""What a walk costs beside its network: seconds and memory over the batch, as ratios in one run.
+
+    python -m benchmarks.speed                          20-view CT of 64x64 phantoms, on the CPU
+    python -m benchmarks.speed --device cuda --batches 1 16 256
+    python -m benchmarks.speed --smoke                  tiny, to see that it runs
+
+Every row makes the same number of network evaluations; "network alone" makes them and nothing else.
+Rows of a batch take turns, so that a busy machine slows all of them, and the fastest turn counts.
+
+Each row has processes of its own.  On a CPU its memory is how far the process's high-water mark
+rises in its first solve: that sees what torch's profiler does not, such as the work space of
+convolutions, and no row inherits what another has left to the allocator.  On an accelerator it is
+torch's own peak.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from tweedie_inverse.schedules import karras
+
+from .baselines import Baseline
+from .counting import CountedPrior
+from .methods import methods
+from .suites import Task, ct, load
+
+BARE = "network alone"
+NAMES = (
+    BARE,
+    "decoupled",
+    "langevin",
+    "particle",
+    "dps",
+    "pigdm",
+    "moment-matching",
+    "diffpir",
+)
+HEAD = (
+    "| method | batch | evaluations | VJPs | seconds | ratio to the network | samples/s "
+    "| peak memory, MiB |\n|---|---|---|---|---|---|---|---|"
+)
+
+
+class Cell(NamedTuple):
+    """One measurement: `batch` samples with `steps` evaluations each."""
+
+    name: str
+    batch: int
+    steps: int
+    device: str = "cpu"
+    threads: int = 1
+
+
+class Cost(NamedTuple):
+    """Seconds of one solve, bytes above those before it, and what was counted a sample."""
+
+    seconds: float
+    memory: int
+    evaluations: float
+    products: float
+
+
+def measure(cell: Cell) -> Cost:
+    """In this process: the first solve for the memory, a second one for the time."""
+    torch.set_num_threads(cell.threads)
+    task = ct(64, 1, "test")[0]
+    prior = CountedPrior(load(task.prior, cell.device))
+    solve = _solve(cell, task, prior)
+    before = _high_water(cell.device)
+    solve()
+    memory = _high_water(cell.device) - before
+    prior.calls = prior.vjps = 0
+    begin = time.perf_counter()
+    solve()
+    seconds = time.perf_counter() - begin
+    return Cost(seconds, memory, prior.calls / cell.batch, prior.vjps / cell.batch)
+
+
+def _solve(cell: Cell, task: Task, prior: CountedPrior) -> Callable[[], None]:
+    y = task.operator.measure(task.truths, seed=0).to(cell.device)
+    seeds = [list(range(cell.batch))]
+
+    @torch.no_grad()
+    def bare() -> None:
+        x = torch.zeros(cell.batch, *prior.shape, device=cell.device)
+        for sigma in karras(cell.steps, prior.sigma_min, prior.sigma_max)[:-1].tolist():
+            prior.denoise(x, sigma)
+        _wait(cell.device)
+
+    if cell.name == BARE:
+        return bare
+    method = replace(methods()[cell.name], evaluations=cell.steps)
+    if isinstance(method, Baseline):
+        from . import denoiser  # noqa: F401  (deepinv is loaded before memory is looked at)
+
+    def sampled() -> None:
+        method.draw(y, task, prior, seeds, cell.batch)
+        _wait(cell.device)
+
+    return sampled
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _high_water(device: str) -> int:
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not getrusage on Linux: there a process begins with the mark of the one that started it.
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+
+def apart(cell: Cell) -> Cost:
+    """`measure` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.speed", "--cell", json.dumps(cell)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return Cost(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def compare(
+    names: tuple[str, ...], batches: list[int], steps: int, turns: int, device: str, threads: int
+) -> Iterator[str]:
+    """One table: a method and a batch a row."""
+    yield f"\n20-view CT, 64x64, {steps} evaluations a sample, {threads} CPU thread(s), {device}\n"
+    yield HEAD
+    for batch in batches:
+        cells = [Cell(name, batch, steps, device, threads) for name in names]
+        costs = [[apart(cell) for cell in cells] for _ in range(turns)]
+        best = [min(found, key=lambda cost: cost.seconds) for found in zip(*costs, strict=True)]
+        for cell, cost in zip(cells, best, strict=True):
+            yield (
+                f"| {cell.name} | {batch} | {cost.evaluations:.0f} | {cost.products:.0f} "
+                f"| {cost.seconds:.2f} | {cost.seconds / best[0].seconds:.2f} "
+                f"| {batch / cost.seconds:.2f} | {cost.memory / 2**20:.0f} |"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="such as cuda")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--steps", type=int, default=20, help="network evaluations a sample")
+    parser.add_argument("--turns", type=int, default=3, help="of each row")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell is not None:
+        print(json.dumps(measure(Cell(*json.loads(options.cell)))))
+        return
+    names = NAMES
+    if options.smoke:
+        names, options.batches, options.steps, options.turns = NAMES[:2], [1], 2, 1
+    for line in compare(
+        names, options.batches, options.steps, options.turns, options.device, options.threads
+    ):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

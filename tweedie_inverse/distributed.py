@@ -1,0 +1,75 @@
+"""Which share of the work is this process's: static strided shards, no process group.
+
+Under torchrun, srun, SLURM arrays or by hand alike; each process writes files of its own, so that
+a merge is reading the folder, and a killed process costs what it was working on.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+
+T = TypeVar("T")
+# Launchers say who is who in these pairs of variables: torchrun, srun, a SLURM array.
+_VARIABLES = (
+    ("RANK", "WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+)
+
+
+class Place(NamedTuple):
+    """This process, `rank` of `world_size`."""
+
+    rank: int
+    world_size: int
+
+
+def find_place(
+    environment: Mapping[str, str], rank: int | None = None, world_size: int | None = None
+) -> Place:
+    """As given, else as a launcher's environment says, else the only process.
+
+    The first of torchrun, srun and a SLURM array that speaks of more than one process counts; an
+    array may be numbered from any first number, without gaps.
+
+    Raises:
+        ValueError: only one of the two given, or a rank outside [0, world_size).
+    """
+    if (rank is None) != (world_size is None):
+        raise ValueError("give both --rank and --world-size, or neither")
+    if rank is not None and world_size is not None:
+        return _checked(Place(rank, world_size))
+    for mine, all_ in _VARIABLES:
+        if mine in environment and int(environment.get(all_, 1)) > 1:
+            first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0)) if "ARRAY" in mine else 0
+            return _checked(Place(int(environment[mine]) - first, int(environment[all_])))
+    return Place(0, 1)
+
+
+def _checked(place: Place) -> Place:
+    if not 0 <= place.rank < place.world_size:
+        raise ValueError(f"rank {place.rank} is not in [0, {place.world_size}); number from 0")
+    return place
+
+
+def shard(items: Sequence[T], place: Place) -> Sequence[T]:
+    """Every `world_size`-th item from number `rank` on."""
+    return items[place.rank :: place.world_size]
+
+
+def device_of(name: str, environment: Mapping[str, str]) -> str:
+    """``cuda`` under a launcher is the accelerator with this process's number on its machine.
+
+    Round and round, where there are fewer of them, or where a scheduler shows each process its own.
+    """
+    for variable in ("LOCAL_RANK", "SLURM_LOCALID"):
+        if name == "cuda" and variable in environment:
+            local = int(environment[variable])
+            return f"cuda:{local % (torch.cuda.device_count() or local + 1)}"
+    return name
+
+
+def under_torchrun(environment: Mapping[str, str]) -> bool:
+    """Whether a launcher stops all processes when one of them ends with an error."""
+    return "TORCHELASTIC_RUN_ID" in environment
