@@ -52,12 +52,12 @@ FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
         Native(),
-        PhaseNative(),
         Diffusers(),
         ADM(),
         EDM(),
         ScoreSDE(),
         PSLD(),
+        PhaseNative(),
         Deepinv(),
         KDiffusion(),
         SmallDiffusion(),
