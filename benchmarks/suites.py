@@ -16,9 +16,9 @@ from torch.nn import functional as F
 import operators as ops
 import tweedie_inverse as ti
 from tweedie_inverse.priors.zoo import WEIGHTS_FOLDER
-from tweedie_inverse.training.ellipses import EllipsePhantoms
 from tweedie_inverse.training.photographs import load_photo
 from tweedie_inverse.training.seeds import HELD_OUT_SEED
+from tweedie_inverse.training.slices import CTSlices
 
 NOISE = ops.GaussianNoise
 # Far beyond the held-out phantoms that the prior's denoising error was measured on.
@@ -148,7 +148,7 @@ def images(size: int, count: int, split: str) -> list[Task]:
 
 def phantoms(images: int, split: str) -> Tensor:
     first = _PHANTOM_SEEDS[split]
-    return EllipsePhantoms(64).images(range(first, first + images))
+    return CTSlices(64).images(range(first, first + images))
 
 
 def ct(size: int, images: int, split: str) -> list[Task]:
@@ -219,8 +219,8 @@ SUITES = {
     "images": Suite("Photographs (tiles of scikit-image's astronaut)", images, 64, 64, cap=100),
     "images-128": Suite("Photographs, 128x128", images, 128, 64, cap=100),
     "images-256": Suite("Photographs, 256x256", images, 256, 64, cap=100),
-    "ct": Suite("Tomography of ellipse phantoms", ct, 64, 64, cap=100),
-    "mri": Suite("Fourier samples of ellipse phantoms", mri, 64, 64, cap=100),
+    "ct": Suite("Tomography of CT-like slices", ct, 64, 64, cap=100),
+    "mri": Suite("Fourier samples of CT-like slices", mri, 64, 64, cap=100),
     "nonlinear": Suite("Instruments that are not linear", nonlinear, 64, 64, cap=100),
 }
 

@@ -21,7 +21,7 @@ import tweedie_inverse as ti
 from operators.random import normal
 from tweedie_inverse.priors import NetworkPrior
 from tweedie_inverse.priors.tiles import starts
-from tweedie_inverse.training.data import load_photo
+from tweedie_inverse.training.photographs import load_photo
 
 SIGMAS = (25 / 255, 0.5, 2.0)
 TILINGS = ((64, 1), (64, 4), (64, 16), (64, 32), (128, 32), (256, 64))

@@ -9,8 +9,8 @@ import torch
 
 import operators as ops
 import tweedie_inverse as ti
-from tweedie_inverse.training.ellipses import EllipsePhantoms
 from tweedie_inverse.training.seeds import HELD_OUT_SEED
+from tweedie_inverse.training.slices import CTSlices
 
 
 class Gradient(ops.LinearOperator):
@@ -25,7 +25,7 @@ class Gradient(ops.LinearOperator):
 
 def main(steps: int = 50, num_samples: int = 8, picture: str | None = "own_operator.png") -> float:
     """Solve, draw, and return the PSNR of the posterior mean in dB."""
-    truth = EllipsePhantoms(64).images([HELD_OUT_SEED + 1])[0]
+    truth = CTSlices(64).images([HELD_OUT_SEED + 1])[0]
     operator = Gradient(64, ops.GaussianNoise(0.03))
     y = operator.measure(truth, seed=0)
     posterior = ti.solve(

@@ -3,9 +3,9 @@
 python examples/which_prior_fits.py
 
 A prior is a density, so priors can be compared on images alone: the one that gives them the fewest
-bits per dimension fits best.  Here the images are CT phantoms and what is reconstructed from 20
-views of them; the candidates are a network trained on phantoms, and two Gaussian fields whose
-spectra are measured on phantoms and on photographs.
+bits per dimension fits best.  Here the images are CT-like slices and what is reconstructed from 20
+views of them; the candidates are a network trained on such slices, and two Gaussian fields whose
+spectra are measured on slices and on photographs.
 """
 
 import argparse
@@ -40,8 +40,8 @@ def main(
     measured: int = 256,
     seed: int = 0,
 ) -> dict[str, Row]:
-    """The bits of `count` phantoms and of their reconstructions from 20 CT views, by prior."""
-    images = held_out("phantoms", 64, count)
+    """The bits of `count` slices and of their reconstructions from 20 CT views, by prior."""
+    images = held_out("slices", 64, count)
     operator = ops.Tomography((1, 64, 64), angles=20, noise=ops.GaussianNoise(0.5))
     y = operator.measure(images, seed=seed)
     method = ti.Bound(levels=levels, repeats=repeats)
@@ -61,7 +61,7 @@ def priors(measured: int) -> dict[str, ti.priors.Prior]:
     photographs = dataset("photos", 64).images(range(measured)).mean(1, keepdim=True)
     return {
         "phantom-64, a network": ti.load_prior("phantom-64"),
-        "Gaussian field of phantoms": field(dataset("phantoms", 64).images(range(measured))),
+        "Gaussian field of slices": field(dataset("slices", 64).images(range(measured))),
         "Gaussian field of grey photographs": field(photographs),
     }
 

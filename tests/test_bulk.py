@@ -11,7 +11,8 @@ from tweedie_inverse import bulk
 from tweedie_inverse.cli import main
 from tweedie_inverse.distributed import Place
 from tweedie_inverse.posterior import Posterior
-from tweedie_inverse.training.data import HELD_OUT_SEED, EllipsePhantoms
+from tweedie_inverse.training.seeds import HELD_OUT_SEED
+from tweedie_inverse.training.slices import CTSlices
 
 OPERATOR_FILE = """
 import operators as ops
@@ -26,7 +27,7 @@ def folder(tmp_path):
     scanner = ops.Tomography((1, 64, 64), angles=6, noise=ops.GaussianNoise(0.5))
     (tmp_path / "data").mkdir()
     for index, name in enumerate(NAMES):
-        y = scanner.measure(EllipsePhantoms(64).images([HELD_OUT_SEED + index])[0], seed=index)
+        y = scanner.measure(CTSlices(64).images([HELD_OUT_SEED + index])[0], seed=index)
         np.save(tmp_path / "data" / f"{name}.npy", y.numpy())
     (tmp_path / "data" / "notes.txt").write_text("not a measurement")
     (tmp_path / "scanner.py").write_text(OPERATOR_FILE)

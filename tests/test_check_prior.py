@@ -199,7 +199,7 @@ def test_wrong_images_are_refused():
 
 
 def held_out_images(name):
-    return held_out("phantoms" if name == "phantom-64" else "photos", 64, 4)
+    return held_out("slices" if name == "phantom-64" else "photos", 64, 4)
 
 
 @pytest.mark.parametrize("name", ["phantom-64", "photo-64"])

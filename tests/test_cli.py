@@ -8,8 +8,8 @@ import operators as ops
 from tweedie_inverse import demo
 from tweedie_inverse.cli import main
 from tweedie_inverse.posterior import Posterior
-from tweedie_inverse.training.ellipses import EllipsePhantoms
 from tweedie_inverse.training.seeds import HELD_OUT_SEED
+from tweedie_inverse.training.slices import CTSlices
 
 OPERATOR_FILE = """
 import operators as ops
@@ -27,7 +27,7 @@ def test_priors_and_info(capsys):
 
 def test_solve_from_files(tmp_path, capsys):
     scanner = ops.Tomography((1, 64, 64), angles=6, noise=ops.GaussianNoise(0.5))
-    y = scanner.measure(EllipsePhantoms(64).images([HELD_OUT_SEED])[0], seed=0)
+    y = scanner.measure(CTSlices(64).images([HELD_OUT_SEED])[0], seed=0)
     np.save(tmp_path / "y.npy", y.numpy())
     (tmp_path / "scanner.py").write_text(OPERATOR_FILE)
     out = tmp_path / "out" / "posterior.safetensors"

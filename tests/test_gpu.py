@@ -5,8 +5,8 @@ import torch
 
 import operators as ops
 import tweedie_inverse as ti
-from tweedie_inverse.training.ellipses import EllipsePhantoms
 from tweedie_inverse.training.seeds import HELD_OUT_SEED
+from tweedie_inverse.training.slices import CTSlices
 
 pytestmark = [
     pytest.mark.gpu,
@@ -16,7 +16,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("method", ["decoupled", "langevin"])
 def test_samples_agree_with_the_cpu(method):
-    x = EllipsePhantoms(64).images([HELD_OUT_SEED])
+    x = CTSlices(64).images([HELD_OUT_SEED])
     operator = ops.Tomography((1, 64, 64), angles=10, noise=ops.GaussianNoise(0.5))
     y = operator.measure(x, seed=1)
 
@@ -32,7 +32,7 @@ def test_samples_agree_with_the_cpu(method):
 @pytest.mark.parametrize("geometry", ["parallel", "fan"])
 @pytest.mark.parametrize("storage", ["matrix", "matrix-free"])
 def test_tomography_agrees_with_the_cpu(geometry, storage):
-    x = EllipsePhantoms(64).images([HELD_OUT_SEED]).double()
+    x = CTSlices(64).images([HELD_OUT_SEED]).double()
     operator = ops.Tomography((1, 64, 64), angles=40, geometry=geometry, storage=storage)
     y = operator.forward(x)
     torch.testing.assert_close(operator.forward(x.cuda()).cpu(), y)

@@ -18,7 +18,7 @@ from tests.networks import save_pipeline, seeded, small_unet
 from tests.posteriors import agreement, gaussian_posterior
 from tweedie_inverse.cli import main
 from tweedie_inverse.priors.tiles import TiledNetwork, starts, windows
-from tweedie_inverse.training.data import load_photo
+from tweedie_inverse.training.photographs import load_photo
 
 GUIDE = Path(__file__).parent.parent / "docs" / "large-images.md"
 

@@ -103,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--name", help="name of the prior; default is the folder's")
     train.add_argument("--device", default="cpu")
     train.add_argument(
+        "--held-out",
+        type=int,
+        default=512,
+        help="images that the denoising error is measured on; fewer take less time",
+    )
+    train.add_argument(
         "--row",
         action=_SetRow,
         choices=sorted(TRAINING_ROWS),
@@ -308,7 +314,7 @@ def _train(options: argparse.Namespace) -> None:
             bar.set_postfix(loss=f"{progress.loss:.4f}")
     print("measuring the denoising error on held-out images ...")
     name = options.name or Path(options.folder).resolve().name
-    path = export(options.folder, name)
+    path = export(options.folder, name, count=options.held_out)
     print(f"prior: {path}\ncard:  {path.with_suffix('.md')}")
 
 

@@ -14,9 +14,9 @@ from .plots import plot_problem
 from .posterior import Posterior
 from .priors.zoo import load_prior
 from .solver import solve
-from .training.ellipses import EllipsePhantoms
 from .training.photographs import load_photo
 from .training.seeds import HELD_OUT_SEED
+from .training.slices import CTSlices
 
 PHOTO_SHAPE = (3, 128, 128)
 
@@ -50,8 +50,8 @@ class DemoResult:
 
 
 def phantom() -> Tensor:
-    """A held-out phantom, ``(1, 64, 64)``."""
-    return EllipsePhantoms(64).images([HELD_OUT_SEED + 7])[0]
+    """A held-out CT-like slice, ``(1, 64, 64)``; 0 is air, 0.5 water."""
+    return CTSlices(64).images([HELD_OUT_SEED + 614])[0]
 
 
 def photograph() -> Tensor:

@@ -70,7 +70,7 @@ def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
     if isinstance(record["levels"], LearnedLevels):
         table = record["levels"].table() * config.scale
         np.save(path.with_suffix(".schedule.npy"), table.numpy())
-    path.with_suffix(".md").write_text(_card(prior, config, record, images[:128], licence))
+    path.with_suffix(".md").write_text(_card(prior, config, record, images[:128], count, licence))
     return path
 
 
@@ -91,7 +91,12 @@ def _denoising_table(prior: NetworkPrior, images: Tensor) -> list[str]:
 
 
 def _card(
-    prior: NetworkPrior, config: TrainingConfig, record: dict, images: Tensor, licence: str
+    prior: NetworkPrior,
+    config: TrainingConfig,
+    record: dict,
+    images: Tensor,
+    count: int,
+    licence: str,
 ) -> str:
     low, middle, high = quantiles(record["levels"], (0.01, 0.5, 0.99))
     photos = ""
@@ -128,7 +133,7 @@ Samplers use {prior.sigma_min:.4f} to {prior.sigma_max:.1f}.
 ## Denoising on held-out images
 
 PSNR, mean over {len(images)} images (mean pixel {mean:.3f}), with the linear correction that was
-fitted together with the denoising error on these and further held-out images.
+fitted together with the denoising error on {count} held-out images, these among them.
 
 {table}
 
