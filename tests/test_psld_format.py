@@ -7,7 +7,8 @@ import torch
 
 import tweedie_inverse as ti
 from operators.random import normal
-from tests.test_formats import TINY_NCSN, seeded
+from tests.networks import seeded
+from tests.test_formats_score_sde import TINY_NCSN
 from tweedie_inverse import phase_space
 from tweedie_inverse.priors import PhaseSpaceNetwork, formats
 from tweedie_inverse.priors.formats.ncsnpp_network import NCSNpp
