@@ -1,5 +1,7 @@
 """What a sampler costs, counted at the prior and not by the sampler."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,13 @@ class CountedPrior(Prior):
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         denoised = _Counted.apply(self.prior.denoise(x, sigma), self)
         self.calls += len(x)  # what ran out of memory is not counted
+        return denoised
+
+    def denoise_drawing(
+        self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
+    ) -> Tensor:
+        denoised = _Counted.apply(self.prior.denoise_drawing(x, sigma, noise), self)
+        self.calls += len(x)
         return denoised
 
     def denoising_error(self, sigma: float) -> Covariance:
