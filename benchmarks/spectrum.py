@@ -8,6 +8,7 @@ All walks see the same measurements and seeds, in one run; lower CRPS is better,
 """
 
 import argparse
+import math
 from collections.abc import Iterator
 
 import torch
@@ -18,6 +19,7 @@ from tweedie_inverse.demo import TABLE_HEAD, problems, score, table_row
 
 WALKS = {
     "measured": ti.walks.Decoupled(),
+    "renewed": ti.walks.Decoupled(memory=math.inf),
     "average": ti.walks.Decoupled(error="average"),
     "isotropic": ti.walks.Decoupled(error="isotropic"),
 }

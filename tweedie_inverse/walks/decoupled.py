@@ -69,7 +69,7 @@ class Decoupled(Walk[DecoupledState]):
     rho: float = 7.0
     sigma_max: float | None = None
     sigma_min: float | None = None
-    memory: float = 2.0
+    memory: float = 4.0
     error: str = "measured"
     moves: int = 3
     leapfrogs: int = 2
