@@ -102,7 +102,7 @@ def draw(curves: dict[str, list[tuple[float, Row]]], path: Path) -> None:
         axis.set(title=name, xlabel="sigma")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("gain in PSNR, dB")
-    axes[0, 0].legend()
+    axes[0, -1].legend(fontsize=8)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)

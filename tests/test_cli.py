@@ -104,3 +104,15 @@ def test_demo_truths_are_held_out_and_in_range():
         assert float(problem.truth.min()) >= 0
         assert float(problem.truth.max()) <= 1
         assert isinstance(problem.truth, torch.Tensor)
+
+
+def test_complex_measurements_are_refused(tmp_path, capsys):
+    (tmp_path / "op.py").write_text(
+        "import operators as ops\nscanner = ops.Mask(ops.random_mask((1, 64, 64), 0.5), "
+        "noise=ops.GaussianNoise(0.1))\n"
+    )
+    np.save(tmp_path / "y.npy", np.zeros((1, 64, 64), dtype=complex))
+    command = ["solve", str(tmp_path / "y.npy"), "--prior", "phantom-64"]
+    with pytest.raises(SystemExit):
+        main([*command, "--operator", f"{tmp_path / 'op.py'}:scanner"])
+    assert "two channels" in capsys.readouterr().err

@@ -86,3 +86,8 @@ def test_a_prior_file_keeps_its_transform(tmp_path):
     x = images[:1] + 0.3 * normal((3,), images[:1].shape).float()
     expected = prior.with_error(error).denoise(x, 0.3)
     torch.testing.assert_close(loaded.denoise(x, 0.3), expected, rtol=0, atol=5e-3)
+
+
+def test_a_tiled_prior_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="has a TiledNetwork; save the prior"):
+        zoo.save_prior(tmp_path / "a.safetensors", ti.load_prior("photo-64").tiled(), {})

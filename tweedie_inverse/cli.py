@@ -223,6 +223,11 @@ def _posterior(
     from .solver import solve
 
     y = torch.from_numpy(np.load(file)).to(options.device)
+    if y.is_complex():
+        raise ValueError(
+            f"{file}: holds complex numbers; operators take real and imaginary parts as two "
+            "channels, np.stack([y.real, y.imag], axis=-3)"
+        )
     return solve(
         y if y.is_floating_point() else y.float(),
         operator,

@@ -14,6 +14,7 @@ from .formats.files import read_checkpoint
 from .formats.native import FORMAT, header_of
 from .formats.phase_native import phase_header_of
 from .network import NetworkPrior
+from .networks import UNet
 from .phase_space import PhaseSpaceNetwork
 
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
@@ -115,6 +116,11 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
     """
     from safetensors.torch import save_file
 
+    if not isinstance(prior.module, UNet):
+        raise ValueError(
+            "save_prior: writes the package's own UNet, but this prior has a "
+            f"{type(prior.module).__name__}; save the prior that it was made from"
+        )
     if prior.error is None:
         raise ValueError("save_prior: measure the denoising error first (measure_denoising_error)")
     state = prior.module.state_dict()
