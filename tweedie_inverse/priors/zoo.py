@@ -12,6 +12,7 @@ from .formats import Format, Source, Target, load, source_of
 from .formats import describe as describe_source
 from .formats.files import read_checkpoint
 from .formats.native import FORMAT, header_of
+from .formats.own_tensors import tensors_of
 from .formats.phase_native import phase_header_of
 from .network import NetworkPrior
 from .networks import UNet
@@ -123,13 +124,7 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
         )
     if prior.error is None:
         raise ValueError("save_prior: measure the denoising error first (measure_denoising_error)")
-    state = prior.module.state_dict()
-    tensors = {f"network.{name}": value.half().contiguous() for name, value in state.items()}
-    tensors["error.sigmas"] = prior.error.sigmas.double()
-    tensors["error.log_variance"] = prior.error.variance.log().half()
-    tensors["error.gain"] = prior.error.gain.half()
-    tensors["error.kurtosis"] = prior.error.kurtosis
-    tensors["error.mixing"] = prior.error.mixing.double()
+    tensors = tensors_of(prior.module, prior.error)
     if prior.timesteps is not None:
         tensors["timesteps"] = prior.timesteps
     header = {
@@ -145,7 +140,7 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
         "transform": prior.error.transform,
         "fully_convolutional": prior.fully_convolutional,
         "name": prior.name,
-        "parameters": sum(value.numel() for value in state.values()),
+        "parameters": sum(value.numel() for value in prior.module.state_dict().values()),
         **settings,
     }
     save_file(tensors, path, metadata={"prior": json.dumps(header)})

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..denoising_error import DenoisingError
 from ..network import NetworkPrior
 from ..networks import UNet
 from .base import Format, Source, Target
 from .files import Checkpoint, load_weights, ready
+from .own_tensors import error_in, weights_in
 
 FORMAT = "tweedie-inverse-prior-1"
 
@@ -53,12 +53,7 @@ class Native(Format):
                 tuple(settings["blocks"]),
                 classes=settings.get("classes", 0),
             )
-        weights = {
-            name.removeprefix("network."): value
-            for name, value in tensors.items()
-            if name.startswith("network.")
-        }
-        load_weights(network, weights, source.checkpoint.path)
+        load_weights(network, weights_in(tensors), source.checkpoint.path)
         return NetworkPrior(
             ready(network, target.device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             settings["parameterization"],
@@ -70,14 +65,7 @@ class Native(Format):
             sigma_min=settings["sigma_min"],
             sigma_max=settings["sigma_max"],
             centre=settings["centre"],
-            error=DenoisingError(
-                tensors["error.sigmas"],
-                tensors["error.log_variance"].double().exp(),
-                tensors["error.gain"].double(),
-                tensors["error.kurtosis"].double(),
-                tensors["error.mixing"],
-                settings.get("transform", "cosine"),
-            ),
+            error=error_in(tensors, settings.get("transform", "cosine")),
             fully_convolutional=settings["fully_convolutional"],
             name=settings["name"],
         )

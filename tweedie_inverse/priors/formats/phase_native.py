@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 
 from ...processes.instances import from_settings, settings_of
-from ..denoising_error import DenoisingError
 from ..networks import UNet
 from ..phase_space import PhaseSpaceNetwork
 from .base import Format, Source, Target
 from .files import Checkpoint, load_weights, ready
+from .own_tensors import error_in, tensors_of, weights_in
 
 FORMAT = "tweedie-inverse-phase-prior-1"
 # Attributes of the prior that the header holds as they are.
@@ -70,12 +70,7 @@ class PhaseNative(Format):
                 tuple(settings["blocks"]),
                 classes=settings["classes"],
             )
-        weights = {
-            name.removeprefix("network."): value
-            for name, value in tensors.items()
-            if name.startswith("network.")
-        }
-        load_weights(network, weights, source.checkpoint.path)
+        load_weights(network, weights_in(tensors), source.checkpoint.path)
         return PhaseSpaceNetwork(
             ready(network, target.device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             process,
@@ -88,14 +83,7 @@ class PhaseNative(Format):
             sigma_max=settings["sigma_max"],
             centre=settings["centre"],
             consistent=settings["consistent"],
-            error=DenoisingError(
-                tensors["error.sigmas"],
-                tensors["error.log_variance"].double().exp(),
-                tensors["error.gain"].double(),
-                tensors["error.kurtosis"].double(),
-                tensors["error.mixing"],
-                settings["transform"],
-            ),
+            error=error_in(tensors, settings["transform"]),
             name=settings["name"],
         )
 
@@ -112,20 +100,14 @@ def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[
         raise ValueError(
             "save_phase_prior: measure the denoising error first (measure_denoising_error)"
         )
-    state = prior.module.state_dict()
-    tensors = {f"network.{name}": value.half().contiguous() for name, value in state.items()}
-    tensors["error.sigmas"] = prior.error.sigmas.double()
-    tensors["error.log_variance"] = prior.error.variance.log().half()
-    tensors["error.gain"] = prior.error.gain.half()
-    tensors["error.kurtosis"] = prior.error.kurtosis
-    tensors["error.mixing"] = prior.error.mixing.double()
+    tensors = tensors_of(prior.module, prior.error)
     header = {
         "format": FORMAT,
         **{name: getattr(prior, name) for name in _PLAIN},
         "transform": prior.error.transform,
         "process": settings_of(prior.process),
         "fully_convolutional": False,
-        "parameters": sum(value.numel() for value in state.values()),
+        "parameters": sum(value.numel() for value in prior.module.state_dict().values()),
         **settings,
     }
     save_file(tensors, path, metadata={"prior": json.dumps(header)})
