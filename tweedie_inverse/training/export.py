@@ -105,7 +105,9 @@ def _card(
         photos = f"\nPhotographs trained on, with their licences: {named}.\n"
     stride = max(1, len(record["history"]) // 12)
     history = record["history"][stride - 1 :: stride]
-    settings = "\n".join(f"| {k} | {v} |" for k, v in dataclasses.asdict(config).items())
+    # Of a file only the name: a card travels, the folder does not.
+    plain = dataclasses.replace(config, start=Path(config.start).stem)
+    settings = "\n".join(f"| {k} | {v} |" for k, v in dataclasses.asdict(plain).items())
     curve = "\n".join(f"| {step} | {loss:.4f} |" for step, loss in history)
     table = "\n".join(_denoising_table(prior, images))
     parameters = sum(p.numel() for p in prior.module.parameters())
