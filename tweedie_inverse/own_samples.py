@@ -1,8 +1,8 @@
 """A denoising error without images: measured on the prior's own samples.
 
 Of a perfect network its samples are images, and the two measurements agree.  Of a real one the
-samples lie where the network expects images to be, so that this estimate is on the small side; how
-much is in docs/denoising-error.md.  Held-out images are better where there are any.
+samples lie where the network expects images to be, so that this estimate is on the small side; what
+that gives away is in docs/denoising-error.md.  Held-out images are better where there are any.
 """
 
 from torch import Tensor

@@ -94,7 +94,7 @@ class CTSlices:
         return image
 
     def _cover(self, ellipse: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Share of each pixel that lies inside; below a pixel's size, the ellipse's area."""
+        """Share of each pixel that lies inside, to first order, and never more than the area."""
         a, b, angle = ellipse[:, 2], ellipse[:, 3], ellipse[:, 4]
         dx, dy = x - ellipse[:, 0], y - ellipse[:, 1]
         cos, sin = angle.cos(), angle.sin()
