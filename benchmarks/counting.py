@@ -33,8 +33,8 @@ class CountedPrior(Prior):
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)
 
-    def conditional_covariance(self, sigma: float) -> Covariance:
-        return self.prior.conditional_covariance(sigma)
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        return self.prior.conditional_covariance(sigma, denoised)
 
     def moments(self) -> tuple[Tensor, Covariance]:
         return self.prior.moments()

@@ -1,11 +1,14 @@
 """The linear-Gaussian kernel: exact in mean and covariance, directly and by iteration."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import operators as ops
+import tweedie_inverse as ti
 from operators.random import normal
-from tests.posteriors import agreement, gaussian_posterior, random_field
+from tests.posteriors import agreement, gaussian_posterior, prior_covariance, random_field
 from tests.registry import OPERATORS as REGISTERED
 from tweedie_inverse import gaussian
 from tweedie_inverse.covariance import isotropic
@@ -88,6 +91,29 @@ def test_noise_of_a_different_size_on_every_pixel():
     whitened = ops.MatrixOperator(torch.diag(1 / scale))
     exact = gaussian_posterior(prior, whitened, y.flatten() / scale, 1.0)
     assert agreement(result.x, exact).worst_z < 5
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_covariance_for_each_walker_is_met_exactly(name):
+    """A smooth field scaled by another image in every second walker."""
+    prior, std, operator = random_field(SIZE), 0.1, OPERATORS[name]
+    noise = operator.noise = ops.GaussianNoise(std)
+    y = operator.measure(prior.draw(1, seed=1), seed=2)
+    scales = normal((5,), (2, 1, SIZE, SIZE)).exp()
+    covariance = replace(prior.covariance, scale=scales.repeat(COUNT // 2, 1, 1, 1))
+    problem = Problem(y.expand(COUNT, *y.shape[1:]), operator, noise)
+    result = conditional_draw(
+        prior.mean.expand(COUNT, *prior.shape),
+        covariance,
+        problem,
+        normal((3,), (COUNT, *prior.shape)),
+        normal((4,), (COUNT, *operator.range_shape)),
+    )
+    for index, scale in enumerate(scales):
+        dense = scale.flatten()[:, None] * prior_covariance(prior) * scale.flatten()
+        scaled = ti.priors.Gaussian(prior.mean, covariance=dense)
+        exact = gaussian_posterior(scaled, operator, y, std)
+        assert agreement(result.x[index::2], exact).worst_z < 5
 
 
 SPECTRAL = {

@@ -69,8 +69,8 @@ def test_a_pointwise_network_does_not_notice_tiles(kind):
     whole, tiled = (p.for_shape(x.shape[1:]) for p in (prior, prior.tiled(overlap=3, pixels=200)))
     torch.testing.assert_close(tiled.denoise(x, sigma), whole.denoise(x, sigma))
     for ours, theirs in zip(
-        (tiled.denoising_error(0.5), tiled.conditional_covariance(0.5)),
-        (whole.denoising_error(0.5), whole.conditional_covariance(0.5)),
+        (tiled.denoising_error(0.5), tiled.conditional_covariance(0.5, x)),
+        (whole.denoising_error(0.5), whole.conditional_covariance(0.5, x)),
         strict=True,
     ):
         torch.testing.assert_close(ours.variance, theirs.variance, rtol=0, atol=0)

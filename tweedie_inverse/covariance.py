@@ -2,7 +2,8 @@
 
 A denoising error, a Gaussian random field and a plain ``sigma^2 I`` are all of this kind.  The
 variances may depend on nothing but frequency (``(height, width)``), or on channel and frequency;
-for colour images an orthogonal mixing of the channels can come first.
+for colour images an orthogonal mixing of the channels can come first.  A scale then lets the size
+differ from place to place.
 """
 
 import math
@@ -17,34 +18,50 @@ from operators.spectral import Basis, Pixels
 
 @dataclass(frozen=True)
 class Covariance:
-    """``L L^T`` with ``L = basis^T diag(sqrt(variance))``.
+    """``L L^T`` with ``L = diag(scale) basis^T diag(sqrt(variance))``.
 
-    `variance` is non-negative, in squared data units, and broadcasts against the coefficients of
-    one image.
+    `variance` is non-negative, and broadcasts against the coefficients of one image; `scale` is
+    positive, and broadcasts against ``(batch, *shape)``: each image of a batch may have its own.
+    Their product ``scale^2 variance`` is in squared data units.
     """
 
     basis: Basis
     variance: Tensor
+    scale: Tensor | None = None
 
     def factor(self, coefficients: Tensor) -> Tensor:
         """``L`` times coefficients."""
-        return self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
+        x = self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
+        return x if self.scale is None else self.scale * x
 
     def factor_transposed(self, x: Tensor) -> Tensor:
         """``L^T x``, coefficients."""
-        return self.basis.transform(x) * self.variance.to(x).sqrt()
+        scaled = x if self.scale is None else self.scale * x
+        return self.basis.transform(scaled) * self.variance.to(x).sqrt()
+
+    def factor_inverse(self, x: Tensor) -> Tensor:
+        """``L^-1 x``, coefficients; 0 along directions without variance."""
+        white = self.basis.transform(x if self.scale is None else x / self.scale)
+        deviation = self.variance.to(white).sqrt().expand_as(white)
+        return torch.where(deviation > 0, white / deviation, torch.zeros_like(white))
 
     def apply(self, x: Tensor) -> Tensor:
         """Covariance times x, ``(batch, *shape)``."""
-        return self.basis.inverse(self.basis.transform(x) * self.variance.to(x))
+        return self.factor(self.factor_transposed(x))
 
     def colour(self, noise: Tensor) -> Tensor:
         """White noise ``(batch, *shape)`` turned into noise of this covariance."""
         return self.factor(self.basis.transform(noise))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Covariance":
-        """The same basis with other variances."""
-        return Covariance(self.basis, function(self.variance))
+        """The same basis and scale with other variances."""
+        return Covariance(self.basis, function(self.variance), self.scale)
+
+    def spectrum(self) -> Tensor:
+        """Variances of the coefficients, averaged over the image; of each image, with a scale."""
+        if self.scale is None:
+            return self.variance
+        return self.variance.to(self.scale) * self.scale.square().mean(dim=(-2, -1), keepdim=True)
 
 
 def isotropic(variance: float) -> Covariance:

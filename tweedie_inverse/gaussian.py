@@ -5,9 +5,9 @@ Perturb and correct: with ``x' ~ N(m, V)`` and ``y' = A x' + noise`` drawn from 
     x = x' + V A^T (A V A^T + S)^-1 (y - y')
 
 has exactly the posterior law (Matheron's rule; Papandreou and Yuille 2010).  Where A has a spectrum
-in the basis of V, the matrix in brackets is diagonal.  Else, with few measurements, it is assembled
-and factored; with many, the same correction comes from conjugate gradients in the coefficients of
-V, where both ``V`` and a good preconditioner are diagonal.
+in the basis of V, the matrix in brackets is diagonal.  Else, with few measurements and one V for
+all walkers, it is assembled and factored; with many, the same correction comes from conjugate
+gradients in the coefficients of V, where a good preconditioner is diagonal.
 """
 
 from typing import NamedTuple
@@ -56,10 +56,11 @@ def conditional_draw(
         covariance = Covariance(problem.basis, covariance.variance)
     free = mean + covariance.colour(prior_noise)
     misfit = problem.gaussian_noise.whiten(problem.y - problem.forward(free)) - data_noise
-    if problem.is_diagonal(covariance.basis):
-        return Draw(free + _correct_modes(covariance, problem, misfit), 0, 0.0)
-    if misfit[0].numel() <= DIRECT_LIMIT:
-        return Draw(free + _correct_directly(covariance, problem, misfit), 0, 0.0)
+    if covariance.scale is None:
+        if problem.is_diagonal(covariance.basis):
+            return Draw(free + _correct_modes(covariance, problem, misfit), 0, 0.0)
+        if misfit[0].numel() <= DIRECT_LIMIT:
+            return Draw(free + _correct_directly(covariance, problem, misfit), 0, 0.0)
     correction, iterations, error = _correct_iteratively(covariance, problem, misfit)
     return Draw(free + correction, iterations, error)
 
@@ -108,7 +109,7 @@ def _correct_iteratively(
     def system(u: Tensor) -> Tensor:
         return u + pull(noise.whiten(problem.forward(covariance.factor(u))))
 
-    diagonal = 1 + covariance.variance.to(misfit) * problem.curvature(covariance.basis)
+    diagonal = 1 + covariance.spectrum().to(misfit) * problem.curvature(covariance.basis)
     u, iterations, error = conjugate_gradient(
         system,
         pull(misfit),

@@ -87,8 +87,8 @@ class _Guided(Prior):
     def denoising_error(self, sigma: float) -> Covariance:
         return self.leading.denoising_error(sigma)
 
-    def conditional_covariance(self, sigma: float) -> Covariance:
-        return self.leading.conditional_covariance(sigma)
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        return self.leading.conditional_covariance(sigma, denoised)
 
 
 class ClassifierFree(_Guided):

@@ -43,9 +43,7 @@ class Target:
 
     def coordinates(self, x0: Tensor) -> Tensor:
         """u at x0; 0 along directions that V does not allow."""
-        offset = self.covariance.basis.transform(x0 - self.mean)
-        deviation = self.covariance.variance.to(offset).sqrt().expand_as(offset)
-        return torch.where(deviation > 0, offset / deviation, torch.zeros_like(offset))
+        return self.covariance.factor_inverse(x0 - self.mean)
 
     def energy(self, u: Tensor) -> Tensor:
         """U ``(walkers,)`` in float64: its differences are small, it is not."""
@@ -88,7 +86,7 @@ class Curvature(Flat):
         self._at = target.problem.linearize(target.place(u))
         self._range_shape = target.problem.operator.range_shape
         information = target.problem.information(self._at, target.covariance.basis)
-        self._diagonal = 1 + target.covariance.variance.to(u) * information
+        self._diagonal = 1 + target.covariance.spectrum().to(u) * information
 
     def apply(self, u: Tensor) -> Tensor:
         seen = self._at.push(self._covariance.factor(u))

@@ -68,11 +68,11 @@ class Prior(ABC):
         """Gradient of ``log p_sigma(x)`` by Tweedie's formula, ``(D(x, sigma) - x) / sigma^2``."""
         return score_from_denoised(x, self.denoise(x, sigma), sigma_column(x, sigma))
 
-    def conditional_covariance(self, sigma: float) -> Covariance:
-        """The Gaussian model of ``p(x0 | x_sigma)`` around D that the decoupled walk draws from.
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        """The Gaussian model of ``p(x0 | x_sigma)`` that the decoupled walk draws from.
 
-        By default the denoising error; a prior whose error is far from Gaussian may answer with
-        a larger one.
+        By default the denoising error; a prior whose error differs from place to place may answer
+        with a covariance for each of the images ``denoised = D(x, sigma)``, ``(batch, *shape)``.
         """
         return self.denoising_error(sigma)
 

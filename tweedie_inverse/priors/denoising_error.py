@@ -4,6 +4,9 @@ The decoupled walk models ``p(x0 | x_sigma)`` by ``N(D, V_sigma)``.  For images 
 diagonal in a 2-D cosine basis (cosines rather than Fourier: images are not periodic) once the
 channels are decorrelated by a fixed orthogonal mixing.  `measure_error` measures it.
 
+That is the average over places.  Around one denoised image the walk draws from another covariance,
+which is larger where its edges are; `local_error` has it.
+
 The error of the best denoiser is orthogonal to its input.  That of a network is not quite: small
 networks lose the mean brightness and keep some noise.  So the same measurement also fits, for
 every frequency, the gain g that makes ``D + g (x - D)`` best; the prior applies it, and V is what
@@ -23,6 +26,7 @@ from operators.spectral import Basis, Chained, Channels, Cosines, Fourier
 
 from ..covariance import Covariance
 from ..schedules import sigma_to_timestep
+from .local_error import LocalError, contrast_of
 
 Transform = Literal["cosine", "fourier"]
 
@@ -36,8 +40,7 @@ class DenoisingError:
         variance: ``(levels, channels, height, width)``, of the corrected denoiser's error, in
             squared data units.
         gain: like `variance`, without unit; 0 leaves the denoiser as it is, 1 returns its input.
-        kurtosis: ``(levels,)``, ``E e^4 / 3 (E e^2)^2`` of the error's pixels; 1 for Gaussian
-            images, more where the errors sit in few places.
+        local: how the error differs from place to place.
         mixing: ``(channels, channels)`` orthogonal, rows are the decorrelated channels.
         transform: ``"cosine"``, or ``"fourier"`` in the layout of ``torch.fft.fft2``.
     """
@@ -45,7 +48,7 @@ class DenoisingError:
     sigmas: Tensor
     variance: Tensor
     gain: Tensor
-    kurtosis: Tensor
+    local: LocalError
     mixing: Tensor
     transform: Transform = "cosine"
 
@@ -56,21 +59,25 @@ class DenoisingError:
         Other image sizes read the spectrum at the same spatial frequency.
         """
         log_variance = self._between(self.variance.double().log(), torch.tensor([sigma]))
-        below = min(0.0, math.log(sigma / float(self.sigmas[0])))
-        variance = (self._resample(log_variance, shape[-2:])[0] + 2 * below).exp()
-        return Covariance(self.basis, variance)
+        log_variance = self._resample(log_variance, shape[-2:])[0] + 2 * self._below(sigma)
+        return Covariance(self.basis, log_variance.exp())
 
-    def where_errors_are(self, sigma: float, shape: tuple[int, ...]) -> Covariance:
-        """The covariance weighted by the error itself: that of the places where errors sit.
+    def around(self, denoised: Tensor, sigma: float) -> Covariance:
+        """The covariance around each of the denoised images ``(batch, *shape)``.
 
-        If the error is locally Gaussian with a variance v that differs from place to place, its
-        average is E v, and the average over the error's energy ``E v^2 / E v = kurtosis * E v``.
-        At most sigma^2, the value that ignores the prior, unless the average itself is above.
+        The local variance is at most sigma^2, the value that ignores the prior.
         """
-        factor = self._between(self.kurtosis.double(), torch.tensor([sigma]))[0].clamp(min=1)
-        return self.at(sigma, shape).map(
-            lambda v: torch.maximum(v, (factor * v).clamp(max=sigma**2))
+        (level,), (fraction,) = self._place(torch.tensor([sigma]))
+        contrast = contrast_of(denoised)
+        log_variance = torch.lerp(
+            self.local.log_variance(int(level), contrast),
+            self.local.log_variance(int(level) + 1, contrast),
+            float(fraction),
         )
+        variance = (log_variance + 2 * self._below(sigma)).exp().clamp(max=sigma**2)
+        spectrum = self._between(self.local.spectrum.double().log(), torch.tensor([sigma]))
+        spectrum = self._resample(spectrum, tuple(denoised.shape[-2:]))[0].exp()
+        return Covariance(self.basis, spectrum, variance.sqrt())
 
     def correct(self, x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
         """``D + g (x - D)`` for images ``(batch, *shape)`` at noise levels ``(batch,)``."""
@@ -90,10 +97,19 @@ class DenoisingError:
 
     def _between(self, table: Tensor, sigma: Tensor) -> Tensor:
         """Rows of `table` ``(levels, ...)`` at noise levels ``(count,)``, clamped to the range."""
+        left, fraction = self._place(sigma)
+        fraction = fraction.reshape(-1, *[1] * (table.ndim - 1))
+        return torch.lerp(table[left], table[left + 1], fraction)
+
+    def _place(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Index of the level below each of ``(count,)``, and how far the next one is reached."""
         position = sigma_to_timestep(sigma.double().cpu(), self.sigmas.double())
         left = position.floor().long().clamp(max=len(self.sigmas) - 2)
-        fraction = (position - left).reshape(-1, *[1] * (table.ndim - 1))
-        return torch.lerp(table[left], table[left + 1], fraction)
+        return left, position - left
+
+    def _below(self, sigma: float) -> float:
+        """``log(sigma / first level)`` below the range, 0 in it."""
+        return min(0.0, math.log(sigma / float(self.sigmas[0])))
 
 
 def basis_of(transform: Transform, mixing: Tensor) -> Basis:

@@ -2,7 +2,8 @@
 
 A full spectrum has a variance for every frequency and needs hundreds of images.  Fewer numbers need
 fewer images: a separable one is a product of a row and a column spectrum, a radial one depends on
-the length of the frequency alone (isotropic, for whoever speaks of images, not of pixels).
+the length of the frequency alone (isotropic, for whoever speaks of images, not of pixels).  How the
+error differs from place to place takes few numbers too, and every pixel of every image tells.
 """
 
 import math
@@ -16,6 +17,7 @@ from operators.random import normal
 from operators.spectral import Basis
 
 from .denoising_error import DenoisingError, Transform, basis_of
+from .local_error import LocalError, by_contrast, contrast_of, interpolate
 
 if TYPE_CHECKING:
     from .base import Prior
@@ -66,20 +68,24 @@ def measure_denoising_error(
         )
     mixing = _decorrelate_channels(images)
     basis, bare = basis_of(transform, mixing), prior.uncorrected()
-    measured = []
+    measured, local = [], []
     for index, sigma in enumerate(sigmas.tolist()):
         noise = normal(("denoising error", seed, index), images.shape).to(images)
         noisy = images + sigma * noise
         denoised = torch.cat([bare.denoise(part, sigma) for part in noisy.split(batch_size)])
-        measured.append(_at_one_level(images, noisy, denoised, basis, transform, form))
-    variance, gain, kurtosis = (torch.stack(part).cpu() for part in zip(*measured, strict=True))
-    return DenoisingError(sigmas, variance, gain, kurtosis, mixing, transform)
+        gain, error = _correction(images, noisy, denoised, basis, transform, form)
+        average = lambda e: _spectrum(basis.transform(e), transform, form)  # noqa: E731
+        measured.append((average(error), gain))
+        local.append(_by_place(images - error, error, average))
+    variance, gain = (torch.stack(part).cpu() for part in zip(*measured, strict=True))
+    places = LocalError(*(torch.stack(part).cpu() for part in zip(*local, strict=True)))
+    return DenoisingError(sigmas, variance, gain, places, mixing, transform)
 
 
-def _at_one_level(
+def _correction(
     images: Tensor, noisy: Tensor, denoised: Tensor, basis: Basis, transform: Transform, form: Form
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Variance, gain and kurtosis of the error."""
+) -> tuple[Tensor, Tensor]:
+    """The gain, and the error of the corrected denoiser, like `images`."""
     error = basis.transform((images - denoised).double())
     removed = basis.transform((noisy - denoised).double())
     # Least squares of the error on what was removed, one coefficient a frequency or ring of them.
@@ -87,11 +93,24 @@ def _at_one_level(
     pool = (lambda m: _over_rings(m, rings)) if form == "radial" else (lambda m: m)
     power = pool(removed.square().mean(0)).clamp(min=_TINY)
     gain = pool((error * removed).mean(0)) / power
-    remaining = error - gain * removed
-    pixels = basis.inverse(remaining)
-    kurtosis = pixels.pow(4).mean() / (3 * pixels.square().mean() ** 2).clamp(min=_TINY)
-    variance = _FORMS[form](remaining.square().mean(0), rings)
-    return variance.clamp(min=_TINY), gain, kurtosis
+    return gain, basis.inverse(error - gain * removed)
+
+
+def _spectrum(error: Tensor, transform: Transform, form: Form) -> Tensor:
+    """Variances of coefficients ``(count, channels, height, width)``."""
+    rings = _rings(transform, error.shape[-2:]).to(error.device)
+    return _FORMS[form](error.square().mean(0), rings).clamp(min=_TINY)
+
+
+def _by_place(
+    denoised: Tensor, error: Tensor, spectrum: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A row of each table of `LocalError`."""
+    contrast = contrast_of(denoised)
+    places, average, weighted = by_contrast(contrast, error)
+    deviation = (interpolate(contrast, places, average.log()) / 2).exp()
+    own = spectrum(error / deviation)
+    return places, weighted, own / own.mean()
 
 
 def _rings(transform: Transform, size: tuple[int, ...]) -> Tensor:

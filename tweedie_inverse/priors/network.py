@@ -126,10 +126,10 @@ class NetworkPrior(Prior):
             return isotropic(sigma**2)
         return self.error.at(sigma, self.shape)
 
-    def conditional_covariance(self, sigma: float) -> Covariance:
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
         if self.error is None:
             return self.denoising_error(sigma)
-        return self.error.where_errors_are(sigma, self.shape)
+        return self.error.around(denoised, sigma)
 
     def with_error(self, error: DenoisingError | None) -> "NetworkPrior":
         """The same network with another measured denoising error, or none."""

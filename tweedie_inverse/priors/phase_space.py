@@ -138,8 +138,8 @@ class ExactPhaseSpace(PhaseSpacePrior):
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)
 
-    def conditional_covariance(self, sigma: float) -> Covariance:
-        return self.prior.conditional_covariance(sigma)
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        return self.prior.conditional_covariance(sigma, denoised)
 
     def moments(self) -> tuple[Tensor, Covariance]:
         return self.prior.moments()
@@ -249,10 +249,10 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
     def denoising_error(self, sigma: float) -> Covariance:
         return isotropic(sigma**2) if self.error is None else self.error.at(sigma, self.shape)
 
-    def conditional_covariance(self, sigma: float) -> Covariance:
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
         if self.error is None:
             return isotropic(sigma**2)
-        return self.error.where_errors_are(sigma, self.shape)
+        return self.error.around(denoised, sigma)
 
     def with_error(self, error: DenoisingError | None) -> "PhaseSpaceNetwork":
         """The same network with another measured denoising error, or none."""

@@ -59,8 +59,8 @@ class Decoupled(Walk[DecoupledState]):
             DDPM, 0 keeps it whole as in DDIM.  Where V is isotropic all is renewed: what
             ``sigma^2 I`` leaves over is not white.
         error: covariance V of the draw. ``"measured"`` is the prior's ``conditional_covariance``:
-            its denoising error, weighted towards the places where errors sit; ``"average"`` is
-            the plain denoising error, ``"isotropic"`` ``sigma^2 I``.
+            its denoising error, larger where the denoised image has edges; ``"average"`` is the
+            plain denoising error, the same everywhere, ``"isotropic"`` ``sigma^2 I``.
         moves, leapfrogs: Hamiltonian moves a step and integrator steps a move, for nonlinear
             operators and noise that is not Gaussian; the first step makes `first_moves`.
         newton: Gauss-Newton steps to the Gaussian that the moves turn about.
@@ -118,7 +118,7 @@ class Decoupled(Walk[DecoupledState]):
         denoised = prior.denoise_drawing(
             state.x, level.sigma, lambda shape: streams.normal(shape, like=state.x)
         )
-        covariance = self._covariance(prior, level.sigma)
+        covariance = self._covariance(prior, level.sigma, denoised)
         if problem.is_linear_gaussian:
             draw = conditional_draw(
                 denoised,
@@ -153,10 +153,10 @@ class Decoupled(Walk[DecoupledState]):
         kept = (x - x0) / level.sigma
         return x0 + level.sigma_next * (rho * kept + math.sqrt(1 - rho**2) * fresh)
 
-    def _covariance(self, prior: Prior, sigma: float) -> Covariance:
+    def _covariance(self, prior: Prior, sigma: float, denoised: Tensor) -> Covariance:
         match self.error:
             case "isotropic":
                 return isotropic(sigma**2)
             case "average":
                 return prior.denoising_error(sigma)
-        return prior.conditional_covariance(sigma)
+        return prior.conditional_covariance(sigma, denoised)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ..denoising_error import DenoisingError, Transform
+from ..local_error import LocalError
 
 
 def tensors_of(network: nn.Module, error: DenoisingError) -> dict[str, Tensor]:
@@ -15,7 +16,9 @@ def tensors_of(network: nn.Module, error: DenoisingError) -> dict[str, Tensor]:
         "error.sigmas": error.sigmas.double(),
         "error.log_variance": error.variance.log().half(),
         "error.gain": error.gain.half(),
-        "error.kurtosis": error.kurtosis,
+        "error.local.contrast": error.local.contrast.float(),
+        "error.local.log_variance": error.local.variance.log().float(),
+        "error.local.log_spectrum": error.local.spectrum.log().half(),
         "error.mixing": error.mixing.double(),
     }
 
@@ -31,11 +34,20 @@ def weights_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def error_in(tensors: Mapping[str, Tensor], transform: Transform) -> DenoisingError:
     """The denoising error; its `transform` is in the header of the file."""
+    variance = tensors["error.log_variance"].double().exp()
+    if "error.kurtosis" in tensors:  # files of earlier versions knew one factor for all places
+        local = LocalError.same_everywhere(variance, tensors["error.kurtosis"].double())
+    else:
+        local = LocalError(
+            tensors["error.local.contrast"].double(),
+            tensors["error.local.log_variance"].double().exp(),
+            tensors["error.local.log_spectrum"].double().exp(),
+        )
     return DenoisingError(
         tensors["error.sigmas"],
-        tensors["error.log_variance"].double().exp(),
+        variance,
         tensors["error.gain"].double(),
-        tensors["error.kurtosis"].double(),
+        local,
         tensors["error.mixing"],
         transform,
     )
