@@ -1,0 +1,80 @@
+"""What all prior files of this package hold, and how they are written.
+
+Half-precision weights and a denoising error as tensors; in the header, as JSON, the settings and
+how long the file takes to load.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...atomic import replace
+from ..denoising_error import DenoisingError, Transform
+from .base import Format, Source, Target
+from .files import Checkpoint, read_checkpoint
+
+
+def header_of(checkpoint: Checkpoint, kind: str) -> dict[str, Any]:
+    """The settings; empty if the file is of another kind."""
+    header = json.loads(checkpoint.metadata.get("prior", "{}"))
+    return header if header.get("format") == kind else {}
+
+
+def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], format: Format) -> None:
+    """Write a prior file; `load_seconds` in its header is measured here, on this computer.
+
+    It is the least of three times, the file already in the cache, to two digits.
+    """
+    _write(path, tensors, header)
+    seconds = min(_load_seconds(path, format) for _ in range(3))
+    _write(path, tensors, {**header, "load_seconds": float(f"{seconds:.2g}")})
+
+
+def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    from safetensors.torch import save
+
+    replace(path, save(tensors, metadata={"prior": json.dumps(header)}))
+
+
+def _load_seconds(path: Path, format: Format) -> float:
+    start = time.perf_counter()
+    format.load(Source(str(path), checkpoint=read_checkpoint(path)), Target())
+    return time.perf_counter() - start
+
+
+def tensors_of(network: nn.Module, error: DenoisingError) -> dict[str, Tensor]:
+    """Weights under ``network.``, the denoising error under ``error.``."""
+    state = network.state_dict()
+    return {
+        **{f"network.{name}": value.half().contiguous() for name, value in state.items()},
+        "error.sigmas": error.sigmas.double(),
+        "error.log_variance": error.variance.log().half(),
+        "error.gain": error.gain.half(),
+        "error.kurtosis": error.kurtosis,
+        "error.mixing": error.mixing.double(),
+    }
+
+
+def weights_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's state dict."""
+    return {
+        name.removeprefix("network."): value
+        for name, value in tensors.items()
+        if name.startswith("network.")
+    }
+
+
+def error_in(tensors: Mapping[str, Tensor], transform: Transform) -> DenoisingError:
+    """The denoising error; its `transform` is in the header of the file."""
+    return DenoisingError(
+        tensors["error.sigmas"],
+        tensors["error.log_variance"].double().exp(),
+        tensors["error.gain"].double(),
+        tensors["error.kurtosis"].double(),
+        tensors["error.mixing"],
+        transform,
+    )
