@@ -5,18 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tweedie_inverse.covariance import Covariance
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.wrapped import WrappedPrior
 
 
-class CountedPrior(Prior):
+class CountedPrior(WrappedPrior):
     """A prior that counts evaluations and vector-Jacobian products, one an image."""
 
     def __init__(self, prior: Prior):
-        self.prior = prior
+        super().__init__(prior)
         self.calls = self.vjps = 0
-        self.shape, self.centre, self.any_sigma = prior.shape, prior.centre, prior.any_sigma
-        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         denoised = _Counted.apply(self.prior.denoise(x, sigma), self)
@@ -29,19 +27,6 @@ class CountedPrior(Prior):
         denoised = _Counted.apply(self.prior.denoise_drawing(x, sigma, noise), self)
         self.calls += len(x)
         return denoised
-
-    def denoising_error(self, sigma: float) -> Covariance:
-        return self.prior.denoising_error(sigma)
-
-    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
-        return self.prior.conditional_covariance(sigma, denoised)
-
-    def moments(self) -> tuple[Tensor, Covariance]:
-        return self.prior.moments()
-
-    @property
-    def error_is_measured(self) -> bool:
-        return self.prior.error_is_measured
 
 
 class _Counted(torch.autograd.Function):

@@ -111,7 +111,7 @@ def draw(curves: dict[str, list[tuple[float, Row]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = sorted({card.name for card in ti.list_priors()} & set(DATA))
+    names = sorted(DATA)
     parser.add_argument("--priors", nargs="+", choices=names, default=names)
     parser.add_argument("--count", type=int, default=16, help="held-out images")
     parser.add_argument("--photographs", action="store_true", help="256x256 crops instead")

@@ -62,7 +62,7 @@ def draw(samples: Tensor, neighbours: Tensor, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = sorted({card.name for card in ti.list_priors()} & set(DATA))
+    names = sorted(DATA)
     parser.add_argument("--prior", choices=names, default="photo-64")
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--steps", type=int, default=100)

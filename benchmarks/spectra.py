@@ -62,7 +62,7 @@ def variants(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = sorted({card.name for card in ti.list_priors()} & set(DATA))
+    names = sorted(DATA)
     parser.add_argument("--priors", nargs="+", choices=names, default=names)
     parser.add_argument("--count", type=int, default=256, help="held-out images, half to measure")
     parser.add_argument("--few", type=int, default=16, help="images of the second measurement")

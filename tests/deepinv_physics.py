@@ -1,4 +1,4 @@
-"""Every deepinv physics that can be built offline, at a tiny size, for `test_bridge`.
+"""Every deepinv physics that can be built offline, at a tiny size, for the tests of the bridge.
 
 What stays out, and why:
 
@@ -17,11 +17,14 @@ works in float32 only; `SequentialMRI` and `SinglePhotonLidar` cannot take a bat
 image by image; `UltrasoundPlaneWave` computes in float32 whatever it is given.
 """
 
+import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import deepinv
+import pytest
 import torch
 from deepinv import physics as dp
 
@@ -215,3 +218,24 @@ NONLINEAR = {
     "compose-nonlinear": Case(lambda: dp.compose(_blur_fft(), dp.SpatialUnwrapping())),
     "own-nonlinear": Case(lambda: dp.Physics(A=lambda x: x**2), (1, 4, 4)),
 }
+
+CASES = LINEAR | NONLINEAR
+
+
+@functools.cache
+def build(name):
+    # Some of deepinv's constructors draw from the global generator, and warn about defaults.
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return CASES[name].build()
+
+
+def physics_of(name):
+    try:
+        return build(name)
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+def images(operator, count, dtype):
+    return torch.special.ndtr(normal((9,), (count, *operator.domain_shape))).to(dtype)

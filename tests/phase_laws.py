@@ -10,10 +10,25 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+import tweedie_inverse as ti
 from tests.laws import Diagonal
+from tweedie_inverse import processes
 from tweedie_inverse.covariance import Covariance, Pixels
 from tweedie_inverse.priors import ExactPhaseSpace
-from tweedie_inverse.processes import LinearProcess
+from tweedie_inverse.processes import LinearProcess, Rate
+
+PROCESSES = {
+    "psld": processes.psld(),
+    "cld": processes.cld(),
+    "vp": processes.vp(),
+    "oscillating": processes.psld(1.0, 2.0, mass=0.3),
+    "rising": processes.psld(rate=Rate(2.0, 14.0)),
+}
+MIXTURE = ti.priors.GaussianMixture(
+    torch.tensor([[-1.0, -0.5], [0.8, 0.9], [0.6, -1.0]]).double(),
+    torch.tensor([0.3, 0.5, 0.2]).double(),
+    0.3,
+)
 
 
 class DiagonalImages(Diagonal):

@@ -15,7 +15,7 @@ from tweedie_inverse.priors.formats.adm import adm_prior
 from tweedie_inverse.priors.formats.base import Target
 from tweedie_inverse.priors.formats.diffusers_schedulers import diffusers_prior
 from tweedie_inverse.priors.formats.edm_preconditioning import RawNetwork, edm_prior
-from tweedie_inverse.priors.formats.song import discrete_ve_prior, subvp_prior, ve_prior, vp_prior
+from tweedie_inverse.priors.formats.song import subvp_prior, ve_prior, vp_prior
 
 MEAN, STD, SHAPE = 0.45, 0.2, (1, 4, 4)  # data units, images on [0, 1]
 TABLE = ti.schedules.vp_linear_table()
@@ -123,7 +123,7 @@ CONVENTIONS = {
         lambda: Centred(
             Exact("minus epsilon", coordinates="ve", label="from the largest", signed=False)
         ),
-        lambda network: discrete_ve_prior(network, SHAPE, LEVELS, Target()),
+        lambda network: ve_prior(network, SHAPE, LEVELS, Target(), discrete=True),
     ),
     "score-sde-vp": (
         lambda: Exact("epsilon", label="999 t"),

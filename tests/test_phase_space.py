@@ -6,28 +6,11 @@ import torch
 import operators as ops
 import tweedie_inverse as ti
 from operators.random import normal
-from tests.phase_laws import true_law
+from tests.phase_laws import MIXTURE, PROCESSES, true_law
 from tests.posteriors import agreement, gaussian_posterior, random_field
 from tests.test_exactness import OPERATORS
-from tweedie_inverse import phase_space, processes
 from tweedie_inverse.priors import ExactPhaseSpace, PhaseSpaceNetwork
-from tweedie_inverse.processes import Rate, act
-
-PROCESSES = {
-    "psld": processes.psld(),
-    "cld": processes.cld(),
-    "vp": processes.vp(),
-    "oscillating": processes.psld(1.0, 2.0, mass=0.3),
-    "rising": processes.psld(rate=Rate(2.0, 14.0)),
-}
-STEPPERS = {name: s for name, s in phase_space.SAMPLERS.items() if not s.adaptive}
-VARIANCES = torch.tensor([1.0, 0.25, 0.03, 0.002], dtype=torch.float64)
-MIXTURE = ti.priors.GaussianMixture(
-    torch.tensor([[-1.0, -0.5], [0.8, 0.9], [0.6, -1.0]]).double(),
-    torch.tensor([0.3, 0.5, 0.2]).double(),
-    0.3,
-)
-
+from tweedie_inverse.processes import act
 
 # The posterior walk
 

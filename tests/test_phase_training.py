@@ -13,6 +13,7 @@ from tests.test_phase_space import Oracle
 from tweedie_inverse import cli, phase_space, processes
 from tweedie_inverse.priors import PhaseSpaceNetwork, measure_denoising_error
 from tweedie_inverse.priors.formats.phase_native import save_phase_prior
+from tweedie_inverse.priors.zoo import inspect_prior
 from tweedie_inverse.processes.instances import from_settings, settings_of
 from tweedie_inverse.training.digits import Digits
 from tweedie_inverse.training.phase_classifier import train_phase_classifier
@@ -125,6 +126,7 @@ def test_a_saved_prior_is_the_same(tmp_path):
     settings = {"widths": (8, 16), "blocks": (1, 1), "classes": 10, "data": "", "licence": ""}
     path = tmp_path / "one.safetensors"
     save_phase_prior(path, prior, {**settings, "value_range": (0.0, 1.0)})
+    assert inspect_prior(path)["load_seconds"] > 0
     loaded = ti.load_prior(path)
     z = normal((2,), (2, 2, 1, 16, 16)).float()
     prior.module.half().float()  # as stored

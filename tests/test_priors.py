@@ -9,7 +9,7 @@ from operators.random import normal
 from operators.spectral import Cosines
 from tests.posteriors import prior_covariance, random_field
 from tests.registry import PRIORS
-from tweedie_inverse.covariance import Covariance
+from tweedie_inverse.covariance import Covariance, isotropic
 from tweedie_inverse.priors.denoising_error import (
     basis_of,
     resample_cosines,
@@ -324,3 +324,13 @@ def test_an_exact_prior_knows_its_error_without_images():
         ratio = error.variance[index] / field.denoising_error(sigma).variance
         # The sampler's own error at 60 steps is small beside this scatter.
         assert float((ratio - 1).abs().max()) < 5 * (2 / 1500) ** 0.5
+
+
+def test_moments_of_a_prior_that_does_not_know_them():
+    """From the denoising error at sigma_max; 50 standard deviations away that is nearly exact."""
+    field = random_field(8)
+    mean, covariance = ti.priors.base.Prior.moments(field)
+    torch.testing.assert_close(mean, field.mean)
+    expected = field.covariance.variance
+    torch.testing.assert_close(covariance.variance, expected, rtol=1e-6, atol=0)
+    assert float(isotropic(1.0).variance) == 1

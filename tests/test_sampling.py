@@ -10,7 +10,7 @@ from operators.random import normal
 from tests.laws import final_variance
 from tests.posteriors import Moments, agreement, prior_covariance, random_field
 from tests.registry import PRIORS
-from tweedie_inverse import schedules
+from tweedie_inverse import phase_space, schedules
 from tweedie_inverse.sampling import plan_for
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Churn, Recipe, Template, consistent, ddim
 from tweedie_inverse.walks.integrators import IntegratorState
@@ -201,6 +201,10 @@ FIXED = ddim(torch.tensor([2.0, 1.0, 0.0]))
     ("arguments", "message"),
     [
         ({"recipe": "magic"}, "choose one of"),
+        *(
+            ({"recipe": name}, rf"ti\.phase_space\.sample\(.*sampler='{name}'\)")
+            for name in phase_space.SAMPLERS
+        ),
         ({"schedule": "magic"}, "choose one of"),
         ({"steps": 0}, "at least one network evaluation"),
         ({"steps": -5}, "at least one network evaluation"),

@@ -1,33 +1,15 @@
-"""The verb: shapes, seeds, batches, costs, and every refusal before the first evaluation."""
+"""The verb: shapes, steps, costs, and operators of every kind."""
 
 import math
-import weakref
 
 import pytest
 import torch
 
 import operators as ops
 import tweedie_inverse as ti
-from tests.posteriors import random_field
+from tests.posteriors import agreement, gaussian_posterior
 from tests.registry import WALKS
-from tweedie_inverse import gaussian
-from tweedie_inverse.memory import in_parts
-
-FIELD = random_field(8)
-MASK = ops.Mask(ops.random_mask((1, 8, 8), 0.4), noise=ops.GaussianNoise(0.1))
-Y = MASK.measure(FIELD.draw(5, seed=1), seed=2)
-
-
-class Forbidden(ti.priors.Prior):
-    """A prior that must not be called: input errors come first."""
-
-    shape, sigma_min, sigma_max = (1, 8, 8), 0.01, 10.0
-
-    def denoise(self, x, sigma):
-        raise AssertionError("the network was called")
-
-    def denoising_error(self, sigma):
-        raise AssertionError("the denoising error was asked for")
+from tests.solve_problems import FIELD, MASK, NonLinear, UserOperator, Y
 
 
 @pytest.mark.parametrize("walk", WALKS)
@@ -55,115 +37,6 @@ def test_one_measurement_without_batch_axis():
     assert torch.equal(single.samples, batch.samples[0])
 
 
-@pytest.mark.parametrize("walk", WALKS)
-def test_same_seed_same_bits(walk):
-    def run(seed):
-        return ti.solve(
-            Y, MASK, FIELD, method=WALKS[walk](), num_samples=2, steps=4, seed=seed
-        ).samples
-
-    assert torch.equal(run(7), run(7))
-    assert float((run(7) - run(8)).abs().max()) > 1e-3
-
-
-@pytest.mark.parametrize("walk", WALKS)
-def test_samples_do_not_depend_on_batch_or_chunk(walk):
-    def run(y, **options):
-        return ti.solve(y, MASK, FIELD, method=WALKS[walk](), num_samples=3, steps=5, **options)
-
-    together = run(Y)
-    close = {"rtol": 1e-10, "atol": 1e-10}
-    torch.testing.assert_close(run(Y[:1]).samples[0], together.samples[0], **close)
-    for size in (1, 4):
-        chunked = run(Y, batch_size=size)
-        torch.testing.assert_close(chunked.samples, together.samples, **close)
-        assert chunked.stats.denoiser_calls == together.stats.denoiser_calls
-
-
-@pytest.mark.parametrize("walk", WALKS)
-def test_a_seed_each_gives_each_measurement_what_it_gets_alone(walk):
-    def run(y, seed):
-        return ti.solve(y, MASK, FIELD, method=WALKS[walk](), num_samples=3, steps=4, seed=seed)
-
-    together = run(Y[:2], [5, 9]).samples
-    for index, seed in enumerate((5, 9)):
-        alone = run(Y[index], seed).samples
-        torch.testing.assert_close(together[index], alone, rtol=1e-10, atol=1e-10)
-    with pytest.raises(ValueError, match="one for each of 2 measurements, got 3"):
-        run(Y[:2], (1, 2, 3))
-
-
-class Small(ti.priors.Prior):
-    """A prior on an accelerator that holds so many images at once."""
-
-    def __init__(self, limit):
-        self.limit, self.tried, self.shape = limit, [], FIELD.shape
-        self.centre, self.any_sigma = FIELD.centre, True
-        self.sigma_min, self.sigma_max = FIELD.sigma_min, FIELD.sigma_max
-
-    def denoise(self, x, sigma):
-        self.tried.append(len(x))
-        if len(x) > self.limit:
-            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
-        return FIELD.denoise(x, sigma)
-
-    def denoising_error(self, sigma):
-        return FIELD.denoising_error(sigma)
-
-    def moments(self):
-        return FIELD.moments()
-
-    error_is_measured = True
-
-
-@pytest.mark.parametrize("walk", WALKS)
-def test_out_of_memory_halves_the_batch_with_a_warning_and_changes_no_sample(walk):
-    def run(prior, **options):
-        return ti.solve(
-            Y, MASK, prior, method=WALKS[walk](), num_samples=3, steps=4, seed=2, **options
-        )
-
-    small, seen = Small(4), []
-    with pytest.warns(RuntimeWarning, match="out of memory with 15 samples at once; going on"):
-        found = run(small, callback=lambda step: seen.append(step.walkers))
-    expected = run(FIELD, batch_size=3)
-    torch.testing.assert_close(found.samples, expected.samples, rtol=1e-10, atol=1e-10)
-    assert max(small.tried[2:]) <= 4  # 15, 7, then 3 and no more of the large ones
-    assert found.stats.denoiser_calls == 4
-    assert sorted(set(seen)) == [(first, first + 3) for first in range(0, 15, 3)]
-
-
-@pytest.mark.parametrize("walk", WALKS)
-def test_memory_for_not_one_sample_is_an_error(walk):
-    with (
-        pytest.warns(RuntimeWarning, match="going on with 1"),
-        pytest.raises(torch.OutOfMemoryError, match="20 GiB"),
-    ):
-        ti.solve(Y[:1], MASK, Small(0), method=WALKS[walk](), num_samples=3, steps=4)
-
-
-def test_a_failed_attempts_memory_is_free_when_the_next_begins():
-    """An exception that is still being handled keeps every tensor of its frames."""
-    alive = []
-
-    def work(first, last):
-        tensor = torch.zeros(last - first)
-        assert all(reference() is None for reference in alive)
-        alive.append(weakref.ref(tensor))
-        if last - first > 2:
-            raise torch.OutOfMemoryError
-        return int(tensor.sum()) + last
-
-    with pytest.warns(RuntimeWarning):
-        assert list(in_parts(5, 5, work)) == [2, 4, 5]
-
-
-def test_fewer_samples_are_the_first_of_more():
-    few = ti.solve(Y[0], MASK, FIELD, num_samples=2, steps=4).samples
-    more = ti.solve(Y[0], MASK, FIELD, num_samples=6, steps=4).samples
-    torch.testing.assert_close(more[:2], few, rtol=1e-10, atol=1e-10)
-
-
 def test_iterate_is_the_loop_of_solve():
     steps = list(ti.iterate(Y[:2], MASK, FIELD, num_samples=2, steps=6))
     assert [step.level.index for step in steps] == list(range(6))
@@ -171,11 +44,6 @@ def test_iterate_is_the_loop_of_solve():
     assert steps[0].info.denoised.shape == (4, 1, 8, 8)
     samples = ti.solve(Y[:2], MASK, FIELD, num_samples=2, steps=6).samples
     torch.testing.assert_close(steps[-1].x.reshape(samples.shape), samples)
-
-
-def test_iterate_checks_when_called_not_when_drained():
-    with pytest.raises(ValueError, match="NaN"):
-        ti.iterate(Y * math.nan, MASK, Forbidden())
 
 
 def test_callback_sees_every_step_of_every_chunk():
@@ -227,64 +95,11 @@ def test_unobserved_entries_of_y_do_not_matter():
     assert torch.equal(clean.diagnostics.residual_chi_square, dirty.diagnostics.residual_chi_square)
 
 
-class UserOperator(ops.LinearOperator):
-    """Ten lines of a user: horizontal differences, forward only."""
-
-    def __init__(self):
-        super().__init__(
-            domain_shape=(1, 8, 8), range_shape=(1, 8, 7), noise=ops.GaussianNoise(0.05)
-        )
-
-    def forward(self, x):
-        return x[..., 1:] - x[..., :-1]
-
-
 def test_a_users_own_operator_goes_through_solve_exactly():
-    from tests.posteriors import agreement, gaussian_posterior
-
     operator = UserOperator()
     y = operator.measure(FIELD.draw(1, seed=1)[0], seed=2)
     posterior = ti.solve(y, operator, FIELD, num_samples=2000, steps=10)
     assert agreement(posterior.samples, gaussian_posterior(FIELD, operator, y, 0.05)).worst_z < 5
-
-
-class WrongAdjoint(UserOperator):
-    def adjoint(self, y):
-        return 1.2 * super().adjoint(y)
-
-
-class Offset(UserOperator):
-    def forward(self, x):
-        return super().forward(x) + 1
-
-
-class WrongShape(UserOperator):
-    def forward(self, x):
-        return x
-
-
-class NonLinear(ops.Operator):
-    def __init__(self):
-        super().__init__(
-            domain_shape=(1, 8, 8), range_shape=(1, 8, 8), noise=ops.GaussianNoise(0.1)
-        )
-
-    def forward(self, x):
-        return x.square()
-
-
-class Detached(NonLinear):
-    def forward(self, x):
-        return x.detach().square()
-
-
-def test_an_unknown_noise_level_is_estimated_in_the_message():
-    big = random_field(32)
-    y = ops.Blur(ops.gaussian_kernel(1.0), (1, 32, 32), noise=ops.GaussianNoise(0.1)).measure(
-        big.draw(1, seed=1)
-    )
-    with pytest.raises(ValueError, match=r"y suggests noise=0\.09\d"):
-        ti.solve(y, ops.Blur(ops.gaussian_kernel(1.0), (1, 32, 32)), big)
 
 
 @pytest.mark.parametrize("walk", WALKS)
@@ -306,41 +121,6 @@ def test_one_operator_an_image_equals_one_solve_an_image(walk):
     # The other images have operators of their own: their data are fitted too.
     last = [step.x for step in ti.iterate(y, operator, FIELD, **options)][-1]
     torch.testing.assert_close(last, together.samples[2], **close)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        ({"y": Y[:, :, :7]}, r"y must be one of them or \(batch, 1, 8, 8\), got \(5, 1, 7, 8\)"),
-        ({"y": Y.numpy()}, "must be a float32 or float64 tensor, got ndarray"),
-        ({"y": Y.long()}, "float32 or float64 tensor, got dtype torch.int64"),
-        ({"y": Y.half()}, "use y.float"),
-        ({"y": torch.where(Y != 0, math.inf, Y)}, "NaN or infinite entries"),
-        ({"operator": ops.Mask(MASK.mask)}, "the noise level is unknown"),
-        ({"operator": ops.Mask(MASK.mask), "noise": -1.0}, "positive, finite"),
-        ({"noise": "loud"}, "a number or a noise model"),
-        ({"operator": torch.eye(3)}, "must derive from ops.Operator"),
-        ({"prior": torch.nn.Identity()}, "wrap a network in ti.priors.NetworkPrior"),
-        ({"prior": random_field(16)}, r"prior for images of shape \(1, 16, 16\)"),
-        ({"operator": WrongAdjoint(), "y": torch.zeros(1, 8, 7)}, r"off by 2.0e-01, relative"),
-        ({"operator": Offset(), "y": torch.zeros(1, 8, 7)}, "is declared linear, but"),
-        ({"operator": WrongShape(), "y": torch.zeros(1, 8, 7)}, r"must return \(1, 1, 8, 7\)"),
-        ({"operator": NonLinear(), "method": "langevin"}, r"Langevin\(norm="),
-        ({"noise": ops.PoissonNoise(), "method": "langevin"}, "counts cannot be negative"),
-        ({"noise": ops.PoissonNoise(), "y": Y.abs(), "method": "langevin"}, r"Langevin\(lipschitz"),
-        ({"noise": ops.GaussianNoise.stationary(torch.ones(8, 8))}, "correlated across them"),
-        ({"operator": Detached()}, "not differentiable by torch"),
-        ({"operator": ops.per_image([MASK, MASK])}, "for each of 2 images, but y has 5"),
-        ({"method": "magic"}, "choose 'auto'"),
-        ({"num_samples": 0}, "at least one sample"),
-        ({"steps": 0}, "at least one network evaluation"),
-        ({"batch_size": 0}, "positive number of walkers"),
-    ],
-)
-def test_bad_input_is_refused_before_the_first_evaluation(call, message):
-    arguments = {"y": Y, "operator": MASK, "prior": Forbidden(), **call}
-    with pytest.raises((ValueError, TypeError), match=message):
-        ti.solve(**arguments)
 
 
 def test_a_nonlinear_operator_walks_with_langevin():
@@ -365,41 +145,6 @@ def test_langevin_with_a_given_curvature_walks_with_counting_noise():
     spread = float(exact.std.mean())
     assert float((posterior.mean - exact.mean).abs().mean()) < spread
     assert float(posterior.std.mean()) == pytest.approx(spread, rel=0.15)
-
-
-class Late(Forbidden):
-    """NaN in the third step of the second chunk of four steps."""
-
-    calls = 0
-
-    def denoise(self, x, sigma):
-        self.calls += 1
-        return 0 * x if self.calls <= 6 else x * math.nan
-
-    def denoising_error(self, sigma):
-        return FIELD.denoising_error(sigma)
-
-
-def test_a_walk_that_diverges_says_where_and_keeps_what_was_finished():
-    with pytest.raises(ti.WalkDivergedError, match=r"step 3 of 4.*prior returned NaN") as caught:
-        ti.solve(Y[:2], MASK, Late(), num_samples=2, steps=4, batch_size=2)
-    assert caught.value.posterior.samples.shape == (1, 2, 1, 8, 8)
-    assert bool(caught.value.posterior.samples.isfinite().all())
-
-
-def test_an_unfinished_linear_solve_is_told(monkeypatch):
-    monkeypatch.setattr(gaussian, "DIRECT_LIMIT", 0)
-    monkeypatch.setattr(gaussian, "MAX_ITERATIONS", 1)
-    with pytest.warns(RuntimeWarning, match="posterior standard deviations short"):
-        ti.solve(Y[0], MASK, FIELD, num_samples=1, steps=2)
-
-
-def test_user_callback_errors_pass_through():
-    def stop(step):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ti.solve(Y[0], MASK, FIELD, steps=2, callback=stop)
 
 
 def test_posterior_of_a_mixture_by_the_decoupled_walk_is_close():

@@ -37,6 +37,7 @@ from operators.random import normal
 from tweedie_inverse.distributed import Place, find_place, shard
 from tweedie_inverse.memory import in_parts
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.wrapped import WrappedPrior
 
 FEW = ("decoupled", "dps", "wiener", "pseudo-inverse")
 PLAN = Plan("field", images=2, samples=2, cap=3, size=16, keep_samples=True)
@@ -254,7 +255,7 @@ def test_a_counted_prior_answers_whatever_the_prior_does():
     derived = {"score", "uncorrected", "for_shape"}  # from the others
     asked = {name for name in vars(Prior) if not name.startswith("_")}
     settings = {"centre", "any_sigma", "suits_populations"}
-    assert asked - derived - settings <= set(vars(CountedPrior))
+    assert asked - derived - settings <= {*vars(CountedPrior), *vars(WrappedPrior)}
 
 
 TOGETHER = ["decoupled", "langevin", "particle", "wiener", "pseudo-inverse", "dps"]

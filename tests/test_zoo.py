@@ -1,5 +1,8 @@
 """The shipped priors: what their cards promise, on held-out images."""
 
+import dataclasses
+import json
+
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ import tweedie_inverse as ti
 from benchmarks.denoising import DATA
 from operators.random import normal
 from tweedie_inverse.priors import zoo
+from tweedie_inverse.priors.formats.native import FORMAT
 from tweedie_inverse.training.data import held_out
 
 NAMES = sorted(DATA)
@@ -24,6 +28,8 @@ def test_names_and_cards():
         for part in ("held out", "Licence", "Loss", "Noise levels", card.data.split(",")[0][1:]):
             assert part in text
         assert card.name in zoo.describe(card)
+        assert f"size: {card.size / 1e6:.1f} MB" in zoo.describe(card)
+        assert card.load_seconds is None or card.load_seconds > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,6 +94,28 @@ def test_a_prior_file_keeps_its_transform(tmp_path):
     x = images[:1] + 0.3 * normal((3,), images[:1].shape).float()
     expected = prior.with_error(error).denoise(x, 0.3)
     torch.testing.assert_close(loaded.denoise(x, 0.3), expected, rtol=0, atol=5e-3)
+
+
+def test_a_prior_file_says_how_long_it_takes_to_load(tmp_path, monkeypatch):
+    path, found = tmp_path / "a.safetensors", zoo.inspect_prior("digits-32")
+    settings = ("widths", "blocks", "classes", "data", "licence", "value_range")
+    zoo.save_prior(path, ti.load_prior("digits-32"), {name: found[name] for name in settings})
+    monkeypatch.setattr(zoo, "WEIGHTS_FOLDER", tmp_path)
+    (card,) = ti.list_priors()
+    assert card.load_seconds == zoo.inspect_prior(path)["load_seconds"] > 0
+    assert f"loads in {card.load_seconds:g} s" in zoo.describe(card)
+    silent = dataclasses.replace(card, load_seconds=None)
+    assert "loads in" not in zoo.describe(silent)
+
+
+def test_a_file_without_load_time_is_listed(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    header = {**zoo.inspect_prior("digits-32"), "format": FORMAT}
+    header.pop("load_seconds")
+    save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors", {"prior": json.dumps(header)})
+    monkeypatch.setattr(zoo, "WEIGHTS_FOLDER", tmp_path)
+    assert [card.load_seconds for card in ti.list_priors()] == [None]
 
 
 def test_a_tiled_prior_is_not_saved(tmp_path):

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from operators import GaussianNoise, LinearOperator, NoiseModel, Operator
 
-from .covariance import Covariance
 from .inputs import check_measurement, check_operator, resolve_noise
 from .priors.base import Prior
+from .priors.wrapped import WrappedPrior
 from .problem import Problem
 from .walks import Decoupled, Langevin, Particle, Walk
 
@@ -24,7 +24,7 @@ from .walks import Decoupled, Langevin, Particle, Walk
 _FEW_NUMBERS, _POPULATION = 1024, 200
 
 
-class CountedPrior(Prior):
+class CountedPrior(WrappedPrior):
     """A prior that counts its evaluations, one an image.
 
     Attributes:
@@ -32,10 +32,9 @@ class CountedPrior(Prior):
     """
 
     def __init__(self, prior: Prior):
-        self.prior, self.calls = prior, 0
+        super().__init__(prior)
+        self.calls = 0
         self.chunk: int | None = None
-        self.shape, self.centre, self.any_sigma = prior.shape, prior.centre, prior.any_sigma
-        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         return self._in_parts(x, sigma, lambda x, sigma, part: self.prior.denoise(x, sigma))
@@ -64,19 +63,6 @@ class CountedPrior(Prior):
             denoised = torch.cat([evaluate(x[part], column[part], part) for part in parts])
         self.calls += x.shape[0]  # what ran out of memory is not counted
         return denoised
-
-    def denoising_error(self, sigma: float) -> Covariance:
-        return self.prior.denoising_error(sigma)
-
-    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
-        return self.prior.conditional_covariance(sigma, denoised)
-
-    def moments(self) -> tuple[Tensor, Covariance]:
-        return self.prior.moments()
-
-    @property
-    def error_is_measured(self) -> bool:
-        return self.prior.error_is_measured
 
 
 @dataclass

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from operators.random import Streams
 
+from .phase_space.steps import SAMPLERS
 from .priors.base import Prior
 from .schedules import SCHEDULES, Schedule, check_schedule
 from .solver import WalkDivergedError
@@ -173,6 +174,11 @@ def _method(recipe: RecipeLike) -> Recipe | Integrator | Callable[[Tensor], Reci
     if isinstance(recipe, str):
         named: dict[str, Integrator | Callable[[Tensor], Recipe]] = {**RECIPES, **INTEGRATORS}
         if recipe not in named:
+            if recipe in SAMPLERS:
+                raise ValueError(
+                    f"sample(recipe={recipe!r}): walks in phase space; call "
+                    f"ti.phase_space.sample(prior, num_samples, sampler={recipe!r})"
+                )
             raise ValueError(f"sample(recipe={recipe!r}): choose one of {', '.join(sorted(named))}")
         return named[recipe]
     if isinstance(recipe, Template):  # which has a grid of its own, too

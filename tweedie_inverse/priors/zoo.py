@@ -1,6 +1,5 @@
 """Priors by name: those shipped inside the package, and whatever a user has of his own."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from torch import nn
 from .formats import Format, Source, Target, load, source_of
 from .formats import describe as describe_source
 from .formats.files import read_checkpoint
-from .formats.native import FORMAT, header_of
-from .formats.own_tensors import tensors_of
-from .formats.phase_native import phase_header_of
+from .formats.native import FORMAT, Native
+from .formats.own_files import header_of, tensors_of, write
+from .formats.phase_native import FORMAT as PHASE_FORMAT
 from .network import NetworkPrior
 from .networks import UNet
 from .phase_space import PhaseSpaceNetwork
@@ -25,7 +24,8 @@ WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 class PriorCard:
     """What a user must know before trusting a prior; the `.md` beside the weights says more.
 
-    Sigmas and the value range are in data units, sizes in bytes.
+    Sigmas and the value range are in data units, the size of the file in bytes.  `load_seconds` is
+    what loading took on the CPU of the computer that wrote the file; None if the file does not say.
     """
 
     name: str
@@ -38,6 +38,7 @@ class PriorCard:
     fully_convolutional: bool
     data: str
     licence: str
+    load_seconds: float | None = None
 
 
 def list_priors() -> list[PriorCard]:
@@ -112,11 +113,9 @@ def _source(
 def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) -> None:
     """Write a trained prior with its denoising error; `settings` completes the header.
 
-    Needs `widths`, `blocks` of the `UNet`, `data`, `licence` and `value_range` in `settings`, and
-    `classes` where it has any.
+    The file is loaded again, to note how long that takes.  Needs `widths`, `blocks` of the `UNet`,
+    `data`, `licence` and `value_range` in `settings`, and `classes` where it has any.
     """
-    from safetensors.torch import save_file
-
     if not isinstance(prior.module, UNet):
         raise ValueError(
             "save_prior: writes the package's own UNet, but this prior has a "
@@ -143,12 +142,12 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
         "parameters": sum(value.numel() for value in prior.module.state_dict().values()),
         **settings,
     }
-    save_file(tensors, path, metadata={"prior": json.dumps(header)})
+    write(Path(path), tensors, header, Native())
 
 
 def _card(path: Path) -> PriorCard:
     checkpoint = read_checkpoint(path)
-    header = header_of(checkpoint) or phase_header_of(checkpoint)
+    header = header_of(checkpoint, FORMAT) or header_of(checkpoint, PHASE_FORMAT)
     fields = PriorCard.__dataclass_fields__
     known = {name: header[name] for name in fields if name in header}
     known["shape"], known["value_range"] = tuple(header["shape"]), tuple(header["value_range"])
@@ -157,5 +156,9 @@ def _card(path: Path) -> PriorCard:
 
 def describe(card: PriorCard) -> str:
     """One paragraph for a terminal."""
-    lines = (f"  {name}: {value}" for name, value in asdict(card).items() if name != "name")
-    return "\n".join([card.name, *lines])
+    told = {**asdict(card), "size": f"{card.size / 1e6:.1f} MB"}
+    name, seconds = told.pop("name"), told.pop("load_seconds")
+    lines = [f"  {key}: {value}" for key, value in told.items()]
+    if seconds is not None:
+        lines.append(f"  loads in {seconds:g} s")
+    return "\n".join([name, *lines])

@@ -4,6 +4,7 @@ Cross-entropy over all noise levels of a distribution (Dhariwal and Nichol 2021,
 the same template as the denoisers: images by seed, noise levels as data.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -68,24 +69,40 @@ def train_classifier(
     width: int = 32,
     seed: int = 0,
 ) -> NoisyClassifier:
-    """Train on the labelled images of `data`; some minutes on a CPU at the default settings.
-
-    Adam with a linear decay of the rate; every batch is fixed by its step number.
-    """
+    """Train on the labelled images of `data`; some minutes on a CPU at the default settings."""
     with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
         torch.manual_seed(seed)
         network = ClassifierNetwork(data.shape[0], data.classes, width)
     classifier, levels = NoisyClassifier(network), NOISE_LEVELS[noise_levels]
+
+    def loss_of(seeds: range, generator: torch.Generator) -> Tensor:
+        clean, sigma = data.images(seeds), levels.sample(batch, generator) * classifier.scale
+        noisy = clean + sigma.reshape(-1, 1, 1, 1) * torch.randn(clean.shape, generator=generator)
+        return F.cross_entropy(classifier(noisy, sigma), data.labels(seeds))
+
+    fit(network, loss_of, steps=steps, batch=batch, rate=rate, seed=seed)
+    return classifier
+
+
+def fit(
+    network: nn.Module,
+    loss_of: Callable[[range, torch.Generator], Tensor],
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    seed: int,
+) -> None:
+    """Train `network` by ``loss_of(seeds of the images, generator of the noise)``, then freeze it.
+
+    Adam with a linear decay of the rate; every batch is fixed by its step number.
+    """
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     for step in range(steps):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        seeds = range(step * batch, (step + 1) * batch)
-        clean, sigma = data.images(seeds), levels.sample(batch, generator) * classifier.scale
-        noisy = clean + sigma.reshape(-1, 1, 1, 1) * torch.randn(clean.shape, generator=generator)
-        loss = F.cross_entropy(classifier(noisy, sigma), data.labels(seeds))
+        loss = loss_of(range(step * batch, (step + 1) * batch), generator)
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
     network.eval().requires_grad_(False)
-    return classifier

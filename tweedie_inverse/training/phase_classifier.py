@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..processes import LinearProcess, act
-from .classifier import ClassifierNetwork
+from .classifier import ClassifierNetwork, fit
 from .digits import Digits
 from .phase_space import TIME_TRAINED
 
@@ -49,8 +49,6 @@ def train_phase_classifier(
 ) -> PhaseClassifierNetwork:
     """Train on noised states of the labelled images of `data`; minutes on a CPU.
 
-    Adam with a linear decay of the rate; every batch is fixed by its step number.
-
     Args:
         offset, scale: of the prior that it is to guide.
     """
@@ -58,20 +56,15 @@ def train_phase_classifier(
         torch.manual_seed(seed)
         network = ClassifierNetwork(process.phases * data.shape[0], data.classes, width)
     classifier = PhaseClassifierNetwork(network, process)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    for step in range(steps):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        seeds = range(step * batch, (step + 1) * batch)
+
+    def loss_of(seeds: range, generator: torch.Generator) -> Tensor:
         places = torch.rand(batch, generator=generator, dtype=torch.float64)
         t = TIME_TRAINED + (1 - TIME_TRAINED) * places
         seen = process.given_image(t)
         clean = ((data.images(seeds) - offset) / scale)[:, None]
         noise = torch.randn(batch, process.phases, *data.shape, generator=generator)
         z = act(seen.direction[..., None], clean) + act(seen.factor, noise)
-        loss = F.cross_entropy(classifier(z, t), data.labels(seeds))
-        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    network.eval().requires_grad_(False)
+        return F.cross_entropy(classifier(z, t), data.labels(seeds))
+
+    fit(network, loss_of, steps=steps, batch=batch, rate=rate, seed=seed)
     return classifier

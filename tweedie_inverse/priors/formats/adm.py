@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...schedules import TABLES
 from ..network import NetworkPrior
 from .adm_network import ADMUNet, Architecture, architecture_of
-from .base import Format, Source, Target, of_one_class
+from .base import Format, Source, Target, of_one_class, timestep_prior
 from .files import load_weights, ready
 
 
@@ -169,19 +169,8 @@ def adm_prior(
     name: str = "adm",
 ) -> NetworkPrior:
     """Any network in ADM's convention as a prior."""
-    table = TABLES[schedule]()
-    offset, scale = target.units((-1.0, 1.0))
-    return NetworkPrior(
-        NoiseOnly(network, shape[0], class_label),
-        "epsilon",
-        shape=shape,
-        timesteps=table,
-        offset=offset,
-        scale=scale,
-        sigma_min=float(table[0]) * scale,
-        sigma_max=float(table[-1]) * scale,
-        name=name,
-    )
+    noise = NoiseOnly(network, shape[0], class_label)
+    return timestep_prior(noise, "epsilon", shape, TABLES[schedule](), target, name)
 
 
 def _learns_variance(architecture: Architecture) -> bool:

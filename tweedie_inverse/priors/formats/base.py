@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..network import NetworkPrior
+from ..network import NetworkPrior, Parameterization
 from ..phase_space import PhaseSpaceNetwork
 from .files import Checkpoint
 
@@ -79,6 +79,34 @@ class Format(ABC):
     @abstractmethod
     def load(self, source: Source, target: Target) -> NetworkPrior | PhaseSpaceNetwork:
         """Build the network, fill it, and wrap it as a prior in data units."""
+
+
+def timestep_prior(
+    module: nn.Module,
+    parameterization: Parameterization,
+    shape: tuple[int, ...],
+    table: Tensor,
+    target: Target,
+    name: str,
+) -> NetworkPrior:
+    """A network as of DDPM: it sees ``x / sqrt(1 + sigma^2)`` on [-1, 1] and a number from 0 on.
+
+    Args:
+        table: ``(timesteps,)``, increasing, the noise level that each number stands for.
+    """
+    offset, scale = target.units((-1.0, 1.0))
+    return NetworkPrior(
+        module,
+        parameterization,
+        coordinates="vp",
+        shape=shape,
+        timesteps=table,
+        offset=offset,
+        scale=scale,
+        sigma_min=float(table[0]) * scale,
+        sigma_max=float(table[-1]) * scale,
+        name=name,
+    )
 
 
 def of_one_class(label: int | None, classes: int, source: Source) -> int | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network import NetworkPrior, Parameterization
-from .base import Target
+from .base import Target, timestep_prior
 
 PREDICTIONS: dict[str, Parameterization] = {
     "epsilon": "epsilon",
@@ -42,19 +42,7 @@ def diffusers_prior(
             name=name,
         )
     table = noise_levels(scheduler, name)
-    offset, scale = target.units((-1.0, 1.0))
-    return NetworkPrior(
-        module,
-        PREDICTIONS[prediction],
-        coordinates="vp",
-        shape=shape,
-        timesteps=table,
-        offset=offset,
-        scale=scale,
-        sigma_min=float(table[0]) * scale,
-        sigma_max=float(table[-1]) * scale,
-        name=name,
-    )
+    return timestep_prior(module, PREDICTIONS[prediction], shape, table, target, name)
 
 
 def noise_levels(scheduler: dict[str, Any], name: str) -> Tensor:

@@ -4,7 +4,6 @@ One safetensors file: half-precision weights under ``network.``, the denoising e
 ``error.``, and the settings as JSON in the header.  Nothing in it is code.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,16 +12,10 @@ import torch
 from ..network import NetworkPrior
 from ..networks import UNet
 from .base import Format, Source, Target
-from .files import Checkpoint, load_weights, ready
-from .own_tensors import error_in, weights_in
+from .files import load_weights, ready
+from .own_files import error_in, header_of, weights_in
 
 FORMAT = "tweedie-inverse-prior-1"
-
-
-def header_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The settings; empty if the file is of another kind."""
-    header = json.loads(checkpoint.metadata.get("prior", "{}"))
-    return header if header.get("format") == FORMAT else {}
 
 
 @dataclass(frozen=True)
@@ -32,15 +25,15 @@ class Native(Format):
     name: ClassVar[str] = "tweedie-inverse"
 
     def recognises(self, source: Source) -> bool:
-        return source.checkpoint is not None and bool(header_of(source.checkpoint))
+        return source.checkpoint is not None and bool(header_of(source.checkpoint, FORMAT))
 
     def describe(self, source: Source) -> dict[str, Any]:
         assert source.checkpoint is not None
-        return {k: v for k, v in header_of(source.checkpoint).items() if k != "format"}
+        return {k: v for k, v in header_of(source.checkpoint, FORMAT).items() if k != "format"}
 
     def load(self, source: Source, target: Target) -> NetworkPrior:
         assert source.checkpoint is not None
-        settings, tensors = header_of(source.checkpoint), source.state
+        settings, tensors = header_of(source.checkpoint, FORMAT), source.state
         if not settings:
             raise ValueError(
                 f"load_prior({source.name!r}): not a prior file of this package, its header does "

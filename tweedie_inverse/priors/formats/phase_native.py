@@ -4,7 +4,6 @@ One safetensors file, as those of ordinary priors (`native`); the header also sa
 the network was trained on.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,8 +14,8 @@ from ...processes.instances import from_settings, settings_of
 from ..networks import UNet
 from ..phase_space import PhaseSpaceNetwork
 from .base import Format, Source, Target
-from .files import Checkpoint, load_weights, ready
-from .own_tensors import error_in, tensors_of, weights_in
+from .files import load_weights, ready
+from .own_files import error_in, header_of, tensors_of, weights_in, write
 
 FORMAT = "tweedie-inverse-phase-prior-1"
 # Attributes of the prior that the header holds as they are.
@@ -35,12 +34,6 @@ _PLAIN = (
 )
 
 
-def phase_header_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The settings; empty if the file is of another kind."""
-    header = json.loads(checkpoint.metadata.get("prior", "{}"))
-    return header if header.get("format") == FORMAT else {}
-
-
 @dataclass(frozen=True)
 class PhaseNative(Format):
     """A file written by `save_phase_prior`; it holds everything, units included."""
@@ -48,15 +41,15 @@ class PhaseNative(Format):
     name: ClassVar[str] = "tweedie-inverse-phase"
 
     def recognises(self, source: Source) -> bool:
-        return source.checkpoint is not None and bool(phase_header_of(source.checkpoint))
+        return source.checkpoint is not None and bool(header_of(source.checkpoint, FORMAT))
 
     def describe(self, source: Source) -> dict[str, Any]:
         assert source.checkpoint is not None
-        return {k: v for k, v in phase_header_of(source.checkpoint).items() if k != "format"}
+        return {k: v for k, v in header_of(source.checkpoint, FORMAT).items() if k != "format"}
 
     def load(self, source: Source, target: Target) -> PhaseSpaceNetwork:
         assert source.checkpoint is not None
-        settings, tensors = phase_header_of(source.checkpoint), source.state
+        settings, tensors = header_of(source.checkpoint, FORMAT), source.state
         if not settings:
             raise ValueError(
                 f"load_prior({source.name!r}): not a phase-space prior file of this package, its "
@@ -92,10 +85,8 @@ def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[
     """Write a trained phase-space prior with its denoising error.
 
     `settings` completes the header: `widths`, `blocks` and `classes` of the `UNet`, `data`,
-    `licence` and `value_range`.
+    `licence` and `value_range`.  The file is loaded again, to note how long that takes.
     """
-    from safetensors.torch import save_file
-
     if prior.error is None:
         raise ValueError(
             "save_phase_prior: measure the denoising error first (measure_denoising_error)"
@@ -110,4 +101,4 @@ def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[
         "parameters": sum(value.numel() for value in prior.module.state_dict().values()),
         **settings,
     }
-    save_file(tensors, path, metadata={"prior": json.dumps(header)})
+    write(Path(path), tensors, header, PhaseNative())

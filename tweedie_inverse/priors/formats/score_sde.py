@@ -19,7 +19,7 @@ from .base import Format, Source, Target
 from .files import Checkpoint, load_weights, read_checkpoint, ready
 from .ncsnpp_network import Architecture, NCSNpp
 from .ncsnpp_shapes import architecture_of
-from .song import discrete_ve_prior, subvp_prior, ve_prior, vp_prior
+from .song import subvp_prior, ve_prior, vp_prior
 
 Process = Literal["ve", "vp", "subvp"]
 
@@ -76,8 +76,8 @@ class ScoreSDE(Format):
         network = ready(built(found, state, source.checkpoint.path), target.device)
         shape = (found.in_channels, size, size)
         if process == "ve":
-            prior_of = discrete_ve_prior if discrete else ve_prior
-            return prior_of(network, shape, self._levels(source), target, source.name)
+            levels = self._levels(source)
+            return ve_prior(network, shape, levels, target, source.name, discrete=discrete)
         if self.process is None:
             warnings.warn(
                 f"load_prior({source.name!r}): read as VP. A sub-VP network and a VE network with "

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...schedules import vp_linear_table
 from ..network import NetworkPrior
-from .base import Target
+from .base import Target, timestep_prior
 
 # The VP process of Song et al. 2021: beta from 0.1 to 20, started at t = 0.001.
 _BETA = (0.1, 20.0)
@@ -88,43 +88,21 @@ def ve_prior(
     levels: Tensor,
     target: Target,
     name: str = "score-sde",
+    *,
+    discrete: bool = False,
 ) -> NetworkPrior:
     """A network in the VE convention of score_sde, without its division by sigma.
 
-    Of `levels` ``(count,)``, on [0, 1], the ends matter.
+    Of `levels` ``(count,)``, increasing, on [0, 1], the ends matter; a discrete network is told the
+    number of one of them, and between them a fraction.
     """
     offset, scale = target.units((0.0, 1.0))
     return NetworkPrior(
-        VESigma(network),
-        "score",
-        shape=shape,
-        offset=offset,
-        scale=scale,
-        sigma_min=float(levels[0]) * scale,
-        sigma_max=float(levels[-1]) * scale,
-        centre=offset + 0.5 * scale,
-        name=name,
-    )
-
-
-def discrete_ve_prior(
-    network: nn.Module,
-    shape: tuple[int, ...],
-    levels: Tensor,
-    target: Target,
-    name: str = "score-sde",
-) -> NetworkPrior:
-    """A VE network that is told the number of one of `levels` ``(count,)``, increasing, on [0, 1].
-
-    Between the levels it is told a fraction.
-    """
-    offset, scale = target.units((0.0, 1.0))
-    return NetworkPrior(
-        VENumber(network, len(levels)),
-        "epsilon",
+        VENumber(network, len(levels)) if discrete else VESigma(network),
+        "epsilon" if discrete else "score",
         coordinates="ve",
         shape=shape,
-        timesteps=levels,
+        timesteps=levels if discrete else None,
         offset=offset,
         scale=scale,
         sigma_min=float(levels[0]) * scale,
@@ -143,15 +121,14 @@ def vp_prior(
     discrete: bool = False,
 ) -> NetworkPrior:
     """A network in the VP convention of score_sde; discrete ones are those of DDPM."""
+    if discrete:
+        return timestep_prior(network, "epsilon", shape, vp_linear_table(), target, name)
     offset, scale = target.units((-1.0, 1.0))
-    table = vp_linear_table() if discrete else None
-    ends = [math.sqrt(math.expm1(total_of(t, _BETA))) for t in (_FIRST_TIME, 1.0)]
-    low, high = ends if table is None else (float(table[0]), float(table[-1]))
+    low, high = (math.sqrt(math.expm1(total_of(t, _BETA))) for t in (_FIRST_TIME, 1.0))
     return NetworkPrior(
-        VPTime(network) if table is None else network,
+        VPTime(network),
         "epsilon",
         shape=shape,
-        timesteps=table,
         offset=offset,
         scale=scale,
         sigma_min=low * scale,

@@ -1,0 +1,74 @@
+"""Conditional draws and marginal laws by mode: all ways agree with dense matrices."""
+
+import math
+
+import pytest
+import torch
+
+import operators as ops
+import tweedie_inverse as ti
+from operators.random import normal
+from tests.particle_problems import FIELD, OPERATORS, measured
+from tweedie_inverse import modes
+from tweedie_inverse.problem import Problem
+from tweedie_inverse.walks import Particle
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_direct_and_iterative_modes_agree_with_dense_matrices(name):
+    """Draws and marginal laws of all kinds of `Modes`, in a basis and with any variances."""
+    operator = OPERATORS[name]
+    y = measured(operator)
+    count = 3
+    problem = Problem(y.expand(count, *y.shape), operator, operator.noise)
+    basis = FIELD.covariance.basis if name == "coloured-noise" else problem.basis
+    c, v = normal((1,), (count, 1, 8, 8)), normal((2,), (1, 8, 8)).abs()
+    kinds = [modes.DirectModes(problem, basis), modes.IterativeModes(problem, basis)]
+    if problem.is_diagonal(basis):
+        kinds.append(modes.DiagonalModes(problem, basis))
+    else:
+        assert name == "coloured-noise"
+    matrix = ops.dense_matrix(operator)
+    units = torch.eye(64).double().reshape(64, 1, 8, 8)
+    images = basis.inverse(units).reshape(64, 64).mT  # columns: basis vectors
+    noise = operator.noise.colour(torch.eye(len(matrix)).double().reshape(-1, *y.shape))
+    noise = noise.flatten(1).mT @ noise.flatten(1)
+    system = matrix @ images @ v.flatten().diag() @ images.mT @ matrix.mT + noise
+    keep = torch.ones(len(matrix), dtype=torch.bool)
+    if operator.observed is not None:
+        keep = operator.observed.expand(y.shape).flatten()
+    law = torch.distributions.MultivariateNormal(
+        (c.flatten(1) @ images.mT @ matrix.mT)[:, keep], system[keep][:, keep]
+    )
+    exact = law.log_prob(y.flatten()[keep])
+    gain = torch.linalg.solve(system, matrix @ images @ v.flatten().diag()).mT
+    residual = y.flatten() - c.flatten(1) @ images.mT @ matrix.mT
+    mean = c + (residual @ gain.mT).reshape(c.shape)
+    for kind in kinds:
+        white = torch.zeros(count, *kind.shape).double()
+        data_white = torch.zeros(count, *kind.noise_shape).double()
+        found = kind.condition(c, v, white, data_white)
+        torch.testing.assert_close(found.mean, mean, rtol=1e-4, atol=5e-3)
+        torch.testing.assert_close(found.draw, found.mean, rtol=1e-6, atol=1e-6)
+        marginal = kind.log_marginal(c, v)
+        torch.testing.assert_close(marginal.diff(), exact.diff(), rtol=1e-6, atol=1e-3)
+        if isinstance(kind, modes.IterativeModes):
+            assert math.isnan(kind.log_scale(v))
+        else:
+            torch.testing.assert_close(marginal + kind.log_scale(v), exact)
+            torch.testing.assert_close(found.mean, mean)
+
+
+def test_conjugate_gradients_give_the_same_population(monkeypatch):
+    """Weights without determinants: the same for all walkers, so that only the evidence lacks."""
+    operator = OPERATORS["coloured-noise"]
+    y, walk = measured(operator), Particle(correctors=1, threshold=0)
+    options = {"method": walk, "num_samples": 30, "steps": 4}
+    direct = ti.solve(y, operator, FIELD, **options)
+    monkeypatch.setattr(modes, "DIRECT_LIMIT", 0)
+    iterative = ti.solve(y, operator, FIELD, **options)
+    torch.testing.assert_close(iterative.samples, direct.samples, rtol=0, atol=1e-2)
+    torch.testing.assert_close(iterative.weights, direct.weights, rtol=0.05, atol=1e-5)
+    assert float(direct.weights.max() / direct.weights.min()) > 2
+    assert bool(iterative.log_evidence.isnan())
+    assert bool(direct.log_evidence.isfinite())

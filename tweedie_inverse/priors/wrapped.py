@@ -1,0 +1,28 @@
+"""What a prior round another prior passes on: everything but the denoiser."""
+
+from torch import Tensor
+
+from ..covariance import Covariance
+from .base import Prior
+
+
+class WrappedPrior(Prior):
+    """Answers as `prior` does; a subclass says what happens when the denoiser is called."""
+
+    def __init__(self, prior: Prior):
+        self.prior = prior
+        self.shape, self.centre, self.any_sigma = prior.shape, prior.centre, prior.any_sigma
+        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
+
+    def denoising_error(self, sigma: float) -> Covariance:
+        return self.prior.denoising_error(sigma)
+
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        return self.prior.conditional_covariance(sigma, denoised)
+
+    def moments(self) -> tuple[Tensor, Covariance]:
+        return self.prior.moments()
+
+    @property
+    def error_is_measured(self) -> bool:
+        return self.prior.error_is_measured
