@@ -41,6 +41,9 @@ from ..schedules import karras
 from .base import Info, Level, PopulationInfo, Walk
 from .paths import PATHS, Bridge, Model, Moments, Wiener
 
+# Of an effective size, relative.
+_ROUNDING = 1e-9
+
 
 class Frame(NamedTuple):
     """The same at all levels: the measurement in a basis, and the prior's moments there."""
@@ -102,7 +105,7 @@ class Particle(Walk[ParticleState]):
             raise ValueError(
                 f"Particle(correctors={self.correctors}, corrector_time={self.corrector_time}, "
                 f"threshold={self.threshold}): needs correctors >= 0, a positive time and a "
-                "threshold between 0 (never resample) and 1 (at every level)"
+                "threshold between 0 (never resample) and 1 (wherever weights differ)"
             )
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
@@ -198,7 +201,8 @@ class Particle(Walk[ParticleState]):
         crowd, moments = self.crowd, state.frame.moments
         log_weights, log_mean = normalize(crowd.gather(state.log_weights + gain))
         size = effective_size(log_weights)
-        resampled = size < self.threshold * log_weights.shape[1]
+        # Equal weights are no reason, whichever way their sum is rounded.
+        resampled = size < self.threshold * log_weights.shape[1] * (1 - _ROUNDING)
         # A number of the first walker of a population is a number of that population.
         numbers = streams.normal((), like=log_weights).reshape_as(gain)
         ancestors = state.ancestors
