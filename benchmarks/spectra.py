@@ -5,8 +5,9 @@
 Each is measured on half of the held-out images and judged on the other half by the mean log
 density of its errors under ``N(0, V)``, in nats per pixel, averaged over noise levels: the larger
 the better.  "own samples" is the full cosine spectrum measured without images, on the prior's own
-samples; "one number" is a single variance for all frequencies.  Differences to the full cosine
-spectrum are shown, the first row is the value itself.
+samples; "one number" is a single variance for all frequencies.  The second column has the
+covariance that follows the contrast of each denoised image.  Differences to the first value are
+shown.
 """
 
 import argparse
@@ -27,17 +28,22 @@ from .denoising import DATA
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
-def log_density(prior: ti.priors.NetworkPrior, error: DenoisingError, images: Tensor) -> float:
+def log_density(
+    prior: ti.priors.NetworkPrior, error: DenoisingError, images: Tensor, *, by_place: bool = False
+) -> float:
     """Mean log density of errors on `images`, nats a pixel, each corrected as `error` says."""
     corrected = prior.with_error(error)
     total = 0.0
     for index, sigma in enumerate(SIGMAS):
         noisy = images + sigma * normal(("spectra", index), images.shape).to(images)
         denoised = torch.cat([corrected.denoise(part, sigma) for part in noisy.split(32)])
-        covariance = error.at(sigma, prior.shape)
-        squares = covariance.basis.transform((images - denoised).double()).square()
-        v = covariance.variance
-        total += float((-0.5 * (squares / v + v.log() + math.log(2 * math.pi))).mean())
+        errors = (images - denoised).double()
+        covariance = error.around(denoised, sigma) if by_place else error.at(sigma, prior.shape)
+        squares = covariance.factor_inverse(errors).square().mean()
+        log_volume = covariance.variance.log().mean()
+        if covariance.scale is not None:
+            log_volume = log_volume + 2 * covariance.scale.double().log().mean()
+        total -= 0.5 * float(squares + log_volume + math.log(2 * math.pi))
     return total / len(SIGMAS)
 
 
@@ -71,15 +77,19 @@ def main() -> None:
         prior = ti.load_prior(name)
         images = held_out(DATA[name], prior.shape[-1], options.count)
         half = options.count // 2
-        print(f"\n{name}\n\n| spectrum | nats a pixel |\n|---|---|")
+        print(f"\n{name}\n\n| spectrum | everywhere the same | by place |\n|---|---|---|")
         reference = None
         for label, error in variants(prior, images[:half], options.few):
-            value = log_density(prior, error, images[half:])
+            values = [
+                log_density(prior, error, images[half:], by_place=by_place)
+                for by_place in (False, True)
+            ]
             if reference is None:
-                reference = value
-                print(f"| {label} | {value:.4f} |", flush=True)
+                reference = values[0]
+                print(f"| {label} | {reference:.4f} | {values[1] - reference:+.4f} |", flush=True)
             else:
-                print(f"| {label} | {value - reference:+.4f} |", flush=True)
+                cells = " | ".join(f"{value - reference:+.4f}" for value in values)
+                print(f"| {label} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

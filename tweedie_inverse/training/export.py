@@ -142,7 +142,7 @@ fitted together with the denoising error on {count} held-out images, these among
 The denoising error is measured on held-out images, as variances in a 2-D cosine basis{
         " of decorrelated colour channels" if prior.shape[0] > 1 else ""
     } at 24
-noise levels, and stored with the weights.
+noise levels, and for places of every contrast; both are stored with the weights.
 
 ## Training
 
