@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from operators.random import generator
-from tweedie_inverse.distributed import Place, shard
+from tweedie_inverse.distributed import Place
 
 from . import metrics
 from .counting import CountedPrior
 from .methods import Method, gaussian_samples
-from .pictures import Pictures, take
-from .records import Store, Unit, provenance
+from .pictures import take
+from .pieces import FAILURES, Result, finish
+from .records import Store, Unit
 from .suites import SUITES, Task, checksum, load
 
 # Exact draws that samples are compared with, where the posterior is known.
@@ -28,8 +29,6 @@ _EXACT = 256
 # Samples at a time on an accelerator, unless the user says otherwise; a CPU gains nothing by more
 # than those of one measurement.
 _TOGETHER = 256
-# Method's errors that are its own result, and not the harness's fault.
-_FAILURES = (ArithmeticError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -140,30 +139,20 @@ def work_off(
     tell: Callable[[str], None] = print,
 ) -> None:
     """Run this process's share of the packs, each of which anything is missing as a whole."""
-    mine = shard(all_packs, place or Place(0, 1))
-    origin = provenance(plan.device)
-    for number, pack in enumerate(mine, 1):
-        if all(store.is_finished(unit) for unit in pack.units):
-            continue
+
+    def act(pack: Pack) -> list[Result]:
         reason = pack.method.refuse(pack.task)
         if reason is not None:
-            for unit in pack.units:
-                store.write(unit, {"skipped": reason})
-            continue
-        for unit, result in zip(pack.units, work(pack, plan.device, tell), strict=True):
-            outcome = {**result.outcome, "run": {**result.outcome["run"], **origin}}
-            shown = result.pictures if unit.image < plan.pictures else None
-            store.write(unit, outcome, result.samples if plan.keep_samples else None, shown)
-            told = f"{outcome['run']['seconds']:.1f} s{', failed' * ('failed' in outcome)}"
-            tell(f"{number}/{len(mine)} {unit.task}, image {unit.image}: {unit.method}, {told}")
+            return [Result({"skipped": reason})] * len(pack.units)
+        return [
+            result._replace(
+                samples=result.samples if plan.keep_samples else None,
+                pictures=result.pictures if unit.image < plan.pictures else None,
+            )
+            for unit, result in zip(pack.units, work(pack, plan.device, tell), strict=True)
+        ]
 
-
-class Result(NamedTuple):
-    """Of one unit: what goes into its record, and what may be kept beside it."""
-
-    outcome: dict[str, Any]
-    samples: Tensor | None = None
-    pictures: Pictures | None = None
+    finish(all_packs, act, store, plan.device, place=place, tell=tell)
 
 
 class Given(NamedTuple):
@@ -198,7 +187,7 @@ def work(pack: Pack, device: str = "cpu", tell: Callable[[str], None] = print) -
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             samples = pack.method.draw(y, pack.task, prior, seeds, pack.together)
-    except _FAILURES as error:
+    except FAILURES as error:
         if len(pack.units) > 1:
             tell(f"{pack.units[0].method} failed on a pack ({error}); image by image now")
             alone = [pack._replace(units=(unit,)) for unit in pack.units]

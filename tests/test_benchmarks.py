@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import guidance, mixture, noise_schedule, recipes, speed
+from benchmarks import guidance, noise_schedule, recipes, speed
 from benchmarks.mixture_problems import mixture_prior, mixture_problem
 from tests.laws import final_variance, wasserstein
 from tweedie_inverse import schedules
@@ -77,17 +77,6 @@ def test_guidance_raises_the_accuracy_and_costs_diversity():
         assert table[kind, 4][0] > table[kind, 0.5][0] + 0.1
         assert table[kind, 4][1] < table[kind, 0][1]
     assert len(list(guidance.measured(prior, classifier, judge, 30))) == 11
-
-
-def test_mixture_rows_beat_the_decoupled_walk_and_know_the_evidence():
-    lines = list(mixture.compare([8], [40], ["particle", "decoupled"], 2, 300))
-    rows = {
-        tuple(cell.strip() for cell in line.split("|")[2:4]): line.split("|") for line in lines[1:]
-    }
-    assert len(rows) == 3 * 3
-    ours, theirs = (float(rows["1", name][5].split()[0]) for name in ("particle", "decoupled"))
-    assert 0 < ours < theirs
-    assert float(rows["2", "particle"][7]) < 0.5
 
 
 def test_the_mixture_posterior_is_the_textbook_one():
