@@ -22,13 +22,13 @@ import torch
 
 from tweedie_inverse.distributed import Place, device_of, find_place
 
-from . import mixture, report, runner, tuning
+from . import mixture, operators, report, runner, speed, tuning
 from .methods import methods
 from .programs import Order
 from .records import Store
 from .suites import PROGRAMS, SUITES
 
-RECORDS = {"mixture": mixture.record}
+RECORDS = {"mixture": mixture.record, "operators": operators.record, "speed": speed.record}
 IMAGES, SAMPLES = 8, 16
 # Of a smoke run: to see that everything runs, not to compare.
 SMOKE_IMAGES, SMOKE_SAMPLES, SMOKE_EVALUATIONS = 1, 2, 3

@@ -14,7 +14,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import tweedie_inverse as ti
@@ -179,11 +179,7 @@ def main() -> None:
     order = Order(images=options.count, samples=options.samples)
     some = cells(order, options.dimensions, options.steps, options.walks)
     chosen = smoke(order) if options.smoke else some
-
-    def fill(store: Store, tell: Callable[[str], None]) -> None:
-        finish(chosen, score, store, "cpu", tell=tell)
-
-    show("mixture", fill, options.out)
+    show("mixture", partial(finish, chosen, score, device="cpu"), options.out)
 
 
 if __name__ == "__main__":

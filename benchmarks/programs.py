@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 from . import records, report
 from .pieces import P
@@ -50,15 +51,19 @@ def only(pieces: Sequence[P], tasks: tuple[str, ...]) -> list[P]:
     return found
 
 
-def show(
-    suite: str, fill: Callable[[Store, Callable[[str], None]], None], out: str | None = None
-) -> None:
-    """Print the tables of what `fill` puts into a store: of folder `out`, or of none that stays.
+class Fill(Protocol):
+    """Puts records into a store, and tells how far it is."""
+
+    def __call__(self, *, store: Store, tell: Callable[[str], None]) -> None: ...
+
+
+def show(suite: str, fill: Fill, out: str | None = None) -> None:
+    """Print the tables of what is put into a store: in folder `out` or a passing one.
 
     Progress goes to the standard error.
     """
     with TemporaryDirectory() as passing:
         folder = Path(out or passing)
-        fill(Store(folder), partial(print, file=sys.stderr, flush=True))
+        fill(store=Store(folder), tell=partial(print, file=sys.stderr, flush=True))
         found = [one for one in records.read([folder]) if one["unit"]["suite"] == suite]
     print("\n".join(report.tables(found)))

@@ -28,6 +28,7 @@ class Column(NamedTuple):
     head: str
     digits: int
     best: str  # "high", "low", "none", or the number that it should have
+    kind: str = "f"  # of the number's format, or "e"
 
 
 # Row of two independent exact sets of samples: what a perfect sampler would get.
@@ -35,7 +36,7 @@ FLOOR = "exact against exact"
 # Standard errors after "+-", where it is not one: the protocol's.
 ERRORS = {"mixture": 1.96}
 # What rows are sorted by, the first of these that there is.
-_ORDER = ("crps", "sliced_wasserstein")
+_ORDER = ("crps", "sliced_wasserstein", "ratio_to_ours", "ratio_to_network")
 
 COLUMNS = (
     Column("metrics", "psnr_sample", "PSNR sample", 2, "high"),
@@ -58,10 +59,17 @@ COLUMNS = (
     Column("metrics", "variance_ratio", "variance ratio", 2, "1"),
     Column("metrics", "sliced_wasserstein", "sliced W1", 4, "low"),
     Column("metrics", "log_evidence_error", "log-evidence error", 3, "0"),
-    Column("metrics", "log_evidence_rms", "rms of it", 3, "low"),
+    Column("metrics", "log_evidence_rms", "rms of it", 3, "0"),
+    Column("metrics", "adjoint_error", "adjoint error", 0, "none", "e"),
     Column("cost", "evaluations", "evaluations", 0, "none"),
     Column("cost", "vector_jacobian_products", "VJPs", 0, "none"),
-    Column("run", "seconds", "seconds", 1, "none"),
+    Column("run", "build_seconds", "build, s", 2, "none"),
+    Column("run", "forward_ms", "forward, ms", 2, "none"),
+    Column("run", "adjoint_ms", "adjoint, ms", 2, "none"),
+    Column("run", "ratio_to_ours", "both, ratio to ours", 1, "none"),
+    Column("run", "matrices", "matrices, MiB", 1, "none"),
+    Column("run", "seconds", "seconds", 2, "none"),
+    Column("run", "ratio_to_network", "ratio to the network", 2, "none"),
     Column("run", "samples_per_second", "samples/s", 2, "none"),
     Column("run", "peak_memory", "peak MiB", 0, "none"),
 )
@@ -165,7 +173,7 @@ def _row(suite: str, task: str, method: str, label: str, group: list[dict[str, A
 
 
 def _unit(column: Column) -> float:
-    return 2.0**-20 if column.key == "peak_memory" else 1.0
+    return 2.0**-20 if column.key in ("matrices", "peak_memory") else 1.0
 
 
 def markdown(found: list[dict[str, Any]]) -> Iterator[str]:
@@ -282,7 +290,7 @@ def cell(column: Column, row: Row) -> str:
     if column.key not in row.cells:
         return "-"
     mean, error = row.cells[column.key]
-    text = f"{mean:.{column.digits}f}"
+    text = f"{mean:.{column.digits}{column.kind}}"
     if math.isnan(error) or column.group != "metrics":
         return text
     return f"{text} +- {ERRORS.get(row.suite, 1.0) * error:.{column.digits}f}"
@@ -310,13 +318,15 @@ def origin(found: list[dict[str, Any]]) -> list[str]:
     runs = [record["run"] for record in found if "commit" in record.get("run", {})]
     units = [record["unit"] for record in found]
     problems = [unit["problem"].split("; ") for unit in units]
-    splits = {parts[-1] for parts in problems if len(parts) > 2}
+    named = {
+        "seeds": {str(unit["seed"]) for unit in units},
+        "weights": {unit["weights"] for unit in units} - {""},
+        "split": {parts[-1] for parts in problems if len(parts) > 2},  # timings have none
+    }
     return [
         *sorted({f"{run['machine']}; {run['versions']}" for run in runs}),
         f"commit {', '.join(sorted({run['commit'] for run in runs})) or 'unknown'}",
-        f"seeds {', '.join(sorted({str(unit['seed']) for unit in units}))}",
-        f"weights {', '.join(sorted({unit['weights'] for unit in units} - {''}))}",
-        f"split {', '.join(sorted(splits))}",
+        *(f"{name} {', '.join(sorted(values))}" for name, values in named.items() if values),
     ]
 
 

@@ -103,19 +103,6 @@ def test_the_mixture_posterior_is_the_textbook_one():
     assert float(error.abs().max()) < 5
 
 
-def test_rows_of_the_speed_table_make_the_same_evaluations(monkeypatch):
-    """In this process; the command gives every row processes of its own."""
-    monkeypatch.setattr(speed, "apart", speed.measure)
-    names = (speed.BARE, "decoupled", "dps")
-    lines = list(speed.compare(names, [1, 2], 2, 1, "cpu", 1))[2:]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert [row[:4] for row in rows] == [
-        [name, str(batch), "2", "2" if name == "dps" else "0"] for batch in (1, 2) for name in names
-    ]
-    assert [row[5] for row in rows if row[0] == speed.BARE] == ["1.00", "1.00"]
-    assert all(float(row[4]) > 0 for row in rows)
-
-
 @pytest.mark.slow
 def test_memory_of_a_row_is_that_of_its_own_process():
     few, many = (speed.apart(speed.Cell(speed.BARE, batch, 1)).memory for batch in (1, 16))

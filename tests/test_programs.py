@@ -5,9 +5,10 @@ from statistics import fmean, stdev
 
 import pytest
 
-from benchmarks import mixture, report
+from benchmarks import mixture, report, speed
 from benchmarks.__main__ import main
 from benchmarks.mixture_problems import mixture_problem
+from benchmarks.pieces import finish
 from benchmarks.programs import Order
 from benchmarks.records import Store, read
 from tests.test_suites import results
@@ -131,7 +132,7 @@ def test_the_program_prints_the_report_of_its_records(mixtures, capsys, monkeypa
 def test_the_particle_walk_beats_the_decoupled_one_and_knows_the_evidence(tmp_path):
     order = Order(images=2, samples=300, methods=("particle", "decoupled"))
     some = mixture.cells(order, [8], [40], ["particle", "decoupled"])
-    mixture.finish(some, mixture.score, Store(tmp_path), "cpu", tell=lambda line: None)
+    finish(some, mixture.score, Store(tmp_path), "cpu", tell=lambda line: None)
     cells = {(row.task[7], row.method): row.cells for row in report.rows(read([tmp_path]))}
     assert len(cells) == 3 * 3
     ours, theirs = (
@@ -139,3 +140,77 @@ def test_the_particle_walk_beats_the_decoupled_one_and_knows_the_evidence(tmp_pa
     )
     assert 0 < ours < theirs
     assert cells["2", "particle"]["log_evidence_rms"].mean < 0.5
+
+
+def test_rows_of_the_speed_table_make_the_same_evaluations(monkeypatch, tmp_path):
+    """In this process; the command gives every row processes of its own."""
+    monkeypatch.setattr(speed, "apart", speed.measure)
+    found = speed.tables(Order(methods=("decoupled", "dps")), [1, 2], 2, 1)
+    finish(found, speed.measured, Store(tmp_path), "cpu", tell=lambda line: None)
+    records = {(one["unit"]["task"], one["unit"]["method"]): one for one in read([tmp_path])}
+    tasks, names = ("batch 1", "batch 2"), (speed.BARE, "decoupled", "dps")
+    assert set(records) == {(task, name) for task in tasks for name in names}
+    for (task, name), record in records.items():
+        products = 2 if name == "dps" else 0
+        assert record["cost"] == {"evaluations": 2, "vector_jacobian_products": products}
+        assert record["run"]["seconds"] > 0
+        bare = records[task, speed.BARE]["run"]["seconds"]
+        assert record["run"]["ratio_to_network"] == record["run"]["seconds"] / bare
+        assert {"commit", "machine", "versions"} <= set(record["run"])
+
+
+def test_the_fastest_turn_of_every_row_counts(monkeypatch):
+    seconds = iter([4.0, 10.0, 2.0, 12.0])
+    monkeypatch.setattr(speed, "apart", lambda cell: speed.Cost(next(seconds), 0, 2.0, 0.0))
+    (table,) = speed.tables(Order(methods=("decoupled",)), [1], 2, 2)
+    ratios = [result.outcome["run"]["ratio_to_network"] for result in speed.measured(table)]
+    assert ratios == [1, 5]
+
+
+@pytest.fixture(scope="module")
+def projectors(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("operators")
+    main(["run", "operators", "--smoke", "--out", str(folder)])
+    return folder
+
+
+def test_operators_are_a_record_a_projector(projectors, tmp_path):
+    found = {record["unit"]["method"]: record for record in read([projectors])}
+    assert {"ours, matrix", "ours, matrix-free", "deepinv"} <= set(found)
+    assert found["ours, matrix"]["run"]["ratio_to_ours"] == 1
+    for record in found.values():
+        assert record["metrics"]["adjoint_error"] < 1e-5
+        assert record["run"]["commit"]
+    text = report.write([str(projectors)], tmp_path).with_suffix(".md").read_text()
+    head, _, *rows = [line for line in text.split("## Settings")[0].splitlines() if "|" in line]
+    assert "forward, ms" in head
+    assert len(rows) == len(found)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.md", "report.csv"}
+
+
+def test_timings_are_made_by_one_process_and_once(projectors, tmp_path):
+    arguments = ["run", "operators", "--smoke", "--out"]
+    main([*arguments, str(tmp_path), "--rank", "1", "--world-size", "2"])
+    assert read([tmp_path]) == []
+    before = read([projectors])
+    main([*arguments, str(projectors)])
+    assert read([projectors]) == before
+
+
+def test_timings_of_two_machines_are_rows_that_say_which(projectors):
+    found = read([projectors])
+    others = [
+        {**one, "unit": {**one["unit"], "problem": "Parallel beam; another machine"}}
+        for one in found
+    ]
+    labels = {row.label for row in report.rows(found + others) if row.method == "deepinv"}
+    machine = found[0]["run"]["machine"]
+    assert labels == {"deepinv [another machine]", f"deepinv [{machine}]"}
+
+
+def test_tasks_are_in_the_order_of_their_numbers():
+    names = ["batch 16", "d = 80, 1", "batch 4", "d = 8, 2", "blur", "batch 1", "4x columns"]
+    rows = [report.Row("", name, "", "", 1, {}, "", "") for name in names]
+    assert report.tasks(rows) == [
+        *("4x columns", "batch 1", "batch 4", "batch 16", "blur", "d = 8, 2", "d = 80, 1"),
+    ]
