@@ -11,7 +11,7 @@ from benchmarks.mixture_problems import mixture_problem
 from benchmarks.pieces import finish
 from benchmarks.programs import Order
 from benchmarks.records import Store, read
-from tests.test_suites import results
+from tests.harness import results
 
 MIXTURE = ["run", "mixture", "--smoke", "--tasks", "d = 8, 1 measurement"]
 
