@@ -12,7 +12,6 @@ python -m benchmarks report results
 
 import argparse
 import os
-import runpy
 import sys
 from dataclasses import replace
 from functools import partial
@@ -22,13 +21,19 @@ import torch
 
 from tweedie_inverse.distributed import Place, device_of, find_place
 
-from . import mixture, operators, report, runner, speed, tuning
+from . import mixture, operators, report, runner, speed, tiles, tuning
 from .methods import methods
 from .programs import Order
 from .records import Store
 from .suites import PROGRAMS, SUITES
 
-RECORDS = {"mixture": mixture.record, "operators": operators.record, "speed": speed.record}
+# Of the programs.
+RECORDS = {
+    "mixture": mixture.record,
+    "operators": operators.record,
+    "speed": speed.record,
+    "tiles": tiles.record,
+}
 IMAGES, SAMPLES = 8, 16
 # Of a smoke run: to see that everything runs, not to compare.
 SMOKE_IMAGES, SMOKE_SAMPLES, SMOKE_EVALUATIONS = 1, 2, 3
@@ -168,10 +173,6 @@ def plan_of(name: str, options: argparse.Namespace) -> runner.Plan:
 
 def run_program(name: str, options: argparse.Namespace, place: Place) -> None:
     """A program's records, into the same folder."""
-    if name not in RECORDS:
-        if place.rank == 0:
-            print_program(name, options.smoke)
-        return
     order = Order(
         images=options.images,
         samples=options.samples,
@@ -184,16 +185,6 @@ def run_program(name: str, options: argparse.Namespace, place: Place) -> None:
         smoke=options.smoke,
     )
     RECORDS[name](order, Store(options.out), place=place, tell=partial(print, flush=True))
-
-
-def print_program(module: str, smoke: bool) -> None:
-    """``python -m benchmarks.<module>``, in this process."""
-    before = sys.argv
-    sys.argv = [module, *(["--smoke"] if smoke else [])]
-    try:
-        runpy.run_module(f"benchmarks.{module}", run_name="__main__")
-    finally:
-        sys.argv = before
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ FLOOR = "exact against exact"
 # Standard errors after "+-", where it is not one: the protocol's.
 ERRORS = {"mixture": 1.96}
 # What rows are sorted by, the first of these that there is.
-_ORDER = ("crps", "sliced_wasserstein", "ratio_to_ours", "ratio_to_network")
+_ORDER = ("crps", "sliced_wasserstein", "ratio_to_ours", "ratio_to_network", "ratio_to_whole")
 
 COLUMNS = (
     Column("metrics", "psnr_sample", "PSNR sample", 2, "high"),
@@ -60,6 +60,8 @@ COLUMNS = (
     Column("metrics", "sliced_wasserstein", "sliced W1", 4, "low"),
     Column("metrics", "log_evidence_error", "log-evidence error", 3, "0"),
     Column("metrics", "log_evidence_rms", "rms of it", 3, "0"),
+    Column("metrics", "psnr", "PSNR", 2, "none"),
+    Column("metrics", "border_jumps", "border jumps", 3, "none"),
     Column("metrics", "adjoint_error", "adjoint error", 0, "none", "e"),
     Column("cost", "evaluations", "evaluations", 0, "none"),
     Column("cost", "vector_jacobian_products", "VJPs", 0, "none"),
@@ -70,6 +72,7 @@ COLUMNS = (
     Column("run", "matrices", "matrices, MiB", 1, "none"),
     Column("run", "seconds", "seconds", 2, "none"),
     Column("run", "ratio_to_network", "ratio to the network", 2, "none"),
+    Column("run", "ratio_to_whole", "ratio to the whole", 1, "none"),
     Column("run", "samples_per_second", "samples/s", 2, "none"),
     Column("run", "peak_memory", "peak MiB", 0, "none"),
 )

@@ -229,4 +229,5 @@ PROGRAMS = {
     "mixture": "25-component mixtures, exact posterior and evidence",
     "operators": "Tomography operators: time of their products",
     "speed": "What a walk costs beside its network",
+    "tiles": "Denoising in tiles beside the whole image",
 }

@@ -4,13 +4,17 @@ import math
 from statistics import fmean, stdev
 
 import pytest
+import torch
 
-from benchmarks import mixture, report, speed
-from benchmarks.__main__ import main
+import tweedie_inverse as ti
+from benchmarks import mixture, report, speed, tiles
+from benchmarks.__main__ import RECORDS, main
 from benchmarks.mixture_problems import mixture_problem
 from benchmarks.pieces import finish
 from benchmarks.programs import Order
 from benchmarks.records import Store, read
+from benchmarks.suites import PROGRAMS
+from operators.random import normal
 from tests.harness import results
 
 MIXTURE = ["run", "mixture", "--smoke", "--tasks", "d = 8, 1 measurement"]
@@ -39,8 +43,6 @@ def test_a_record_is_a_problem_and_a_method_with_its_origin(mixtures):
 
 
 def test_a_record_is_what_solve_gives_for_that_problem(mixtures):
-    import tweedie_inverse as ti
-
     record = of(read([mixtures]), "particle")[1]
     problem = mixture_problem(mixture.mixture_prior(8), 1, 1)
     posterior = ti.solve(
@@ -206,6 +208,33 @@ def test_timings_of_two_machines_are_rows_that_say_which(projectors):
     labels = {row.label for row in report.rows(found + others) if row.method == "deepinv"}
     machine = found[0]["run"]["machine"]
     assert labels == {"deepinv [another machine]", f"deepinv [{machine}]"}
+
+
+def test_tiles_are_a_record_a_tiling(tmp_path):
+    """The tiling's PSNR and jumps, beside those of the whole image, worked out here."""
+    main(["run", "tiles", "--smoke", "--out", str(tmp_path)])
+    found = {record["unit"]["method"]: record for record in read([tmp_path])}
+    assert set(found) == {"whole", "64, overlap 16"}
+    clean = tiles.load_photo("astronaut")[None, :, :96, :96]
+    noisy = clean + tiles.SIGMAS[0] * normal(("tiles", 0), clean.shape).float()
+    prior = ti.load_prior("photo-64")
+    with torch.no_grad():
+        whole = prior.for_shape(clean.shape[1:]).denoise(noisy, tiles.SIGMAS[0])
+        tiled = prior.tiled(64, overlap=16).for_shape(clean.shape[1:])
+        parts = tiled.denoise(noisy, tiles.SIGMAS[0])
+    for name, denoised in (("whole", whole), ("64, overlap 16", parts)):
+        error = float((denoised - clean).square().mean())
+        assert found[name]["metrics"]["psnr"] == pytest.approx(-10 * math.log10(error))
+    jumps = [tiles.border_jump(one, clean, 64, 16) for one in (parts, whole)]
+    expected = pytest.approx(jumps[0] - jumps[1])
+    assert found["64, overlap 16"]["metrics"]["border_jumps"] == expected
+    assert found["whole"]["metrics"]["border_jumps"] is None
+    assert found["whole"]["run"]["ratio_to_whole"] == 1
+    assert "border jumps" in "\n".join(report.tables(list(found.values())))
+
+
+def test_every_program_writes_records():
+    assert list(RECORDS) == list(PROGRAMS)
 
 
 def test_tasks_are_in_the_order_of_their_numbers():
