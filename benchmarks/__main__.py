@@ -12,7 +12,6 @@ python -m benchmarks report results
 
 import argparse
 import os
-import runpy
 import sys
 from dataclasses import replace
 from functools import partial
@@ -22,11 +21,20 @@ import torch
 
 from tweedie_inverse.distributed import Place, device_of, find_place
 
-from . import report, runner, tuning
+from . import mixture, operators, report, runner, speed, tiles, tuning
 from .methods import methods
+from .programs import Order
 from .records import Store
 from .suites import PROGRAMS, SUITES
 
+# Of the programs.
+RECORDS = {
+    "mixture": mixture.record,
+    "operators": operators.record,
+    "speed": speed.record,
+    "tiles": tiles.record,
+}
+IMAGES, SAMPLES = 8, 16
 # Of a smoke run: to see that everything runs, not to compare.
 SMOKE_IMAGES, SMOKE_SAMPLES, SMOKE_EVALUATIONS = 1, 2, 3
 
@@ -80,8 +88,10 @@ def _add_plan(one: argparse.ArgumentParser) -> None:
         default=1,
         help="of each process on the CPU; results are equal to the last bit for equal numbers only",
     )
-    one.add_argument("--images", type=int, default=8, help="test images")
-    one.add_argument("--samples", type=int, default=16, help="posterior samples of each")
+    one.add_argument("--images", type=int, help="test images, 8 by default (mixture: 20)")
+    one.add_argument(
+        "--samples", type=int, help="posterior samples of each, 16 by default (mixture: 2000)"
+    )
     one.add_argument("--cap", type=int, help="network evaluations a sample, at most")
     one.add_argument(
         "--together", type=int, help="samples that run together; halved where memory is short"
@@ -94,8 +104,8 @@ def _add_plan(one: argparse.ArgumentParser) -> None:
 def show() -> None:
     for name, suite in SUITES.items():
         print(f"{name}: {suite.title}")
-    for name, program in PROGRAMS.items():
-        print(f"{name}: python -m benchmarks.{program}")
+    for name, title in PROGRAMS.items():
+        print(f"{name}: {title} (or python -m benchmarks.{name})")
     print()
     for name, method in methods().items():
         print(f"{name}: {method}\n    {method.source}")
@@ -106,12 +116,10 @@ def run(options: argparse.Namespace, place: Place) -> None:
     chosen = {name: known[name] for name in options.methods or known}
     tell = partial(print, flush=True)
     for name in everything(options.smoke) if options.suite == "all" else [options.suite]:
-        if name in PROGRAMS:
-            if place.rank == 0:
-                print(f"{name}: python -m benchmarks.{PROGRAMS[name]}")
-                run_program(PROGRAMS[name], options.smoke)
-            continue
         print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
+        if name in PROGRAMS:
+            run_program(name, options, place)
+            continue
         plan = plan_of(name, options)
         if options.command == "tune":
             path = tuning.tune(
@@ -140,8 +148,8 @@ def everything(smoke: bool) -> list[str]:
 def plan_of(name: str, options: argparse.Namespace) -> runner.Plan:
     plan = runner.Plan(
         suite=name,
-        images=options.images,
-        samples=options.samples,
+        images=options.images or IMAGES,
+        samples=options.samples or SAMPLES,
         cap=options.cap,
         seed=options.seed,
         device=device_of(options.device, os.environ),
@@ -163,14 +171,20 @@ def plan_of(name: str, options: argparse.Namespace) -> runner.Plan:
     return plan
 
 
-def run_program(module: str, smoke: bool) -> None:
-    """``python -m benchmarks.<module>``, in this process."""
-    before = sys.argv
-    sys.argv = [module, *(["--smoke"] if smoke else [])]
-    try:
-        runpy.run_module(f"benchmarks.{module}", run_name="__main__")
-    finally:
-        sys.argv = before
+def run_program(name: str, options: argparse.Namespace, place: Place) -> None:
+    """A program's records, into the same folder."""
+    order = Order(
+        images=options.images,
+        samples=options.samples,
+        cap=options.cap,
+        seed=options.seed,
+        split=options.split,
+        device=device_of(options.device, os.environ),
+        methods=tuple(options.methods or ()),
+        tasks=tuple(options.tasks),
+        smoke=options.smoke,
+    )
+    RECORDS[name](order, Store(options.out), place=place, tell=partial(print, flush=True))
 
 
 if __name__ == "__main__":

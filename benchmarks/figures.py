@@ -1,4 +1,4 @@
-"""Quality against cost: CRPS, PSNR of the mean and coverage over network evaluations.
+"""Quality against cost: CRPS, PSNR of the mean, coverage, distance over network evaluations.
 
 matplotlib is imported when a figure is drawn.
 """
@@ -7,7 +7,7 @@ import io
 import math
 from typing import Any, NamedTuple
 
-from .report import Row
+from .report import Row, tasks
 
 # Ours in warm colours, others by the order in which they come.
 _OURS = {
@@ -22,7 +22,7 @@ _COLOURS = (
 )
 _MARKERS = "osD^v<>pP*Xhd"
 # Far worse than the best is left out of a panel: a method that diverges would flatten the others.
-_CRPS_SPAN, _PSNR_SPAN = 12.0, 18.0
+_SPAN, _PSNR_SPAN = 12.0, 18.0
 
 
 class Panel(NamedTuple):
@@ -36,7 +36,13 @@ PANELS = (
     Panel("crps", "CRPS (lower is better)"),
     Panel("psnr_mean", "PSNR of the mean, dB"),
     Panel("coverage", "coverage of the 90 % interval"),
+    Panel("sliced_wasserstein", "sliced W1 (lower is better)"),
 )
+
+
+def panels(table: list[Row]) -> list[Panel]:
+    """Those that any row has a number for."""
+    return [panel for panel in PANELS if any(panel.key in row.cells for row in table)]
 
 
 def cost_figure(table: list[Row]):
@@ -44,21 +50,22 @@ def cost_figure(table: list[Row]):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    tasks = sorted({row.task for row in table})
-    figure = Figure(figsize=(13.0, 3.1 * len(tasks) + 0.9), layout="constrained")
+    names, drawn = tasks(table), panels(table)
+    size = (4.3 * max(len(drawn), 2), 3.1 * len(names) + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(tasks), len(PANELS), squeeze=False)
+    axes = figure.subplots(len(names), len(drawn), squeeze=False)
     styles = _styles(sorted({row.method for row in table}))
     handles: dict[str, Any] = {}
-    for line, task in zip(axes, tasks, strict=True):
+    for line, task in zip(axes, names, strict=True):
         mine = [row for row in table if row.task == task and row.cells]
-        for axis, panel in zip(line, PANELS, strict=True):
+        for axis, panel in zip(line, drawn, strict=True):
             handles |= _draw(axis, panel, mine, styles)
             axis.set_title(f"{task}: {panel.label}", fontsize=10)
             axis.set_xlabel("network evaluations a sample", fontsize=9)
             axis.grid(alpha=0.25, which="both")
-    names = sorted(handles)
-    figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=8)
+    labels = sorted(handles)
+    figure.legend([handles[name] for name in labels], labels, loc="outside lower center", ncols=8)
     return figure
 
 
@@ -103,10 +110,10 @@ def _draw(axis, panel: Panel, mine: list[Row], styles: dict[str, dict[str, str]]
 def _limit(axis, panel: Panel, values: list[float]) -> None:
     if not values:
         return
-    if panel.key == "crps":
+    if panel.key in ("crps", "sliced_wasserstein"):
         best = max(min(values), 1e-6)
         axis.set_yscale("log")
-        axis.set_ylim(best / 1.15, 1.15 * min(max(values), _CRPS_SPAN * best))
+        axis.set_ylim(best / 1.15, 1.15 * min(max(values), _SPAN * best))
     elif panel.key == "psnr_mean":
         best = max(values)
         axis.set_ylim(max(min(values), best - _PSNR_SPAN) - 0.7, best + 0.7)

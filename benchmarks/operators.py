@@ -3,6 +3,7 @@
     python -m benchmarks.operators                     two sizes on the CPU
     python -m benchmarks.operators --device cuda
     python -m benchmarks.operators --smoke             tiny, to see that it runs
+    python -m benchmarks run operators --out results   with records, as the other suites
 
 Every projector maps the same images to the same parallel-beam sinogram.  They take turns, so that
 a busy machine slows all of them, and the median of the turns is shown.  deepinv is asked for its
@@ -12,8 +13,11 @@ one image after the other, which is all it offers.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,23 +25,24 @@ from torch import Tensor
 import operators as ops
 from operators.projectors import MatrixFree, StoredMatrix
 from operators.random import normal
+from tweedie_inverse.distributed import Place
+
+from .pieces import Result, finish
+from .programs import Order, only, show
+from .records import Store, Unit, provenance
 
 # size of the image, angles, batch
 SIZES = [(128, 60, 8), (256, 180, 16)]
 SMOKE = [(16, 6, 2)]
 # deepinv makes all angles' grids at once; beyond this many grid values it goes angle by angle.
 GRID_LIMIT = 10**8
-HEAD = (
-    "| projector | build, s | forward, ms | adjoint, ms | both, ratio to ours | adjoint error "
-    "| matrices, MiB |\n|---|---|---|---|---|---|---|"
-)
+REPEATS = 5
 
 
 @dataclass(frozen=True)
 class Projector:
     """One contender: its two products, and what it holds in memory between calls."""
 
-    name: str
     forward: Callable[[Tensor], Tensor]
     adjoint: Callable[[Tensor], Tensor]
     build_seconds: float
@@ -54,33 +59,33 @@ def ours(size: int, angles: int, x: Tensor, storage: str) -> Projector:
         projector.pair(x.dtype, x.device)
     synchronize(x)
     seconds = time.perf_counter() - start
-    return Projector(
-        f"ours, {storage}", operator.forward, operator.adjoint, seconds, projector.nbytes()
-    )
+    return Projector(operator.forward, operator.adjoint, seconds, projector.nbytes())
 
 
 def deepinv(size: int, angles: int, x: Tensor) -> Projector:
     from deepinv.physics import Tomography
 
-    at_once = angles * 2 * size**2 * len(x) <= GRID_LIMIT
     start = time.perf_counter()
     physics = Tomography(
         angles,
         size,
         circle=False,
         adjoint_via_backprop=True,
-        parallel_computation=at_once,
+        parallel_computation=all_grids(size, angles, len(x)),
         normalize=False,
         device=x.device,
     )
-    name = "deepinv" if at_once else "deepinv, angle by angle"
     return Projector(
-        name,
         physics.A,
         physics.A_adjoint,
         time.perf_counter() - start,
         physics.radon.all_grids.nbytes,
     )
+
+
+def all_grids(size: int, angles: int, batch: int) -> bool:
+    """Whether deepinv makes the grids of all angles at once."""
+    return angles * 2 * size**2 * batch <= GRID_LIMIT
 
 
 def astra(size: int, angles: int, x: Tensor) -> Projector:
@@ -103,49 +108,92 @@ def astra(size: int, angles: int, x: Tensor) -> Projector:
             [torch.from_numpy(projector.BP(data.reshape(shape)[0].numpy())) for data in y]
         )[:, None]
 
-    return Projector("ASTRA, CPU linear", forward, adjoint, time.perf_counter() - start, None)
+    return Projector(forward, adjoint, time.perf_counter() - start, None)
 
 
-def contenders(size: int, angles: int, x: Tensor) -> Iterator[Projector | str]:
-    """Those that are installed, ours first; a line of text for each that is not."""
-    yield ours(size, angles, x, "matrix")
-    yield ours(size, angles, x, "matrix-free")
-    others = {"deepinv": deepinv} | ({"astra": astra} if x.device.type == "cpu" else {})
-    for package, make in others.items():
-        try:
-            yield make(size, angles, x)
-        except ImportError:
-            yield f"{package}: skipped, it is not installed"
+# With the package that each needs; ours first: the others' times are ratios to it.
+CONTENDERS: dict[str, tuple[str, Callable[[int, int, Tensor], Projector]]] = {
+    "ours, matrix": ("operators", partial(ours, storage="matrix")),
+    "ours, matrix-free": ("operators", partial(ours, storage="matrix-free")),
+    "deepinv": ("deepinv", deepinv),
+    "ASTRA, CPU linear": ("astra", astra),
+}
 
 
-def compare(size: int, angles: int, batch: int, repeats: int, device: str) -> Iterator[str]:
-    """One table: a projector a row."""
-    x = normal((size,), (batch, 1, size, size)).float().to(device)
-    yield f"\n{size}x{size}, {angles} angles, batch {batch}, float32, {device}\n"
-    found = list(contenders(size, angles, x))
-    yield from (f"{line}\n" for line in found if isinstance(line, str))
-    projectors = [entry for entry in found if isinstance(entry, Projector)]
-    data = [projector.forward(x) for projector in projectors]  # warm-up, too
-    errors = [adjoint_error(projector, x, y) for projector, y in zip(projectors, data, strict=True)]
-    times = torch.tensor(
-        [
-            [
-                (seconds(projector.forward, x), seconds(projector.adjoint, y))
-                for projector, y in zip(projectors, data, strict=True)
-            ]
-            for _ in range(repeats)
-        ]
-    ).median(0)[0]  # (projectors, 2)
-    yield HEAD
-    for projector, (forward, adjoint), error in zip(
-        projectors, times.tolist(), errors, strict=True
-    ):
-        ratio = (forward + adjoint) / float(times[0].sum())
-        size_text = "-" if projector.nbytes is None else f"{projector.nbytes / 2**20:.1f}"
-        yield (
-            f"| {projector.name} | {projector.build_seconds:.2f} | {1e3 * forward:.2f} "
-            f"| {1e3 * adjoint:.2f} | {ratio:.1f} | {error:.0e} | {size_text} |"
+class Table(NamedTuple):
+    """Projectors that take turns, a unit each."""
+
+    units: tuple[Unit, ...]
+    size: int
+    angles: int
+    batch: int
+    repeats: int
+    device: str
+
+
+def tables(order: Order, repeats: int = REPEATS) -> list[Table]:
+    """A table an image size, of the projectors that are installed."""
+    machine = provenance(order.device)["machine"]
+    found = [
+        _table(*scan, 1 if order.smoke else repeats, order.device, machine)
+        for scan in (SMOKE if order.smoke else SIZES)
+    ]
+    return only(found, order.tasks)
+
+
+def _table(size: int, angles: int, batch: int, repeats: int, device: str, machine: str) -> Table:
+    units = tuple(
+        Unit(
+            suite="operators",
+            task=f"{size}x{size}, {angles} angles, batch {batch}",
+            problem=f"Parallel beam, float32, median of the turns; {machine}",
+            image=0,
+            method=name,
+            settings={"turns": repeats, "source": "defaults; deepinv with its exact adjoint"}
+            | ({"all_grids": all_grids(size, angles, batch)} if name == "deepinv" else {}),
+            samples=batch,
+            seed=0,
+            weights="",
         )
+        for name, (package, _) in CONTENDERS.items()
+        if find_spec(package) and (device == "cpu" or "CPU" not in name)
+    )
+    return Table(units, size, angles, batch, repeats, device)
+
+
+@torch.no_grad()
+def measured(table: Table) -> list[Result]:
+    """Of every projector."""
+    size, angles = table.size, table.angles
+    x = normal((size,), (table.batch, 1, size, size)).float().to(table.device)
+    names = [unit.method for unit in table.units]
+    projectors = {name: CONTENDERS[name][1](size, angles, x) for name in names}
+    data = {name: projector.forward(x) for name, projector in projectors.items()}  # warm-up, too
+    errors = {name: adjoint_error(one, x, data[name]) for name, one in projectors.items()}
+    turns = [
+        [
+            (seconds(projector.forward, x), seconds(projector.adjoint, data[name]))
+            for name, projector in projectors.items()
+        ]
+        for _ in range(table.repeats)
+    ]
+    medians = torch.tensor(turns).median(0)[0].tolist()  # (projectors, 2)
+    return [
+        Result(
+            {
+                "metrics": {"adjoint_error": errors[name]},
+                "cost": {},
+                "run": {
+                    "build_seconds": projector.build_seconds,
+                    "forward_ms": 1e3 * forward,
+                    "adjoint_ms": 1e3 * adjoint,
+                    "ratio_to_ours": (forward + adjoint) / sum(medians[0]),
+                    "matrices": projector.nbytes,
+                },
+            }
+        )
+        for (name, projector), (forward, adjoint) in zip(projectors.items(), medians, strict=True)
+    ]
 
 
 def seconds(product: Callable[[Tensor], Tensor], operand: Tensor) -> float:
@@ -168,21 +216,26 @@ def adjoint_error(projector: Projector, x: Tensor, y: Tensor) -> float:
     return float((left - right).abs() / left)
 
 
+def record(
+    order: Order, store: Store, *, place: Place | None = None, tell: Callable[[str], None] = print
+) -> None:
+    """All tables, by the first process alone: others would take its time."""
+    if place is None or place.rank == 0:
+        finish(tables(order), measured, store, order.device, tell=tell)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="such as cuda")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each projector")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="turns of each projector")
     parser.add_argument("--sizes", type=int, nargs="+", help="image sizes, of those known")
     parser.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
+    parser.add_argument("--out", help="folder for the records; they go on there")
     options = parser.parse_args()
-    sizes = SMOKE if options.smoke else SIZES
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for size, angles, batch in sizes:
-        if options.sizes is None or size in options.sizes:
-            for line in compare(size, angles, batch, options.repeats, options.device):
-                print(line, flush=True)
+    found = tables(Order(device=options.device, smoke=options.smoke), options.repeats)
+    chosen = [one for one in found if options.sizes is None or one.size in options.sizes]
+    show("operators", partial(finish, chosen, measured, device=options.device), options.out)
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
-        main()
+    main()

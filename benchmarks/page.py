@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .figures import cost_figure, svg
+from .figures import cost_figure, panels, svg
 from .pictures import Pictures
 from .report import (
     Column,
@@ -24,6 +24,7 @@ from .report import (
     rows,
     settings,
     shown,
+    tasks,
     title,
 )
 
@@ -116,10 +117,11 @@ def _suites(
     for suite in sorted({row.suite for row in table}):
         of_suite = [row for row in table if row.suite == suite]
         yield f'<h2 id="{escape(suite)}">{escape(suite)}: {escape(title(suite))}</h2>'
-        yield svg(cost_figure(of_suite))
-        yield "<p>Methods without a network are dashed lines; values far worse than the best lie "
-        yield "outside the panels.</p>"
-        for task in sorted({row.task for row in of_suite}):
+        if panels(of_suite):
+            yield svg(cost_figure(of_suite))
+            yield "<p>Methods without a network are dashed lines; values far worse than the best "
+            yield "lie outside the panels.</p>"
+        for task in tasks(of_suite):
             mine = [row for row in of_suite if row.task == task]
             yield f"<h3>{escape(task)}</h3>\n<p>{escape(problem(found, suite, task))}</p>"
             yield from _table(mine)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tweedie_inverse.atomic import replace
 
 from . import records
 from .metrics import unflatness
-from .suites import SUITES
+from .suites import PROGRAMS, SUITES
 
 
 class Column(NamedTuple):
@@ -27,7 +28,15 @@ class Column(NamedTuple):
     head: str
     digits: int
     best: str  # "high", "low", "none", or the number that it should have
+    kind: str = "f"  # of the number's format, or "e"
 
+
+# Row of two independent exact sets of samples: what a perfect sampler would get.
+FLOOR = "exact against exact"
+# Standard errors after "+-", where it is not one: the protocol's.
+ERRORS = {"mixture": 1.96}
+# What rows are sorted by, the first of these that there is.
+_ORDER = ("crps", "sliced_wasserstein", "ratio_to_ours", "ratio_to_network", "ratio_to_whole")
 
 COLUMNS = (
     Column("metrics", "psnr_sample", "PSNR sample", 2, "high"),
@@ -49,9 +58,21 @@ COLUMNS = (
     Column("metrics", "mean_error", "mean error", 3, "low"),
     Column("metrics", "variance_ratio", "variance ratio", 2, "1"),
     Column("metrics", "sliced_wasserstein", "sliced W1", 4, "low"),
+    Column("metrics", "log_evidence_error", "log-evidence error", 3, "0"),
+    Column("metrics", "log_evidence_rms", "rms of it", 3, "0"),
+    Column("metrics", "psnr", "PSNR", 2, "none"),
+    Column("metrics", "border_jumps", "border jumps", 3, "none"),
+    Column("metrics", "adjoint_error", "adjoint error", 0, "none", "e"),
     Column("cost", "evaluations", "evaluations", 0, "none"),
     Column("cost", "vector_jacobian_products", "VJPs", 0, "none"),
-    Column("run", "seconds", "seconds", 1, "none"),
+    Column("run", "build_seconds", "build, s", 2, "none"),
+    Column("run", "forward_ms", "forward, ms", 2, "none"),
+    Column("run", "adjoint_ms", "adjoint, ms", 2, "none"),
+    Column("run", "ratio_to_ours", "both, ratio to ours", 1, "none"),
+    Column("run", "matrices", "matrices, MiB", 1, "none"),
+    Column("run", "seconds", "seconds", 2, "none"),
+    Column("run", "ratio_to_network", "ratio to the network", 2, "none"),
+    Column("run", "ratio_to_whole", "ratio to the whole", 1, "none"),
     Column("run", "samples_per_second", "samples/s", 2, "none"),
     Column("run", "peak_memory", "peak MiB", 0, "none"),
 )
@@ -142,7 +163,10 @@ def _row(suite: str, task: str, method: str, label: str, group: list[dict[str, A
         if known:
             error = stdev(known) / math.sqrt(len(known)) if len(known) > 1 else math.nan
             cells[column.key] = Cell(fmean(known), error)
-    histograms = [record["metrics"]["rank_histogram"] for record in done]
+    known = [record["metrics"].get("log_evidence_error") for record in done]
+    if known and None not in known:
+        cells["log_evidence_rms"] = Cell(math.hypot(*known) / math.sqrt(len(known)), math.nan)
+    histograms = [record["metrics"].get("rank_histogram") for record in done]
     if histograms and histograms[0] is not None:
         pooled = torch.tensor(histograms).sum(0)  # a single image's is never flat
         cells["unflatness"] = Cell(unflatness(pooled), math.nan)
@@ -152,19 +176,14 @@ def _row(suite: str, task: str, method: str, label: str, group: list[dict[str, A
 
 
 def _unit(column: Column) -> float:
-    return 2.0**-20 if column.key == "peak_memory" else 1.0
+    return 2.0**-20 if column.key in ("matrices", "peak_memory") else 1.0
 
 
 def markdown(found: list[dict[str, Any]]) -> Iterator[str]:
     """Lines of the report: a table a task, then settings and origin."""
     table = rows(found)
     yield f"# Benchmark results\n\n{preface(table)}\n"
-    for suite in sorted({row.suite for row in table}):
-        yield f"\n## {suite}: {title(suite)}\n"
-        for task in sorted({row.task for row in table if row.suite == suite}):
-            mine = [row for row in table if (row.suite, row.task) == (suite, task)]
-            yield f"\n### {task}\n\n{problem(found, suite, task)}\n"
-            yield from _table(mine)
+    yield from tables(found)
     yield "\n## Settings and their sources\n"
     yield "| method | settings | source |\n|---|---|---|"
     for line in settings(found):
@@ -172,6 +191,26 @@ def markdown(found: list[dict[str, Any]]) -> Iterator[str]:
     yield "\n## Origin\n"
     for text in origin(found):
         yield f"- {text}"
+
+
+def tables(found: list[dict[str, Any]]) -> Iterator[str]:
+    """Lines of the tables alone."""
+    table = rows(found)
+    for suite in sorted({row.suite for row in table}):
+        of_suite = [row for row in table if row.suite == suite]
+        yield f"\n## {suite}: {title(suite)}\n"
+        for task in tasks(of_suite):
+            yield f"\n### {task}\n\n{problem(found, suite, task)}\n"
+            yield from _table([row for row in of_suite if row.task == task])
+
+
+def tasks(of_suite: list[Row]) -> list[str]:
+    """Names of the tasks, numbers in them by value."""
+
+    def key(name: str) -> list[str | int]:
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+    return sorted({row.task for row in of_suite}, key=key)
 
 
 def preface(table: list[Row]) -> str:
@@ -189,16 +228,22 @@ def preface(table: list[Row]) -> str:
 
 
 def title(suite: str) -> str:
-    return SUITES[suite].title if suite in SUITES else suite
+    return SUITES[suite].title if suite in SUITES else PROGRAMS.get(suite, suite)
 
 
 def problem(found: list[dict[str, Any]], suite: str, task: str) -> str:
     units = [record["unit"] for record in found]
     units = [unit for unit in units if (unit["suite"], unit["task"]) == (suite, task)]
+    title, *inside, last = units[0]["problem"].split("; ")
+    if not inside:  # a timing, and where it was made
+        return f"{title}; {last}."
     images = 1 + max(unit["image"] for unit in units)
     samples = max(unit["samples"] for unit in units)
-    title, _, prior, split = units[0]["problem"].split("; ")
-    return f"{title}. Prior {prior}, {images} images of the {split} split, {samples} samples each."
+    what = "images" if suite in SUITES else "problems"
+    text = (
+        f"{title}. Prior {inside[-1]}, {images} {what} of the {last} split, {samples} samples each"
+    )
+    return f"{text}; +- {ERRORS[suite]} standard errors." if suite in ERRORS else f"{text}."
 
 
 def shown(mine: list[Row]) -> list[Column]:
@@ -207,8 +252,12 @@ def shown(mine: list[Row]) -> list[Column]:
 
 
 def ordered(mine: list[Row]) -> list[Row]:
-    """Best CRPS first."""
-    return sorted(mine, key=lambda row: row.cells.get("crps", Cell(math.inf, 0)).mean)
+    """Best CRPS first; or best of what there is in its place."""
+
+    def key(row: Row) -> float:
+        return next((row.cells[name].mean for name in _ORDER if name in row.cells), math.inf)
+
+    return sorted(mine, key=key)
 
 
 def _table(mine: list[Row]) -> Iterator[str]:
@@ -230,7 +279,8 @@ def _table(mine: list[Row]) -> Iterator[str]:
 
 
 def best_of(column: Column, mine: list[Row]) -> float | None:
-    values = [row.cells[column.key].mean for row in mine if column.key in row.cells]
+    rivals = [row for row in mine if row.method != FLOOR]
+    values = [row.cells[column.key].mean for row in rivals if column.key in row.cells]
     if column.best == "none" or len(values) < 2:
         return None
     if column.best in ("high", "low"):
@@ -243,10 +293,10 @@ def cell(column: Column, row: Row) -> str:
     if column.key not in row.cells:
         return "-"
     mean, error = row.cells[column.key]
-    text = f"{mean:.{column.digits}f}"
+    text = f"{mean:.{column.digits}{column.kind}}"
     if math.isnan(error) or column.group != "metrics":
         return text
-    return f"{text} +- {error:.{column.digits}f}"
+    return f"{text} +- {ERRORS.get(row.suite, 1.0) * error:.{column.digits}f}"
 
 
 def settings(found: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -270,13 +320,16 @@ def origin(found: list[dict[str, Any]]) -> list[str]:
     """Machines, versions, commits, seeds, weights, and the splits of the images."""
     runs = [record["run"] for record in found if "commit" in record.get("run", {})]
     units = [record["unit"] for record in found]
-    splits = {unit["problem"].rpartition("; ")[2] for unit in units}
+    problems = [unit["problem"].split("; ") for unit in units]
+    named = {
+        "seeds": {str(unit["seed"]) for unit in units},
+        "weights": {unit["weights"] for unit in units} - {""},
+        "split": {parts[-1] for parts in problems if len(parts) > 2},  # timings have none
+    }
     return [
         *sorted({f"{run['machine']}; {run['versions']}" for run in runs}),
         f"commit {', '.join(sorted({run['commit'] for run in runs})) or 'unknown'}",
-        f"seeds {', '.join(sorted({str(unit['seed']) for unit in units}))}",
-        f"weights {', '.join(sorted({unit['weights'] for unit in units}))}",
-        f"split {', '.join(sorted(splits))}",
+        *(f"{name} {', '.join(sorted(values))}" for name, values in named.items() if values),
     ]
 
 
@@ -298,7 +351,7 @@ def comma_separated(found: list[dict[str, Any]]) -> str:
 
 def write(folders: list[str], to: str | Path) -> Path:
     """``report.md``, ``.csv``, ``.html`` and a figure a suite in folder `to`; path of the page."""
-    from .figures import cost_figure, png
+    from .figures import cost_figure, panels, png
     from .page import page
 
     found = records.read(folders)
@@ -310,7 +363,9 @@ def write(folders: list[str], to: str | Path) -> Path:
     replace(to / "report.md", ("\n".join(markdown(found)) + "\n").encode())
     table = rows(found)
     for suite in sorted({row.suite for row in table}):
-        replace(to / f"cost-{suite}.png", png(cost_figure([r for r in table if r.suite == suite])))
+        of_suite = [row for row in table if row.suite == suite]
+        if panels(of_suite):
+            replace(to / f"cost-{suite}.png", png(cost_figure(of_suite)))
     path = to / "report.html"
     replace(path, page(found, records.read_pictures(folders)).encode())
     return path

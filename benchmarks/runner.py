@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from operators.random import generator
-from tweedie_inverse.distributed import Place, shard
+from tweedie_inverse.distributed import Place
+from tweedie_inverse.memory import SmallerParts
 
 from . import metrics
 from .counting import CountedPrior
 from .methods import Method, gaussian_samples
-from .pictures import Pictures, take
-from .records import Store, Unit, provenance
+from .pictures import take
+from .pieces import FAILURES, Result, finish
+from .records import Store, Unit
 from .suites import SUITES, Task, checksum, load
 
 # Exact draws that samples are compared with, where the posterior is known.
@@ -28,8 +30,6 @@ _EXACT = 256
 # Samples at a time on an accelerator, unless the user says otherwise; a CPU gains nothing by more
 # than those of one measurement.
 _TOGETHER = 256
-# Method's errors that are its own result, and not the harness's fault.
-_FAILURES = (ArithmeticError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -140,30 +140,21 @@ def work_off(
     tell: Callable[[str], None] = print,
 ) -> None:
     """Run this process's share of the packs, each of which anything is missing as a whole."""
-    mine = shard(all_packs, place or Place(0, 1))
-    origin = provenance(plan.device)
-    for number, pack in enumerate(mine, 1):
-        if all(store.is_finished(unit) for unit in pack.units):
-            continue
+    limits: Limits = {}
+
+    def act(pack: Pack) -> list[Result]:
         reason = pack.method.refuse(pack.task)
         if reason is not None:
-            for unit in pack.units:
-                store.write(unit, {"skipped": reason})
-            continue
-        for unit, result in zip(pack.units, work(pack, plan.device, tell), strict=True):
-            outcome = {**result.outcome, "run": {**result.outcome["run"], **origin}}
-            shown = result.pictures if unit.image < plan.pictures else None
-            store.write(unit, outcome, result.samples if plan.keep_samples else None, shown)
-            told = f"{outcome['run']['seconds']:.1f} s{', failed' * ('failed' in outcome)}"
-            tell(f"{number}/{len(mine)} {unit.task}, image {unit.image}: {unit.method}, {told}")
+            return [Result({"skipped": reason})] * len(pack.units)
+        return [
+            result._replace(
+                samples=result.samples if plan.keep_samples else None,
+                pictures=result.pictures if unit.image < plan.pictures else None,
+            )
+            for unit, result in zip(pack.units, work(pack, plan.device, tell, limits), strict=True)
+        ]
 
-
-class Result(NamedTuple):
-    """Of one unit: what goes into its record, and what may be kept beside it."""
-
-    outcome: dict[str, Any]
-    samples: Tensor | None = None
-    pictures: Pictures | None = None
+    finish(all_packs, act, store, plan.device, place=place, tell=tell)
 
 
 class Given(NamedTuple):
@@ -189,23 +180,42 @@ def given(pack: Pack, device: str) -> Given:
     return Given(truths, torch.stack(y), seeds)
 
 
-def work(pack: Pack, device: str = "cpu", tell: Callable[[str], None] = print) -> list[Result]:
-    """Samples of every unit of a pack with everything that is known about them."""
+# (task, method) -> samples that memory holds, where they are fewer than were asked for.
+Limits = dict[tuple[str, str], int]
+
+
+def work(
+    pack: Pack,
+    device: str = "cpu",
+    tell: Callable[[str], None] = print,
+    limits: Limits | None = None,
+) -> list[Result]:
+    """Samples of every unit of a pack with everything that is known about them.
+
+    Args:
+        limits: found before, and where one that is found here is noted.
+    """
+    limits = {} if limits is None else limits
+    key = (pack.units[0].task, pack.units[0].method)
+    together = min(pack.together, limits.get(key, pack.together))
     truths, y, seeds = given(pack, device)
     prior = CountedPrior(load(pack.task.prior, device).for_shape(tuple(truths.shape[1:])))
     begin = _now(truths)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            samples = pack.method.draw(y, pack.task, prior, seeds, pack.together)
-    except _FAILURES as error:
+            samples = pack.method.draw(y, pack.task, prior, seeds, together)
+    except FAILURES as error:
         if len(pack.units) > 1:
             tell(f"{pack.units[0].method} failed on a pack ({error}); image by image now")
             alone = [pack._replace(units=(unit,)) for unit in pack.units]
-            return [result for one in alone for result in work(one, device, tell)]
+            return [result for one in alone for result in work(one, device, tell, limits)]
         return [Result({"failed": str(error), "run": {"seconds": _now(truths) - begin}})]
     peak = torch.cuda.max_memory_allocated(truths.device) if truths.is_cuda else None
     seconds, count = (_now(truths) - begin) / len(y), samples.shape[0] * samples.shape[1]
+    for entry in caught:
+        if isinstance(entry.message, SmallerParts):
+            together = limits[key] = entry.message.size
     told = sorted({str(entry.message).splitlines()[0][:200] for entry in caught})
     for line in told:
         if "out of memory" in line:
@@ -221,6 +231,7 @@ def work(pack: Pack, device: str = "cpu", tell: Callable[[str], None] = print) -
             "samples_per_second": samples.shape[1] / seconds,
             "peak_memory": peak,
             "measurements_together": len(y),
+            "samples_together": min(together, count),
         },
     }
     return [

@@ -3,6 +3,7 @@
     python -m benchmarks.speed                          20-view CT of 64x64 phantoms, on the CPU
     python -m benchmarks.speed --device cuda --batches 1 16 256
     python -m benchmarks.speed --smoke                  tiny, to see that it runs
+    python -m benchmarks run speed --out results        with records, as the other suites
 
 Every row makes the same number of network evaluations; "network alone" makes them and nothing else.
 Rows of a batch take turns, so that a busy machine slows all of them, and the fastest turn counts.
@@ -19,19 +20,24 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from tweedie_inverse.distributed import Place
 from tweedie_inverse.schedules import karras
 
 from .baselines import Baseline
 from .counting import CountedPrior
 from .methods import methods
-from .suites import Task, ct, load
+from .pieces import Result, finish
+from .programs import Order, only, show
+from .records import Store, Unit, provenance
+from .suites import Task, checksum, ct, load
 
 BARE = "network alone"
 NAMES = (
@@ -44,10 +50,7 @@ NAMES = (
     "moment-matching",
     "diffpir",
 )
-HEAD = (
-    "| method | batch | evaluations | VJPs | seconds | ratio to the network | samples/s "
-    "| peak memory, MiB |\n|---|---|---|---|---|---|---|---|"
-)
+BATCHES, STEPS, TURNS = (1, 4, 16), 20, 3
 
 
 class Cell(NamedTuple):
@@ -133,44 +136,99 @@ def apart(cell: Cell) -> Cost:
     return Cost(*json.loads(done.stdout.splitlines()[-1]))
 
 
-def compare(
-    names: tuple[str, ...], batches: list[int], steps: int, turns: int, device: str, threads: int
-) -> Iterator[str]:
-    """One table: a method and a batch a row."""
-    yield f"\n20-view CT, 64x64, {steps} evaluations a sample, {threads} CPU thread(s), {device}\n"
-    yield HEAD
+class Table(NamedTuple):
+    """Rows of one batch, which take turns; the first is the bare network."""
+
+    units: tuple[Unit, ...]
+    cells: tuple[Cell, ...]
+    turns: int
+
+
+def tables(
+    order: Order, batches: Sequence[int] = BATCHES, steps: int = STEPS, turns: int = TURNS
+) -> list[Table]:
+    """A table a batch."""
+    chosen, steps = order.methods or NAMES, min(steps, order.cap or steps)
+    names = [BARE, *(name for name in NAMES if name in chosen and name != BARE)]
+    if order.smoke:
+        names, batches, steps, turns = names[:2], [1], 2, 1
+    machine, threads = provenance(order.device)["machine"], torch.get_num_threads()
+    found = []
     for batch in batches:
-        cells = [Cell(name, batch, steps, device, threads) for name in names]
-        costs = [[apart(cell) for cell in cells] for _ in range(turns)]
-        best = [min(found, key=lambda cost: cost.seconds) for found in zip(*costs, strict=True)]
-        for cell, cost in zip(cells, best, strict=True):
-            yield (
-                f"| {cell.name} | {batch} | {cost.evaluations:.0f} | {cost.products:.0f} "
-                f"| {cost.seconds:.2f} | {cost.seconds / best[0].seconds:.2f} "
-                f"| {batch / cost.seconds:.2f} | {cost.memory / 2**20:.0f} |"
-            )
+        cells = tuple(Cell(name, batch, steps, order.device, threads) for name in names)
+        units = tuple(_unit(cell, turns, machine) for cell in cells)
+        found.append(Table(units, cells, turns))
+    return only(found, order.tasks)
+
+
+def _unit(cell: Cell, turns: int, machine: str) -> Unit:
+    settings = {"evaluations": cell.steps, "source": "the network and nothing else"}
+    if cell.name != BARE:
+        method = replace(methods()[cell.name], evaluations=cell.steps)
+        settings = {**asdict(method), "source": method.source}
+    return Unit(
+        suite="speed",
+        task=f"batch {cell.batch}",
+        problem=f"20-view CT, 64x64, the fastest of the turns; {machine}",
+        image=0,
+        method=cell.name,
+        settings={**settings, "turns": turns},
+        samples=cell.batch,
+        seed=0,
+        weights=checksum("phantom-64"),
+    )
+
+
+def measured(table: Table) -> list[Result]:
+    """Of every row, its fastest turn."""
+    costs = [[apart(cell) for cell in table.cells] for _ in range(table.turns)]
+    best = [min(found, key=lambda cost: cost.seconds) for found in zip(*costs, strict=True)]
+    return [
+        Result(
+            {
+                "metrics": {},
+                "cost": {
+                    "evaluations": cost.evaluations,
+                    "vector_jacobian_products": cost.products,
+                },
+                "run": {
+                    "seconds": cost.seconds,
+                    "ratio_to_network": cost.seconds / best[0].seconds,
+                    "samples_per_second": cell.batch / cost.seconds,
+                    "peak_memory": cost.memory,
+                },
+            }
+        )
+        for cell, cost in zip(table.cells, best, strict=True)
+    ]
+
+
+def record(
+    order: Order, store: Store, *, place: Place | None = None, tell: Callable[[str], None] = print
+) -> None:
+    """All tables, by the first process alone: others would take its time."""
+    if place is None or place.rank == 0:
+        finish(tables(order), measured, store, order.device, tell=tell)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="such as cuda")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--steps", type=int, default=20, help="network evaluations a sample")
-    parser.add_argument("--turns", type=int, default=3, help="of each row")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--steps", type=int, default=STEPS, help="network evaluations a sample")
+    parser.add_argument("--turns", type=int, default=TURNS, help="of each row")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
+    parser.add_argument("--out", help="folder for the records; they go on there")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell is not None:
         print(json.dumps(measure(Cell(*json.loads(options.cell)))))
         return
-    names = NAMES
-    if options.smoke:
-        names, options.batches, options.steps, options.turns = NAMES[:2], [1], 2, 1
-    for line in compare(
-        names, options.batches, options.steps, options.turns, options.device, options.threads
-    ):
-        print(line, flush=True)
+    torch.set_num_threads(options.threads)
+    order = Order(device=options.device, smoke=options.smoke)
+    chosen = tables(order, options.batches, options.steps, options.turns)
+    show("speed", partial(finish, chosen, measured, device=options.device), options.out)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,12 @@
 
     python -m benchmarks.tiles                    one denoising of a held-out photograph
     python -m benchmarks.tiles --memory           peak memory and time, one process a row
+    python -m benchmarks.tiles --smoke            tiny, to see that it runs
+    python -m benchmarks run tiles --out results  with records, as the other suites
 
-The prior is `photo-64`, trained on 64 x 64 patches, which can also see a large image as a whole.
+Jumps are those of `border_jump` beyond what the whole image has at the same places; seconds are
+the processor's.  The prior is `photo-64`, trained on 64 x 64 patches, which can also see a large
+image as a whole.
 """
 
 import argparse
@@ -11,7 +15,9 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,10 +25,17 @@ from torch import Tensor
 import operators as ops
 import tweedie_inverse as ti
 from operators.random import normal
+from tweedie_inverse.distributed import Place
 from tweedie_inverse.priors import NetworkPrior
 from tweedie_inverse.priors.tiles import starts
 from tweedie_inverse.training.photographs import load_photo
 
+from .pieces import Result, finish
+from .programs import Order, only, show
+from .records import Store, Unit, provenance
+from .suites import checksum
+
+PRIOR, PHOTOS = "photo-64", ("astronaut",)
 SIGMAS = (25 / 255, 0.5, 2.0)
 TILINGS = ((64, 1), (64, 4), (64, 16), (64, 32), (128, 32), (256, 64))
 
@@ -44,25 +57,73 @@ def border_jump(denoised: Tensor, clean: Tensor, tile: int, overlap: int) -> flo
     return float(across / everywhere)
 
 
-def quality(photo: str, tilings: tuple[tuple[int, int], ...] = TILINGS) -> Iterator[str]:
-    """A row a tiling: PSNR, jumps at its borders beyond those of the whole image, and CPU time."""
-    prior, clean = ti.load_prior("photo-64"), load_photo(photo)[None]
-    shape = tuple(clean.shape[1:])
-    head = " | ".join(f"sigma {sigma:.2g}: dB | jumps" for sigma in SIGMAS)
-    yield f"\n{photo}, {shape[1]} x {shape[2]}\n\n| tile, overlap | {head} | CPU time |"
-    yield "|---" * (2 * len(SIGMAS) + 2) + "|"
-    noisy = [clean + s * normal(("tiles", i), clean.shape).float() for i, s in enumerate(SIGMAS)]
-    whole, reference = _denoised(prior.for_shape(shape), noisy)
-    yield "| whole | " + " | ".join(f"{_psnr(d, clean):.2f} |" for d in whole) + " | 1 |"
-    for tile, overlap in tilings:
+class Sheet(NamedTuple):
+    """One noisy photograph: as a whole, and in tiles."""
+
+    units: tuple[Unit, ...]
+    clean: Tensor  # (1, 3, height, width)
+    level: int  # which of SIGMAS
+    tilings: tuple[tuple[int, int], ...]
+
+
+def sheets(order: Order, photos: Sequence[str] = PHOTOS) -> list[Sheet]:
+    """A sheet a photograph and noise level; in a smoke run a corner of one."""
+    found = []
+    for photo in photos:
+        clean, tilings, levels = load_photo(photo)[None], TILINGS, range(len(SIGMAS))
+        if order.smoke:
+            clean, tilings, levels = clean[..., :96, :96], TILINGS[2:3], range(1)
+        for level in levels:
+            names = ["whole", *(f"{tile}, overlap {overlap}" for tile, overlap in tilings)]
+            task = f"{photo}, sigma {SIGMAS[level]:.2g}"
+            units = tuple(_unit(task, name, clean) for name in names)
+            found.append(Sheet(units, clean, level, tilings))
+    return only(found, order.tasks)
+
+
+def _unit(task: str, name: str, clean: Tensor) -> Unit:
+    machine = provenance("cpu")["machine"]
+    return Unit(
+        suite="tiles",
+        task=task,
+        problem=f"One denoising of {clean.shape[2]} x {clean.shape[3]} pixels; {machine}",
+        image=0,
+        method=name,
+        settings={"source": f"{PRIOR}, trained on patches of 64 x 64"},
+        samples=1,
+        seed=0,
+        weights=checksum(PRIOR),
+    )
+
+
+@torch.no_grad()
+def measured(sheet: Sheet) -> list[Result]:
+    """PSNR, jumps at the borders of tiles, and processor time, of every tiling."""
+    clean, sigma = sheet.clean, SIGMAS[sheet.level]
+    prior, shape = ti.load_prior(PRIOR), tuple(clean.shape[1:])
+    noisy = clean + sigma * normal(("tiles", sheet.level), clean.shape).float()
+    whole, reference = _denoised(prior.for_shape(shape), noisy, sigma)
+    found = [_result(_psnr(whole, clean), None, reference, 1.0)]
+    for tile, overlap in sheet.tilings:
         tiled = prior.tiled(tile, overlap=overlap).for_shape(shape)
-        denoised, seconds = _denoised(tiled, noisy)
-        cells = [
-            f"{_psnr(d, clean):.2f} | "
-            f"{border_jump(d, clean, tile, overlap) - border_jump(w, clean, tile, overlap):+.3f}"
-            for d, w in zip(denoised, whole, strict=True)
-        ]
-        yield f"| {tile}, {overlap} | " + " | ".join(cells) + f" | {seconds / reference:.1f} |"
+        denoised, seconds = _denoised(tiled, noisy, sigma)
+        jumps, others = (border_jump(x, clean, tile, overlap) for x in (denoised, whole))
+        found.append(_result(_psnr(denoised, clean), jumps - others, seconds, seconds / reference))
+    return found
+
+
+def _result(psnr: float, jumps: float | None, seconds: float, ratio: float) -> Result:
+    metrics = {"psnr": psnr, "border_jumps": jumps}
+    run = {"seconds": seconds, "ratio_to_whole": ratio}
+    return Result({"metrics": metrics, "cost": {}, "run": run})
+
+
+def record(
+    order: Order, store: Store, *, place: Place | None = None, tell: Callable[[str], None] = print
+) -> None:
+    """All sheets, by the first process alone: others would take its time; on the CPU."""
+    if place is None or place.rank == 0:
+        finish(sheets(order), measured, store, "cpu", tell=tell)
 
 
 def memory(sizes: list[int], tasks: list[str], steps: int) -> Iterator[str]:
@@ -93,7 +154,7 @@ def _in_a_process(way: str, task: str, size: int, steps: int) -> tuple[float, fl
 
 def measure(way: str, task: str, size: int, steps: int) -> None:
     """Print the memory that this process took beyond the prior, in MiB, and its CPU seconds."""
-    prior: NetworkPrior = ti.load_prior("photo-64")
+    prior: NetworkPrior = ti.load_prior(PRIOR)
     if way == "tiles":
         prior = prior.tiled()
     shape = (3, size, size)
@@ -111,10 +172,9 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _denoised(prior: NetworkPrior, noisy: list[Tensor]) -> tuple[list[Tensor], float]:
+def _denoised(prior: NetworkPrior, noisy: Tensor, sigma: float) -> tuple[Tensor, float]:
     start = time.process_time()
-    found = [prior.denoise(x, s) for x, s in zip(noisy, SIGMAS, strict=True)]
-    return found, time.process_time() - start
+    return prior.denoise(noisy, sigma), time.process_time() - start
 
 
 def _psnr(found: Tensor, clean: Tensor) -> float:
@@ -123,7 +183,9 @@ def _psnr(found: Tensor, clean: Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", nargs="+", default=["astronaut"])
+    parser.add_argument("--photos", nargs="+", default=list(PHOTOS))
+    parser.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
+    parser.add_argument("--out", help="folder for the records; they go on there")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     tasks = ["denoise", "solve"]
@@ -135,11 +197,12 @@ def main() -> None:
         way, task, size = options.measure
         measure(way, task, int(size), options.steps)
         return
-    for photo in [] if options.memory else options.photos:
-        for line in quality(photo):
+    if options.memory:
+        for line in memory(options.sizes, options.tasks, options.steps):
             print(line, flush=True)
-    for line in memory(options.sizes, options.tasks, options.steps) if options.memory else []:
-        print(line, flush=True)
+        return
+    chosen = sheets(Order(smoke=options.smoke), options.photos)
+    show("tiles", partial(finish, chosen, measured, device="cpu"), options.out)
 
 
 if __name__ == "__main__":

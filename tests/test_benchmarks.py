@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import guidance, mixture, noise_schedule, recipes, speed
+from benchmarks import guidance, noise_schedule, recipes, speed
 from benchmarks.mixture_problems import mixture_prior, mixture_problem
 from tests.laws import final_variance, wasserstein
 from tweedie_inverse import schedules
@@ -79,17 +79,6 @@ def test_guidance_raises_the_accuracy_and_costs_diversity():
     assert len(list(guidance.measured(prior, classifier, judge, 30))) == 11
 
 
-def test_mixture_rows_beat_the_decoupled_walk_and_know_the_evidence():
-    lines = list(mixture.compare([8], [40], ["particle", "decoupled"], 2, 300))
-    rows = {
-        tuple(cell.strip() for cell in line.split("|")[2:4]): line.split("|") for line in lines[1:]
-    }
-    assert len(rows) == 3 * 3
-    ours, theirs = (float(rows["1", name][5].split()[0]) for name in ("particle", "decoupled"))
-    assert 0 < ours < theirs
-    assert float(rows["2", "particle"][7]) < 0.5
-
-
 def test_the_mixture_posterior_is_the_textbook_one():
     """Components of the posterior against a fine grid along one coordinate pair."""
     problem = mixture_problem(mixture_prior(2), 1, seed=4)
@@ -112,19 +101,6 @@ def test_the_mixture_posterior_is_the_textbook_one():
     samples = problem.exact(4000, seed=1)
     error = (samples.mean(0) - shares @ means) / (samples.std(0) / 4000**0.5)
     assert float(error.abs().max()) < 5
-
-
-def test_rows_of_the_speed_table_make_the_same_evaluations(monkeypatch):
-    """In this process; the command gives every row processes of its own."""
-    monkeypatch.setattr(speed, "apart", speed.measure)
-    names = (speed.BARE, "decoupled", "dps")
-    lines = list(speed.compare(names, [1, 2], 2, 1, "cpu", 1))[2:]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert [row[:4] for row in rows] == [
-        [name, str(batch), "2", "2" if name == "dps" else "0"] for batch in (1, 2) for name in names
-    ]
-    assert [row[5] for row in rows if row[0] == speed.BARE] == ["1.00", "1.00"]
-    assert all(float(row[4]) > 0 for row in rows)
 
 
 @pytest.mark.slow

@@ -9,6 +9,14 @@ import torch
 T = TypeVar("T")
 
 
+class SmallerParts(RuntimeWarning):
+    """Memory was short: work goes on with `size` items at once, which others may begin with."""
+
+    def __init__(self, message: str, size: int):
+        super().__init__(message)
+        self.size = size
+
+
 def in_parts(
     total: int,
     size: int,
@@ -17,8 +25,8 @@ def in_parts(
 ) -> Iterator[T]:
     """``work(first, last)`` for consecutive parts of `total` items, `size` or fewer at a time.
 
-    Out of memory, a part is halved and begun again, and so are those after it; a `RuntimeWarning`
-    says so.  The results must not depend on the parts.
+    Out of memory, a part is halved and begun again, and so are those after it; a warning,
+    `SmallerParts`, says so.  The results must not depend on the parts.
 
     Args:
         work: on items `first` to `last` - 1.
@@ -43,9 +51,8 @@ def in_parts(
         # Not in the handler: the exception held what the failed attempt had allocated.
         torch.cuda.empty_cache()
         size = tried // 2
-        warnings.warn(
+        message = (
             f"out of memory with {tried} samples at once; going on with {size}. batch_size={size} "
-            "saves the attempt",
-            RuntimeWarning,
-            stacklevel=2,
+            "saves the attempt"
         )
+        warnings.warn(SmallerParts(message, size), stacklevel=2)

@@ -1,0 +1,28 @@
+"""Small runs of the benchmark suites, and what they leave."""
+
+import json
+from pathlib import Path
+
+from benchmarks.methods import methods
+from benchmarks.runner import Plan
+
+FEW = ("decoupled", "dps", "wiener", "pseudo-inverse")
+PLAN = Plan("field", images=2, samples=2, cap=3, size=16, keep_samples=True)
+
+
+def chosen(*names):
+    known = methods()
+    return {name: known[name] for name in names}
+
+
+def results(folder):
+    """All that a result is, without when and where it was made; samples byte by byte."""
+    files = {}
+    for path in sorted((Path(folder) / "units").iterdir()):
+        if path.suffix == ".json":
+            record = json.loads(path.read_text())
+            record.pop("run", None)
+            files[path.name] = record
+        else:
+            files[path.name] = path.read_bytes()
+    return files
