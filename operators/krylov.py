@@ -59,6 +59,7 @@ def conjugate_gradient(
         p = s + _column(torch.where(active, rho_next / rho, torch.zeros_like(rho)), p) * p
         rho = rho_next
         iterations += 1
+        del mp, s  # or they would take memory while the next product is made
     return Solution(z, iterations, (rho.clamp(min=0) / rhs[0].numel()).sqrt())
 
 

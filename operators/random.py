@@ -59,6 +59,9 @@ class Streams:
             for row, stream in zip(fresh, self._streams, strict=True):
                 stream.standard_normal(out=row)
             self._buffer = np.concatenate([self._buffer, fresh], axis=1)
+            del fresh  # of a large image, as large as the result
         out, self._buffer = self._buffer[:, :count], self._buffer[:, count:]
+        if self._buffer.shape[1] < count:  # a view would keep all the numbers in memory
+            self._buffer = self._buffer.copy()
         numbers = torch.tensor(out, dtype=like.dtype, device=like.device)
         return numbers.reshape(len(self), *shape)

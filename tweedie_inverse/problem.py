@@ -92,8 +92,8 @@ class Problem:
             together = min(_PROBES, max(1, _TOGETHER // math.prod(shape)))
             for first in range(0, _PROBES, together):
                 key = ("probes", first) if first else ("probes",)
-                signs = normal(key, (min(together, _PROBES - first), *shape)).sign()
-                probes = basis.transform(signs.to(self.y)).sign()
+                signs = normal(key, (min(together, _PROBES - first), *shape)).sign().to(self.y)
+                probes = basis.transform(signs).sign()
                 z = self.gaussian_noise.whiten(self.forward(basis.inverse(probes)))
                 back = basis.transform(self.adjoint(self.gaussian_noise.whiten_transposed(z)))
                 total = total.to(back) + (probes * back).sum(0, keepdim=True)
