@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import guidance, noise_schedule, recipes, speed
+from benchmarks import guidance, noise_schedule, recipes, sample_grids, speed
 from benchmarks.mixture_problems import mixture_prior, mixture_problem
 from tests.laws import final_variance, wasserstein
 from tweedie_inverse import schedules
@@ -107,3 +107,10 @@ def test_the_mixture_posterior_is_the_textbook_one():
 def test_memory_of_a_row_is_that_of_its_own_process():
     few, many = (speed.apart(speed.Cell(speed.BARE, batch, 1)).memory for batch in (1, 16))
     assert many > 4 * few > 0
+
+
+def test_sample_grids_draw_every_prior(tmp_path):
+    samples = sample_grids.grids(["digits-32"], 3, 2)
+    assert samples["digits-32"].shape == (3, 1, 32, 32)
+    sample_grids.draw(samples, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").stat().st_size > 1000
