@@ -10,10 +10,11 @@ from tests.posteriors import prior_covariance
 from tweedie_inverse.walks import Particle
 
 
-@pytest.mark.parametrize("walk", [Particle(threshold=1.0), Particle(path="flat", correctors=1)])
-def test_populations_depend_on_neither_chunks_nor_neighbours(walk):
-    """Every step is resampled: a shared random number, or a wrong offset of indices, shows."""
+@pytest.mark.parametrize("correctors", [0, 1])
+def test_populations_depend_on_neither_chunks_nor_neighbours(correctors):
+    """Weights differ, so every step is resampled: a wrong offset of indices shows."""
     operator = OPERATORS["inpainting"]
+    walk = Particle(path="flat", threshold=1.0, correctors=correctors)
     y = operator.measure(FIELD.draw(3, seed=1), seed=2)
 
     def run(y, **options):
