@@ -18,6 +18,7 @@ import tweedie_inverse as ti
 from tweedie_inverse.training.data import Dataset, dataset, held_out
 
 from .denoising import DATA
+from .sample_grids import draw
 
 _CHUNK = 500
 
@@ -44,22 +45,6 @@ def row(name: str, distances: Tensor) -> str:
     return f"| {name} | {low:.4f} | {quarter:.4f} | {middle:.4f} |"
 
 
-def draw(samples: Tensor, neighbours: Tensor, path: Path) -> None:
-    """Samples above their nearest training images."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(2, len(samples), figsize=(1.5 * len(samples), 3.3), squeeze=False)
-    for line, images in zip(axes, (samples, neighbours), strict=True):
-        for axis, image in zip(line, images, strict=True):
-            axis.imshow(image.permute(1, 2, 0).clamp(0, 1).squeeze(-1), cmap="gray", vmin=0, vmax=1)
-            axis.set_axis_off()
-    axes[0, 0].set_title("samples; below, the nearest training images", loc="left", fontsize=9)
-    figure.tight_layout(pad=0.4)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = sorted(DATA)
@@ -80,7 +65,8 @@ def main() -> None:
     others = held_out(data, size, options.samples)
     print(row("held-out images", nearest(others, training, options.count)[0]))
     order = distances.argsort()[:8]
-    draw(samples[order], training.images(seeds[order].tolist()), Path(options.figure))
+    nearby = training.images(seeds[order].tolist())
+    draw({"samples": samples[order], "nearest training images": nearby}, Path(options.figure))
     print(f"\nfigure: {Path(options.figure).resolve()}")
 
 

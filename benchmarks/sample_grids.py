@@ -25,6 +25,7 @@ def grids(names: list[str], count: int, steps: int) -> dict[str, Tensor]:
 
 
 def draw(samples: dict[str, Tensor], path: Path) -> None:
+    """A titled row of images each, equally many."""
     import matplotlib.pyplot as plt
 
     count = len(next(iter(samples.values())))
