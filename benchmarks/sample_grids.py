@@ -30,7 +30,7 @@ def draw(samples: dict[str, Tensor], path: Path) -> None:
 
     count = len(next(iter(samples.values())))
     figure, axes = plt.subplots(
-        len(samples), count, figsize=(1.4 * count, 1.55 * len(samples)), squeeze=False
+        len(samples), count, figsize=(1.4 * count, 1.7 * len(samples)), squeeze=False
     )
     for line, (name, images) in zip(axes, samples.items(), strict=True):
         for axis, image in zip(line, images, strict=True):
