@@ -7,6 +7,7 @@ import tweedie_inverse as ti
 from operators.random import normal
 from tweedie_inverse.covariance import Covariance
 from tweedie_inverse.priors.denoising_error import DenoisingError
+from tweedie_inverse.priors.formats.own_files import error_in, tensors_of
 from tweedie_inverse.priors.local_error import LocalError, contrast_of
 
 SHAPE = (1, 12, 12)
@@ -122,3 +123,12 @@ def test_contrast_is_the_variance_in_a_window():
     torch.testing.assert_close(inner.exp(), (0.01 * expected).expand_as(inner), rtol=1e-3, atol=0)
     # A flat image has next to none, whatever its level.
     assert float(contrast_of(torch.full((1, 1, 8, 8), 0.7)).max()) < -12
+
+
+def test_files_of_earlier_versions_have_one_factor_for_all_places():
+    tensors = tensors_of(torch.nn.Identity(), tabulated(400.0, 1600.0))
+    old = {name: value for name, value in tensors.items() if "local" not in name}
+    old["error.kurtosis"] = torch.tensor([2.0, 1.0])
+    around = error_in(old, "cosine").around(Pattern().image[None], 50.0)
+    expected = torch.full((1, *SHAPE), 800.0)
+    torch.testing.assert_close(around.scale.square(), expected, rtol=1e-2, atol=0)

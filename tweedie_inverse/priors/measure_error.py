@@ -69,12 +69,15 @@ def measure_denoising_error(
     mixing = _decorrelate_channels(images)
     basis, bare = basis_of(transform, mixing), prior.uncorrected()
     measured, local = [], []
+
+    def average(error: Tensor) -> Tensor:
+        return _spectrum(basis.transform(error), transform, form)
+
     for index, sigma in enumerate(sigmas.tolist()):
         noise = normal(("denoising error", seed, index), images.shape).to(images)
         noisy = images + sigma * noise
         denoised = torch.cat([bare.denoise(part, sigma) for part in noisy.split(batch_size)])
         gain, error = _correction(images, noisy, denoised, basis, transform, form)
-        average = lambda e: _spectrum(basis.transform(e), transform, form)  # noqa: E731
         measured.append((average(error), gain))
         local.append(_by_place(images - error, error, average))
     variance, gain = (torch.stack(part).cpu() for part in zip(*measured, strict=True))
