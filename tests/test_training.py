@@ -264,6 +264,15 @@ def test_a_run_may_start_from_another_prior(tmp_path):
     wide = TrainingConfig(**{**SMALL.__dict__, **still, "widths": (8, 24)})
     with pytest.raises(ValueError, match=r"its architecture is another, .* Use its widths"):
         next(train(wide, tmp_path / "wide"))
+    attentive = TrainingConfig(**{**colour.__dict__, **still, "attention": True})
+    list(train(attentive, tmp_path / "attentive"))
+    seeing = load_trained(tmp_path / "attentive")[0]
+    torch.testing.assert_close(seeing.denoise(both, 0.3), expected, rtol=0, atol=5e-3)
+    other = export(tmp_path / "attentive", "attentive", count=8)
+    assert not load_prior(other).fully_convolutional
+    blind = TrainingConfig(**{**colour.__dict__, **still, "start": str(other)})
+    with pytest.raises(ValueError, match=r"middle.1.norm.weight is \(16,\) there and None here"):
+        next(train(blind, tmp_path / "blind"))
     vp = TrainingConfig(**{**SMALL.__dict__, **still, "parameterization": "epsilon"})
     with pytest.raises(ValueError, match="parameterization 'edm', this run of 'epsilon'"):
         next(train(vp, tmp_path / "vp"))

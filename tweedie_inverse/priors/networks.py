@@ -1,8 +1,8 @@
-"""A compact U-Net: residual blocks, group norm, noise level by scale and shift; no attention.
+"""A compact U-Net: residual blocks, group norm, noise level by scale and shift.
 
 Without attention it is fully convolutional, so weights trained on 64x64 patches run on any larger
-image.  The design is the common one of Ho et al. 2020 and Karras et al. 2022, minus what small
-networks do not need.
+image.  With it, all places of an image see each other, which images of one object need.  The design
+is the common one of Ho et al. 2020 and Karras et al. 2022, minus what small networks do not need.
 """
 
 import math
@@ -53,8 +53,24 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + h
 
 
+class Attention(nn.Module):
+    """Every place of ``(batch, channels, h, w)`` looks at all others, with one head; plus skip."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.queries_keys_values = nn.Conv2d(channels, 3 * channels, 1)
+        self.last = nn.Conv2d(channels, channels, 1)
+        _zero(self.last)
+
+    def forward(self, x: Tensor, _: Tensor) -> Tensor:
+        places = self.queries_keys_values(self.norm(x)).flatten(2).transpose(1, 2)
+        seen = F.scaled_dot_product_attention(*places.chunk(3, dim=2))
+        return x + self.last(seen.transpose(1, 2).reshape(x.shape))
+
+
 class Chain(nn.ModuleList):
-    """Residual blocks one after the other, all told the noise level."""
+    """Blocks one after the other, all told the noise level."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for block in self:
@@ -73,7 +89,8 @@ class UNet(nn.Module):
 
     Any image size is accepted; sizes that the down-sampling does not divide are padded by
     reflection and cropped again.  With `classes`, a third argument tells the class of each image,
-    ``(batch,)`` from 0; `classes` itself, and no argument, is "any class".
+    ``(batch,)`` from 0; `classes` itself, and no argument, is "any class".  `attention` is on the
+    coarsest level, where its cost, which grows with the square of the number of pixels, is small.
     """
 
     def __init__(
@@ -83,6 +100,7 @@ class UNet(nn.Module):
         blocks: tuple[int, ...] = (1, 2, 2, 2),
         features: int = 128,
         classes: int = 0,
+        attention: bool = False,
     ):
         super().__init__()
         if len(widths) != len(blocks):
@@ -111,8 +129,10 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
         _zero(self.last)
         self.classes = classes
-        # Last, so that networks without classes start from the same weights as ever.
+        # Last, so that networks without these start from the same weights as ever.
         self.of_class = nn.Embedding(classes + 1, features) if classes else None
+        if attention:
+            self.middle.append(Attention(widths[-1]))
 
     def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]

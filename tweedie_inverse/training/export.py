@@ -50,7 +50,8 @@ def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
     prior, config, record = load_trained(folder)
     if isinstance(prior, PhaseSpaceNetwork):
         return export_phase_prior(prior, config, record, Path(folder) / f"{name}.safetensors")
-    prior.name, prior.fully_convolutional = name, config.data not in _FIXED_SIZE
+    prior.name = name
+    prior.fully_convolutional = config.data not in _FIXED_SIZE and not config.attention
     low, high = (sigma * config.scale for sigma in SIGMA_RANGE)
     prior.sigma_min, prior.sigma_max = max(low, prior.sigma_min), min(high, prior.sigma_max)
     images = held_out(config.data, config.size, count)
@@ -60,6 +61,7 @@ def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
     settings = {
         "widths": config.widths,
         "blocks": config.blocks,
+        "attention": config.attention,
         "classes": prior.module.classes,
         "data": _DATA[config.data],
         "licence": licence,

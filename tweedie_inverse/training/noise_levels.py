@@ -130,6 +130,9 @@ NOISE_LEVELS: dict[str, NoiseLevels] = {
     "geometric": Geometric(),
     "log-normal": LogNormal(),
     "log-normal-wide": LogNormal(-1.2, 1.6),
+    # For images beyond 64x64: the more pixels show an object, the more noise hides it
+    # (Hoogeboom et al. 2023), so where it lies is decided at larger noise levels.
+    "log-normal-wider": LogNormal(-0.5, 1.9),
     "log-uniform": LogUniform(),
     "logit-normal": LogNormal(0.0, 1.0),
     "scaled-linear": Timesteps("scaled-linear"),

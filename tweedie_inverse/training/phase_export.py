@@ -47,6 +47,7 @@ def export_phase_prior(
     settings = {
         "widths": config.widths,
         "blocks": config.blocks,
+        "attention": config.attention,
         "classes": prior.module.classes,
         "data": f"{config.data} at {config.size}x{config.size}",
         "licence": _LICENCE,

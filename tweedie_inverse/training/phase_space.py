@@ -60,7 +60,9 @@ def build_phase_prior(
     with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
         torch.manual_seed(config.seed)
         channels = process.phases * shape[0]
-        network = UNet(channels, config.widths, config.blocks, classes=classes)
+        network = UNet(
+            channels, config.widths, config.blocks, classes=classes, attention=config.attention
+        )
     return PhaseSpaceNetwork(
         network,
         process,

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..priors.networks import Attention
 from ..priors.phase_space import PhaseSpaceNetwork
 from ..priors.zoo import load_prior
 
@@ -11,7 +12,8 @@ def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> 
     """Copy the weights of a prior into `network`, in place.
 
     A network for grey images may start from one for colour: what it sees counts for every channel,
-    and its answer is their average.  Class embeddings start afresh where the other has none.
+    and its answer is their average.  Class embeddings and attention start afresh where the other
+    has none; fresh attention changes nothing until it is trained.
 
     Raises:
         ValueError: another parameterization, or an architecture that does not fit.
@@ -32,19 +34,29 @@ def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> 
         found["first.weight"] = found["first.weight"].sum(1, keepdim=True)
         for name in ("last.weight", "last.bias"):
             found[name] = found[name].mean(0, keepdim=True)
-    ours = {name: value for name, value in wanted.items() if not name.startswith("of_class")}
-    different = [name for name in ours if _shape(found, name) != _shape(ours, name)]
-    if different or len(found) < len(ours):
-        name = next(iter(different), "")
+    fresh = () if _attention(prior.module) else _attention(network)
+    different = [
+        name
+        for name in {**found, **wanted}
+        if _shape(found, name) != _shape(wanted, name) and not name.startswith(("of_class", *fresh))
+    ]
+    if different:
+        name = different[0]
         raise ValueError(
             f"train(start={name_or_path!r}): its architecture is another, {name} is "
-            f"{_shape(found, name)} there and {_shape(wanted, name)} here. Use its widths, blocks "
-            "and number of channels"
+            f"{_shape(found, name)} there and {_shape(wanted, name)} here. Use its widths, blocks, "
+            "number of channels and attention"
         )
     with torch.no_grad():
         for name, value in wanted.items():
             if name in found and _shape(found, name) == tuple(value.shape):
                 value.copy_(found[name])
+
+
+def _attention(network: nn.Module) -> tuple[str, ...]:
+    """Where its weights are, as beginnings of their names."""
+    found = (name for name, part in network.named_modules() if isinstance(part, Attention))
+    return tuple(f"{name}." for name in found)
 
 
 def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:

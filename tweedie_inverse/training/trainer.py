@@ -69,6 +69,7 @@ class TrainingConfig:
     sigma_data: float = 0.5
     widths: tuple[int, ...] = (32, 64, 128, 160)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
+    attention: bool = False
     bfloat16: bool = False
     conditional: bool = False
     label_dropout: float = 0.1
@@ -100,7 +101,9 @@ def build_prior(config: TrainingConfig) -> NetworkPrior | PhaseSpaceNetwork:
     table = levels.table() if isinstance(levels, Timesteps) else None
     with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
         torch.manual_seed(config.seed)
-        network = UNet(shape[0], config.widths, config.blocks, classes=classes)
+        network = UNet(
+            shape[0], config.widths, config.blocks, classes=classes, attention=config.attention
+        )
     return NetworkPrior(
         network,
         config.parameterization,

@@ -45,6 +45,7 @@ class Native(Format):
                 tuple(settings["widths"]),
                 tuple(settings["blocks"]),
                 classes=settings.get("classes", 0),
+                attention=settings.get("attention", False),
             )
         load_weights(network, weights_in(tensors), source.checkpoint.path)
         return NetworkPrior(

@@ -62,6 +62,7 @@ class PhaseNative(Format):
                 tuple(settings["widths"]),
                 tuple(settings["blocks"]),
                 classes=settings["classes"],
+                attention=settings.get("attention", False),
             )
         load_weights(network, weights_in(tensors), source.checkpoint.path)
         return PhaseSpaceNetwork(
