@@ -5,7 +5,7 @@ import torch
 
 import tweedie_inverse as ti
 from operators.random import normal
-from tweedie_inverse.priors.networks import UNet
+from tweedie_inverse.priors.networks import Attention, UNet
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.training import data, noise_levels
 from tweedie_inverse.training.ellipses import EllipsePhantoms
@@ -219,6 +219,23 @@ def test_network_accepts_any_size_and_starts_as_zero():
         assert float(out.detach().abs().max()) == 0
 
 
+def test_attention_lets_distant_places_see_each_other():
+    """The norm, whose averages see everything too, is left out."""
+    x = normal((1,), (1, 8, 32, 32)).float().requires_grad_()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        attention = Attention(8)
+        torch.nn.init.normal_(attention.last.weight)
+    attention.norm = torch.nn.Identity()
+    (gradient,) = torch.autograd.grad(attention(x, torch.zeros(1))[0, 0, 0, 0], x)
+    assert bool((gradient[0, :, -1, -1] != 0).all())
+    # No place is special: moving the places about moves the answer likewise.
+    places = torch.randperm(32 * 32, generator=torch.Generator().manual_seed(2))
+    moved = x.flatten(2)[..., places].reshape(x.shape)
+    answer = attention(x, torch.zeros(1)).flatten(2)[..., places].reshape(x.shape)
+    torch.testing.assert_close(attention(moved, torch.zeros(1)), answer, rtol=1e-4, atol=1e-5)
+
+
 def test_learning_rate_warms_up_and_cools_down():
     config = TrainingConfig(steps=1000, warmup=100, cooldown=0.3, rate=1.0)
     assert learning_rate(config, 0) == pytest.approx(0.01)
@@ -269,7 +286,10 @@ def test_a_run_may_start_from_another_prior(tmp_path):
     seeing = load_trained(tmp_path / "attentive")[0]
     torch.testing.assert_close(seeing.denoise(both, 0.3), expected, rtol=0, atol=5e-3)
     other = export(tmp_path / "attentive", "attentive", count=8)
-    assert not load_prior(other).fully_convolutional
+    shipped = load_prior(other)
+    assert not shipped.fully_convolutional
+    bare = shipped.uncorrected()
+    torch.testing.assert_close(bare.denoise(both, 0.3), expected, rtol=0, atol=5e-3)
     blind = TrainingConfig(**{**colour.__dict__, **still, "start": str(other)})
     with pytest.raises(ValueError, match=r"middle.1.norm.weight is \(16,\) there and None here"):
         next(train(blind, tmp_path / "blind"))
