@@ -95,7 +95,7 @@ def test_noise_of_a_different_size_on_every_pixel():
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_a_covariance_for_each_walker_is_met_exactly(name):
-    """A smooth field scaled by another image in every second walker."""
+    """White noise scaled by another image in every second walker, then made a smooth field."""
     prior, std, operator = random_field(SIZE), 0.1, OPERATORS[name]
     noise = operator.noise = ops.GaussianNoise(std)
     y = operator.measure(prior.draw(1, seed=1), seed=2)
@@ -109,8 +109,10 @@ def test_a_covariance_for_each_walker_is_met_exactly(name):
         normal((3,), (COUNT, *prior.shape)),
         normal((4,), (COUNT, *operator.range_shape)),
     )
+    values, vectors = torch.linalg.eigh(prior_covariance(prior))
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.mT
     for index, scale in enumerate(scales):
-        dense = scale.flatten()[:, None] * prior_covariance(prior) * scale.flatten()
+        dense = root * scale.flatten().square() @ root
         scaled = ti.priors.Gaussian(prior.mean, covariance=dense)
         exact = gaussian_posterior(scaled, operator, y, std)
         assert agreement(result.x[index::2], exact).worst_z < 5

@@ -5,6 +5,7 @@ import torch
 
 import tweedie_inverse as ti
 from operators.random import normal
+from operators.spectral import Cosines
 from tweedie_inverse.covariance import Covariance
 from tweedie_inverse.priors.denoising_error import DenoisingError
 from tweedie_inverse.priors.formats.own_files import error_in, tensors_of
@@ -71,6 +72,24 @@ def test_the_error_follows_the_contrast_of_the_image():
     assert float(average.variance.mean()) == pytest.approx(0.505, rel=0.05)
 
 
+def test_what_the_denoiser_knows_everywhere_stays_known():
+    """An error at edges only, but of fine frequencies only: modulation adds no coarse ones."""
+    deviation = halves().double()
+    white = normal((1,), (3000, *SHAPE)).double()
+    basis = Cosines()
+    fine = torch.ones(SHAPE).double()
+    fine[..., :4, :4] = 1e-3
+    images = Pattern().image + basis.inverse(fine * basis.transform(deviation * white)).float()
+    error = ti.measure_denoising_error(Pattern(), images, sigmas=SIGMAS)
+    around = error.around(Pattern().image.double()[None], 50.0)
+    assert float(around.scale.amax() / around.scale.amin()) > 5
+    drawn = basis.transform(around.colour(normal((2,), (3000, *SHAPE)).double()))
+    seen = basis.transform(images.double() - Pattern().image)
+    ratio = drawn.var(0) / seen.var(0)
+    torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0.5, atol=0)
+    assert float(ratio.mean()) == pytest.approx(1, rel=0.1)
+
+
 def test_a_stationary_gaussian_error_is_the_same_everywhere():
     """Contrast tells nothing then: the covariance around any image is the average."""
     deviation = torch.tensor(0.5)
@@ -95,7 +114,7 @@ def test_rare_errors_among_equal_places_raise_the_variance():
 def tabulated(*variances):
     """Errors of these variances at two levels, whatever the contrast."""
     variance = torch.tensor(variances)[:, None, None, None].expand(2, *SHAPE).double()
-    local = LocalError.same_everywhere(variance, torch.ones(2))
+    local = LocalError.same_everywhere(torch.ones(2).double())
     return DenoisingError(
         SIGMAS, variance, torch.zeros(2, *SHAPE).double(), local, torch.eye(1).double()
     )
@@ -107,12 +126,14 @@ def tabulated(*variances):
 def test_variances_are_interpolated_in_log_sigma(sigma, variance):
     """And scaled like sigma^2 below the first level, constant above the last."""
     around = tabulated(400.0, 1600.0).around(Pattern().image[None], sigma)
-    torch.testing.assert_close(around.scale.square(), torch.full((1, *SHAPE), variance))
+    expected = torch.full((1, *SHAPE), variance).double()
+    torch.testing.assert_close(variance_of(around, 1), expected, rtol=1e-5, atol=0)
 
 
 def test_no_place_varies_more_than_the_noise():
     around = tabulated(1e4, 1e4).around(Pattern().image[None], 60.0)
-    torch.testing.assert_close(around.scale, torch.full((1, *SHAPE), 60.0))
+    expected = torch.full((1, *SHAPE), 3600.0).double()
+    torch.testing.assert_close(variance_of(around, 1), expected, rtol=1e-5, atol=0)
 
 
 def test_contrast_is_the_variance_in_a_window():
@@ -130,5 +151,16 @@ def test_files_of_earlier_versions_have_one_factor_for_all_places():
     old = {name: value for name, value in tensors.items() if "local" not in name}
     old["error.kurtosis"] = torch.tensor([2.0, 1.0])
     around = error_in(old, "cosine").around(Pattern().image[None], 50.0)
-    expected = torch.full((1, *SHAPE), 800.0)
-    torch.testing.assert_close(around.scale.square(), expected, rtol=1e-2, atol=0)
+    expected = torch.full((1, *SHAPE), 800.0).double()
+    torch.testing.assert_close(variance_of(around, 1), expected, rtol=1e-2, atol=0)
+
+
+def test_files_of_earlier_versions_have_variances_in_data_units():
+    """Those that had a spectrum beside them."""
+    tensors = tensors_of(torch.nn.Identity(), tabulated(400.0, 1600.0))
+    tensors["error.local.log_spectrum"] = torch.zeros(2, *SHAPE).half()
+    tensors["error.local.log_variance"] = torch.tensor([800.0, 4800.0]).log()[:, None]
+    around = error_in(tensors, "cosine").around(Pattern().image[None], 70.0)
+    assert float(error_in(tensors, "cosine").local.variance[1]) == pytest.approx(3, rel=1e-2)
+    ratio = variance_of(around, 1).mean() / error_in(tensors, "cosine").at(70.0, SHAPE).variance
+    assert 2 < float(ratio.mean()) < 3

@@ -2,8 +2,9 @@
 
 A denoising error, a Gaussian random field and a plain ``sigma^2 I`` are all of this kind.  The
 variances may depend on nothing but frequency (``(height, width)``), or on channel and frequency;
-for colour images an orthogonal mixing of the channels can come first.  A scale then lets the size
-differ from place to place.
+for colour images an orthogonal mixing of the channels can come first.  A scale lets the size differ
+from place to place: it multiplies white noise, which the variances then filter, so that a frequency
+without variance has none whatever the scale.
 """
 
 import math
@@ -18,11 +19,11 @@ from operators.spectral import Basis, Pixels
 
 @dataclass(frozen=True)
 class Covariance:
-    """``L L^T`` with ``L = diag(scale) basis^T diag(sqrt(variance))``.
+    """``L L^T`` with ``L = basis^T diag(sqrt(variance)) basis diag(scale) basis^T``.
 
-    `variance` is non-negative, and broadcasts against the coefficients of one image; `scale` is
-    positive, and broadcasts against ``(batch, *shape)``: each image of a batch may have its own.
-    Their product ``scale^2 variance`` is in squared data units.
+    `variance` is non-negative, in squared data units, and broadcasts against the coefficients of
+    one image; `scale` is positive, without unit, and broadcasts against ``(batch, *shape)``: each
+    image of a batch may have its own.
     """
 
     basis: Basis
@@ -31,19 +32,21 @@ class Covariance:
 
     def factor(self, coefficients: Tensor) -> Tensor:
         """``L`` times coefficients."""
-        x = self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
-        return x if self.scale is None else self.scale * x
+        if self.scale is not None:
+            return self.colour(self.basis.inverse(coefficients))
+        return self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
 
     def factor_transposed(self, x: Tensor) -> Tensor:
         """``L^T x``, coefficients."""
-        scaled = x if self.scale is None else self.scale * x
-        return self.basis.transform(scaled) * self.variance.to(x).sqrt()
+        filtered = self.basis.transform(x) * self.variance.to(x).sqrt()
+        return self._scaled(filtered, self.scale)
 
     def factor_inverse(self, x: Tensor) -> Tensor:
         """``L^-1 x``, coefficients; 0 along directions without variance."""
-        white = self.basis.transform(x if self.scale is None else x / self.scale)
-        deviation = self.variance.to(white).sqrt().expand_as(white)
-        return torch.where(deviation > 0, white / deviation, torch.zeros_like(white))
+        coloured = self.basis.transform(x)
+        deviation = self.variance.to(coloured).sqrt().expand_as(coloured)
+        white = torch.where(deviation > 0, coloured / deviation, torch.zeros_like(coloured))
+        return self._scaled(white, None if self.scale is None else 1 / self.scale)
 
     def apply(self, x: Tensor) -> Tensor:
         """Covariance times x, ``(batch, *shape)``."""
@@ -51,17 +54,23 @@ class Covariance:
 
     def colour(self, noise: Tensor) -> Tensor:
         """White noise ``(batch, *shape)`` turned into noise of this covariance."""
-        return self.factor(self.basis.transform(noise))
+        scaled = noise if self.scale is None else self.scale * noise
+        return self.basis.inverse(self.basis.transform(scaled) * self.variance.to(noise).sqrt())
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Covariance":
         """The same basis and scale with other variances."""
         return Covariance(self.basis, function(self.variance), self.scale)
 
     def spectrum(self) -> Tensor:
-        """Variances of the coefficients, averaged over the image; of each image, with a scale."""
+        """Variances of the coefficients; with a scale, of each image, and as if it were even."""
         if self.scale is None:
             return self.variance
         return self.variance.to(self.scale) * self.scale.square().mean(dim=(-2, -1), keepdim=True)
+
+    def _scaled(self, coefficients: Tensor, scale: Tensor | None) -> Tensor:
+        if scale is None:
+            return coefficients
+        return self.basis.transform(scale * self.basis.inverse(coefficients))
 
 
 def isotropic(variance: float) -> Covariance:

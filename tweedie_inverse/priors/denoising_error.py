@@ -4,8 +4,8 @@ The decoupled walk models ``p(x0 | x_sigma)`` by ``N(D, V_sigma)``.  For images 
 diagonal in a 2-D cosine basis (cosines rather than Fourier: images are not periodic) once the
 channels are decorrelated by a fixed orthogonal mixing.  `measure_error` measures it.
 
-That is the average over places.  Around one denoised image the walk draws from another covariance,
-which is larger where its edges are; `local_error` has it.
+That is the average over places.  Around one denoised image the walk draws from a covariance that is
+larger where its edges are; `local_error` has it.
 
 The error of the best denoiser is orthogonal to its input.  That of a network is not quite: small
 networks lose the mean brightness and keep some noise.  So the same measurement also fits, for
@@ -14,7 +14,7 @@ then remains.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -65,8 +65,10 @@ class DenoisingError:
     def around(self, denoised: Tensor, sigma: float) -> Covariance:
         """The covariance around each of the denoised images ``(batch, *shape)``.
 
-        The local variance is at most sigma^2, the value that ignores the prior.
+        It has the average's spectrum, times a size that differs from place to place.  The variance
+        at a place is at most sigma^2, the value that ignores the prior.
         """
+        average = self.at(sigma, tuple(denoised.shape[1:]))
         (level,), (fraction,) = self._place(torch.tensor([sigma]))
         contrast = contrast_of(denoised)
         log_variance = torch.lerp(
@@ -74,10 +76,8 @@ class DenoisingError:
             self.local.log_variance(int(level) + 1, contrast),
             float(fraction),
         )
-        variance = (log_variance + 2 * self._below(sigma)).exp().clamp(max=sigma**2)
-        spectrum = self._between(self.local.spectrum.double().log(), torch.tensor([sigma]))
-        spectrum = self._resample(spectrum, tuple(denoised.shape[-2:]))[0].exp()
-        return Covariance(self.basis, spectrum, variance.sqrt())
+        most = sigma**2 / float(average.variance.mean())
+        return replace(average, scale=log_variance.exp().clamp(max=most).sqrt())
 
     def correct(self, x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
         """``D + g (x - D)`` for images ``(batch, *shape)`` at noise levels ``(batch,)``."""

@@ -1,15 +1,18 @@
-"""Where a denoiser errs: the variance of its error at every pixel, read off the denoised image.
+"""Where a denoiser errs: how large its error is at every pixel, read off the denoised image.
 
 Errors sit at edges, and a denoised image shows where its edges are.  The contrast of a place, the
-local variance of the denoised image, therefore tells the variance of the error there; a table for
-each noise level says how.  Divided by its local standard deviation the error is close to
-stationary, and has a spectrum of its own.
+local variance of the denoised image, therefore tells how large the whitened error is there, the
+error divided by the square root of its average spectrum; a table for each noise level says how.
+The error itself is modelled as white noise of that size, filtered back to the average spectrum.
 
-If the error of equally contrasted places still has variances v that differ, its average is E v, and
-the average over the error's energy ``E v^2 / E v = E e^4 / (3 E e^2)``: that of the places where
-errors are, which the table holds, so that the likelihood can correct them.
+If equally contrasted places still have variances v that differ, their average is E v, and the
+average over the error's energy ``E v^2 / E v = E e^4 / (3 E e^2)``: that of the places where errors
+are, which the likelihood needs to correct them.  The ratio of the two is the geometric mean of that
+of the whitened error, in which fine frequencies have most to say, and that of the error itself, in
+which coarse ones have.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,26 +31,20 @@ class LocalError:
 
     Attributes:
         contrast: ``(levels, bins)``, not decreasing, of `contrast_of`.
-        variance: ``(levels, bins)``, of the error at places of that contrast, weighted by the
-            error's energy, in squared data units.
-        spectrum: ``(levels, channels, height, width)``, of the error divided by its local standard
-            deviation, in the basis of the whole error; 1 on average.
+        variance: ``(levels, bins)``, of the whitened error at places of that contrast, weighted by
+            the error's energy; 1 where contrast tells nothing and the error is Gaussian.
     """
 
     contrast: Tensor
     variance: Tensor
-    spectrum: Tensor
 
     @classmethod
-    def same_everywhere(cls, variance: Tensor, factor: Tensor) -> "LocalError":
-        """Without regard to contrast: `factor` ``(levels,)`` times a whole error's `variance`."""
-        mean = variance.mean(dim=(1, 2, 3))
-        nowhere = torch.zeros(len(mean), 1, dtype=variance.dtype)
-        spectrum = variance / mean.reshape(-1, 1, 1, 1)
-        return cls(nowhere, (factor.to(mean).clamp(min=1) * mean)[:, None], spectrum)
+    def same_everywhere(cls, factor: Tensor) -> "LocalError":
+        """Without regard to contrast: `factor` ``(levels,)`` times the average."""
+        return cls(torch.zeros_like(factor)[:, None], factor.clamp(min=1)[:, None])
 
     def log_variance(self, level: int, contrast: Tensor) -> Tensor:
-        """Of the error where the denoised image has that contrast, like `contrast`."""
+        """Of the whitened error where the denoised image has that contrast, like `contrast`."""
         places, values = self.contrast[level].to(contrast), self.variance[level].log().to(contrast)
         return interpolate(contrast, places, values)
 
@@ -73,26 +70,27 @@ def interpolate(at: Tensor, places: Tensor, values: Tensor) -> Tensor:
     return torch.lerp(values[right - 1], values[right], fraction)
 
 
-def by_contrast(contrast: Tensor, error: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean contrast, mean square, and energy-weighted variance of equally many places each.
+def by_contrast(contrast: Tensor, error: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
+    """A row of each table of `LocalError`, of equally many places a bin.
 
     Args:
         contrast: ``(count, 1, height, width)``.
-        error: ``(count, channels, height, width)``.
-
-    Returns:
-        Three times ``(bins,)``.
+        error, white: the error, and the whitened error, ``(count, channels, height, width)``.
     """
-    ordered = contrast.flatten().argsort()
-    squares = error.square().mean(1).flatten()
-    fourths = error.pow(4).mean(1).flatten()
-    columns = []
-    for part in ordered.tensor_split(min(_BINS, len(ordered))):
-        mean = squares[part].mean().clamp(min=_TINY)
-        weighted = torch.maximum(mean, fourths[part].mean() / (3 * mean))
-        columns.append(torch.stack([contrast.flatten()[part].mean(), mean, weighted]))
-    place, average, weighted = torch.stack(columns, dim=1)
-    return place, average, weighted
+    places = contrast.flatten()
+    bins = places.argsort().tensor_split(min(_BINS, len(places)))
+    average, energy = _moments(white, bins)
+    coarse_average, coarse_energy = _moments(error, bins)
+    ratio = (energy / average * coarse_energy / coarse_average).sqrt()
+    return torch.stack([places[part].mean() for part in bins]), average * ratio
+
+
+def _moments(error: Tensor, bins: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean square of the places in each bin, and that weighted by energy, ``(bins,)``."""
+    squares, fourths = error.square().mean(1).flatten(), error.pow(4).mean(1).flatten()
+    average = torch.stack([squares[part].mean() for part in bins]).clamp(min=_TINY)
+    energy = torch.stack([fourths[part].mean() for part in bins]) / (3 * average)
+    return average, torch.maximum(average, energy)
 
 
 def _smooth(x: Tensor) -> Tensor:

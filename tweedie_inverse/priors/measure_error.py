@@ -17,7 +17,7 @@ from operators.random import normal
 from operators.spectral import Basis
 
 from .denoising_error import DenoisingError, Transform, basis_of
-from .local_error import LocalError, by_contrast, contrast_of, interpolate
+from .local_error import LocalError, by_contrast, contrast_of
 
 if TYPE_CHECKING:
     from .base import Prior
@@ -70,16 +70,15 @@ def measure_denoising_error(
     basis, bare = basis_of(transform, mixing), prior.uncorrected()
     measured, local = [], []
 
-    def average(error: Tensor) -> Tensor:
-        return _spectrum(basis.transform(error), transform, form)
-
     for index, sigma in enumerate(sigmas.tolist()):
         noise = normal(("denoising error", seed, index), images.shape).to(images)
         noisy = images + sigma * noise
         denoised = torch.cat([bare.denoise(part, sigma) for part in noisy.split(batch_size)])
         gain, error = _correction(images, noisy, denoised, basis, transform, form)
-        measured.append((average(error), gain))
-        local.append(_by_place(images - error, error, average))
+        variance = _spectrum(basis.transform(error), transform, form)
+        white = basis.inverse(basis.transform(error) / variance.sqrt())
+        measured.append((variance, gain))
+        local.append(by_contrast(contrast_of(images - error), error, white))
     variance, gain = (torch.stack(part).cpu() for part in zip(*measured, strict=True))
     places = LocalError(*(torch.stack(part).cpu() for part in zip(*local, strict=True)))
     return DenoisingError(sigmas, variance, gain, places, mixing, transform)
@@ -103,17 +102,6 @@ def _spectrum(error: Tensor, transform: Transform, form: Form) -> Tensor:
     """Variances of coefficients ``(count, channels, height, width)``."""
     rings = _rings(transform, error.shape[-2:]).to(error.device)
     return _FORMS[form](error.square().mean(0), rings).clamp(min=_TINY)
-
-
-def _by_place(
-    denoised: Tensor, error: Tensor, spectrum: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A row of each table of `LocalError`."""
-    contrast = contrast_of(denoised)
-    places, average, weighted = by_contrast(contrast, error)
-    deviation = (interpolate(contrast, places, average.log()) / 2).exp()
-    own = spectrum(error / deviation)
-    return places, weighted, own / own.mean()
 
 
 def _rings(transform: Transform, size: tuple[int, ...]) -> Tensor:

@@ -57,7 +57,6 @@ def tensors_of(network: nn.Module, error: DenoisingError) -> dict[str, Tensor]:
         "error.gain": error.gain.half(),
         "error.local.contrast": error.local.contrast.float(),
         "error.local.log_variance": error.local.variance.log().float(),
-        "error.local.log_spectrum": error.local.spectrum.log().half(),
         "error.mixing": error.mixing.double(),
     }
 
@@ -75,13 +74,12 @@ def error_in(tensors: Mapping[str, Tensor], transform: Transform) -> DenoisingEr
     """The denoising error; its `transform` is in the header of the file."""
     variance = tensors["error.log_variance"].double().exp()
     if "error.kurtosis" in tensors:  # files of earlier versions knew one factor for all places
-        local = LocalError.same_everywhere(variance, tensors["error.kurtosis"].double())
+        local = LocalError.same_everywhere(tensors["error.kurtosis"].double())
     else:
-        local = LocalError(
-            tensors["error.local.contrast"].double(),
-            tensors["error.local.log_variance"].double().exp(),
-            tensors["error.local.log_spectrum"].double().exp(),
-        )
+        by_contrast = tensors["error.local.log_variance"].double().exp()
+        if "error.local.log_spectrum" in tensors:  # and later ones, variances in data units
+            by_contrast = by_contrast / variance.mean(dim=(1, 2, 3))[:, None]
+        local = LocalError(tensors["error.local.contrast"].double(), by_contrast)
     return DenoisingError(
         tensors["error.sigmas"],
         variance,
