@@ -62,7 +62,7 @@ class Covariance:
         return Covariance(self.basis, function(self.variance), self.scale)
 
     def spectrum(self) -> Tensor:
-        """Variances of the coefficients; with a scale, of each image, and as if it were even."""
+        """Variances of the coefficients; of each image, the scale taken at its mean square."""
         if self.scale is None:
             return self.variance
         return self.variance.to(self.scale) * self.scale.square().mean(dim=(-2, -1), keepdim=True)
