@@ -41,10 +41,7 @@ def test_denoises_held_out_images_at_every_level(name):
         noisy = clean + sigma * normal((1,), clean.shape).float()
         error = float((prior.denoise(noisy, sigma) - clean).square().mean())
         spread = float((clean - prior.centre).square().mean())
-        # Known weakness, see docs/priors.md: little training at its largest noise levels.
-        weak = name == "phantom-128" and sigma > 10
-        share = 0.95 if weak else 0.8
-        assert error < share * spread * sigma**2 / (spread + sigma**2)
+        assert error < 0.8 * spread * sigma**2 / (spread + sigma**2)
 
 
 @pytest.mark.parametrize("name", NAMES)
