@@ -55,6 +55,13 @@ def classical() -> dict[str, list[Denoiser]]:
     """Denoisers by name, several where a strength has to be chosen."""
     import deepinv
 
+    try:
+        import ptwt  # noqa: F401
+    except ImportError:
+        raise SystemExit(
+            "benchmarks.denoising: deepinv's wavelet denoiser needs another package: "
+            "pip install ptwt (and bm3d, to have BM3D too)"
+        ) from None
     tv = deepinv.models.TVDenoiser(n_it_max=300)
     wavelet = deepinv.models.WaveletDenoiser(level=3, wv="db8", non_linearity="soft")
     found: dict[str, list[Denoiser]] = {
@@ -71,12 +78,12 @@ def classical() -> dict[str, list[Denoiser]]:
 @torch.no_grad()
 def compare(prior: ti.priors.Prior, images: Tensor) -> Iterator[tuple[float, Row]]:
     """Noise levels, and the PSNR of each denoiser there."""
-    prior = prior.for_shape(images.shape[1:])
+    prior, others = prior.for_shape(images.shape[1:]), classical()
     for index, sigma in enumerate(SIGMAS):
         noisy = images + sigma * normal(("noisy", index), images.shape).to(images)
         network = torch.cat([prior.denoise(part, sigma) for part in noisy.split(8)])
         row = {"noisy": psnr(noisy, images), "network": psnr(network, images)}
-        for name, strengths in classical().items():
+        for name, strengths in others.items():
             row[name] = max(psnr(denoise(noisy, sigma), images) for denoise in strengths)
         yield sigma, row
 
