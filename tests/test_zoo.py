@@ -61,7 +61,7 @@ def test_denoising_error_matches_what_is_seen(name):
         assert promised == pytest.approx(seen, rel=0.33)
         if sigma < 0.1:
             around = prior.conditional_covariance(sigma, denoised)
-            assert log_density(around, errors) > log_density(average, errors) + 0.1
+            assert log_density(around, errors) > log_density(average, errors) + 0.05
 
 
 def log_density(covariance, errors):
