@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_denoising_error_matches_what_is_seen(name):
     """Trace of V against the squared error on fresh held-out images, within a third.
 
     And where edges are seen, the covariance around an image explains its errors better than the
-    average does, although it errs on the large side.
+    average does, although it errs on the large side; that set aside, by a tenth of a nat a pixel.
     """
     prior = ti.load_prior(name)
     clean = held_out(DATA[name], prior.shape[-1], 536)[512:]
@@ -61,15 +62,26 @@ def test_denoising_error_matches_what_is_seen(name):
         assert promised == pytest.approx(seen, rel=0.33)
         if sigma < 0.1:
             around = prior.conditional_covariance(sigma, denoised)
-            assert log_density(around, errors) > log_density(average, errors) + 0.05
+            assert log_density(around, errors) > log_density(average, errors)
+            assert best_density(around, errors) > best_density(average, errors) + 0.1
 
 
 def log_density(covariance, errors):
     """Mean over the pixels, without the constant."""
+    return -0.5 * sum(misfit_and_volume(covariance, errors))
+
+
+def best_density(covariance, errors):
+    """The same for the best multiple of the covariance."""
+    misfit, volume = misfit_and_volume(covariance, errors)
+    return -0.5 * (1 + math.log(misfit) + volume)
+
+
+def misfit_and_volume(covariance, errors):
     log_volume = covariance.variance.log().mean()
     if covariance.scale is not None:
         log_volume = log_volume + 2 * covariance.scale.double().log().mean()
-    return float(-0.5 * (covariance.factor_inverse(errors).square().mean() + log_volume))
+    return float(covariance.factor_inverse(errors).square().mean()), float(log_volume)
 
 
 def test_photo_prior_takes_larger_images_and_phantom_prior_does_not():
