@@ -32,21 +32,45 @@ class Covariance:
 
     def factor(self, coefficients: Tensor) -> Tensor:
         """``L`` times coefficients."""
-        if self.scale is not None:
-            return self.colour(self.basis.inverse(coefficients))
-        return self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
+        return self.filter(self.scaled(coefficients))
 
     def factor_transposed(self, x: Tensor) -> Tensor:
         """``L^T x``, coefficients."""
-        filtered = self.basis.transform(x) * self.variance.to(x).sqrt()
-        return self._scaled(filtered, self.scale)
+        return self.scaled(self.filter_transposed(x))
+
+    def filter(self, coefficients: Tensor) -> Tensor:
+        """``F = basis^T diag(sqrt(variance))`` times coefficients; ``L = F T``."""
+        return self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
+
+    def filter_transposed(self, x: Tensor) -> Tensor:
+        """``F^T x``, coefficients."""
+        return self.basis.transform(x) * self.variance.to(x).sqrt()
+
+    def scaled(self, coefficients: Tensor) -> Tensor:
+        """``T = basis diag(scale) basis^T`` times coefficients."""
+        return self._multiplied(coefficients, self.scale)
+
+    def unscaled(self, coefficients: Tensor) -> Tensor:
+        """``T^-1`` times coefficients."""
+        return self._multiplied(coefficients, None if self.scale is None else 1 / self.scale)
+
+    def precision(self, coefficients: Tensor) -> Tensor:
+        """``T^-2`` times coefficients: the precision of ``c`` when ``F c`` has this covariance."""
+        return self._multiplied(coefficients, None if self.scale is None else self.scale**-2)
+
+    def mean_precision(self) -> Tensor:
+        """Mean of the diagonal of `precision`, of each image; broadcasts as `scale` does."""
+        if self.scale is None:
+            return torch.ones((), dtype=self.variance.dtype)
+        return self.scale.pow(-2).mean(dim=(-2, -1), keepdim=True)
 
     def factor_inverse(self, x: Tensor) -> Tensor:
         """``L^-1 x``, coefficients; 0 along directions without variance."""
         coloured = self.basis.transform(x)
         deviation = self.variance.to(coloured).sqrt().expand_as(coloured)
-        white = torch.where(deviation > 0, coloured / deviation, torch.zeros_like(coloured))
-        return self._scaled(white, None if self.scale is None else 1 / self.scale)
+        return self.unscaled(
+            torch.where(deviation > 0, coloured / deviation, torch.zeros_like(coloured))
+        )
 
     def apply(self, x: Tensor) -> Tensor:
         """Covariance times x, ``(batch, *shape)``."""
@@ -61,16 +85,10 @@ class Covariance:
         """The same basis and scale with other variances."""
         return Covariance(self.basis, function(self.variance), self.scale)
 
-    def spectrum(self) -> Tensor:
-        """Variances of the coefficients; of each image, the scale taken at its mean square."""
-        if self.scale is None:
-            return self.variance
-        return self.variance.to(self.scale) * self.scale.square().mean(dim=(-2, -1), keepdim=True)
-
-    def _scaled(self, coefficients: Tensor, scale: Tensor | None) -> Tensor:
+    def _multiplied(self, coefficients: Tensor, scale: Tensor | None) -> Tensor:
         if scale is None:
             return coefficients
-        return self.basis.transform(scale * self.basis.inverse(coefficients))
+        return self.basis.transform(scale.to(coefficients) * self.basis.inverse(coefficients))
 
 
 def isotropic(variance: float) -> Covariance:

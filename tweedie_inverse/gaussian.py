@@ -94,27 +94,30 @@ def _correct_directly(covariance: Covariance, problem: Problem, misfit: Tensor) 
 def _correct_iteratively(
     covariance: Covariance, problem: Problem, misfit: Tensor
 ) -> tuple[Tensor, int, float]:
-    """The same correction as ``L u`` with ``(I + W^T W) u = W^T misfit``, ``V = L L^T``.
+    """The same correction as ``F q`` with ``(T^-2 + W^T W) q = W^T misfit``, ``V = F T^2 F^T``.
 
-    ``W = S^-1/2 A L``.  Preconditioned by ``1 / (1 + v g)`` with v the spectrum of V and g the
-    diagonal of ``B A^T S^-1 A B^T``, B its basis: the residual is then measured in posterior
-    standard deviations, so that no direction is solved further than it matters.
+    ``W = S^-1/2 A F``.  In coordinates that leave the scale T out, what differs from place to place
+    stands alone in one term and what differs between frequencies in the other, so that
+    ``1 / (mean T^-2 + v g)`` preconditions well; v is the variance and g the diagonal of ``B A^T
+    S^-1 A B^T``, B the basis.  The residual is then measured in posterior standard deviations:
+    no direction is solved further than it matters.
     """
 
     noise = problem.gaussian_noise
 
     def pull(z: Tensor) -> Tensor:
-        return covariance.factor_transposed(problem.adjoint(noise.whiten_transposed(z)))
+        return covariance.filter_transposed(problem.adjoint(noise.whiten_transposed(z)))
 
-    def system(u: Tensor) -> Tensor:
-        return u + pull(noise.whiten(problem.forward(covariance.factor(u))))
+    def system(q: Tensor) -> Tensor:
+        return covariance.precision(q) + pull(noise.whiten(problem.forward(covariance.filter(q))))
 
-    diagonal = 1 + covariance.spectrum().to(misfit) * problem.curvature(covariance.basis)
-    u, iterations, error = conjugate_gradient(
+    information = covariance.variance.to(misfit) * problem.curvature(covariance.basis)
+    diagonal = covariance.mean_precision().to(misfit) + information
+    q, iterations, error = conjugate_gradient(
         system,
         pull(misfit),
         tolerance=TOLERANCE,
         max_iterations=MAX_ITERATIONS,
         precondition=lambda r: r / diagonal,
     )
-    return covariance.factor(u), iterations, float(error.max())
+    return covariance.filter(q), iterations, float(error.max())

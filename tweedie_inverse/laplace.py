@@ -3,8 +3,8 @@
 In the coordinates u of ``x0 = m + L u``, ``V = L L^T``, the target is ``exp(-U(u))`` with ``U =
 |u|^2 / 2 - log p(y | m + L u)``.  Gauss-Newton steps lead to a mode; there
 ``P = I + L^T J^T F J L``, with J the Jacobian of A and F the information of the noise.  P is
-never assembled: systems with it are solved by conjugate gradients, preconditioned by its diagonal
-in the basis of V.
+never assembled: systems with it are solved by conjugate gradients in the coordinates ``T u``, T the
+scale of V, with a diagonal preconditioner as in `gaussian`.
 """
 
 from typing import NamedTuple
@@ -86,35 +86,43 @@ class Curvature(Flat):
         self._at = target.problem.linearize(target.place(u))
         self._range_shape = target.problem.operator.range_shape
         information = target.problem.information(self._at, target.covariance.basis)
-        self._diagonal = 1 + target.covariance.spectrum().to(u) * information
+        self._diagonal = (
+            target.covariance.mean_precision().to(u)
+            + target.covariance.variance.to(u) * information
+        )
 
     def apply(self, u: Tensor) -> Tensor:
-        seen = self._at.push(self._covariance.factor(u))
-        return u + self._pull(self._noise.information(seen, self._y, self._at.ax))
+        q = self._covariance.scaled(u)
+        return u + self._covariance.scaled(self._measured(q))
 
     def solve(self, rhs: Tensor) -> Tensor:
         return self._solve(rhs, _ROUGH, _FEW_ITERATIONS).solution
 
     def _solve(self, rhs: Tensor, tolerance: float, iterations: int) -> Solution:
-        return conjugate_gradient(
-            self.apply,
-            rhs,
+        found = conjugate_gradient(
+            lambda q: self._covariance.precision(q) + self._measured(q),
+            self._covariance.unscaled(rhs),
             tolerance=tolerance,
             max_iterations=iterations,
             precondition=lambda r: r / self._diagonal,
         )
+        return found._replace(solution=self._covariance.unscaled(found.solution))
 
     def draw(self, streams: Streams, like: Tensor) -> Tensor:
         # The solution of P with a right-hand side of covariance P.
         white = streams.normal(like.shape[1:], like=like)
         seen = streams.normal(self._range_shape, like=like)
         root = self._noise.information_root(seen, self._y, self._at.ax)
-        found = self._solve(white + self._pull(root), _TOLERANCE, _MAX_ITERATIONS)
+        pulled = self._covariance.factor_transposed(self._at.pull(root))
+        found = self._solve(white + pulled, _TOLERANCE, _MAX_ITERATIONS)
         self.error = max(self.error, float(found.residual.max()))
         return found.solution
 
-    def _pull(self, z: Tensor) -> Tensor:
-        return self._covariance.factor_transposed(self._at.pull(z))
+    def _measured(self, q: Tensor) -> Tensor:
+        """``F^T J^T (information) J F q``."""
+        seen = self._at.push(self._covariance.filter(q))
+        information = self._noise.information(seen, self._y, self._at.ax)
+        return self._covariance.filter_transposed(self._at.pull(information))
 
 
 class Reference(NamedTuple):
