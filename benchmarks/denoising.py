@@ -6,7 +6,8 @@
 TV and wavelet denoising are deepinv's, each with the best of several strengths *on these very
 images*, which favours them; BM3D is deepinv's with the true sigma, where the package bm3d is
 installed.  All see the same noise.  Images are held out: generated ones, patches of photographs
-for priors that take them, and with --photographs whole crops of the three photographs.
+for priors that take them, and with --photographs whole crops of the three photographs.  Beside
+CT-like slices stands a bound, a filter that is told the anatomy and has only the texture to find.
 """
 
 import argparse
@@ -20,6 +21,9 @@ import tweedie_inverse as ti
 from operators.random import normal
 from tweedie_inverse.training.data import held_out
 from tweedie_inverse.training.photographs import HELD_OUT_PHOTOS, load_photo
+from tweedie_inverse.training.seeds import HELD_OUT_SEED
+
+from .anatomy import told_the_anatomy
 
 SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255, 0.5, 1.0)
 # What each shipped prior was trained on.
@@ -76,9 +80,14 @@ def classical() -> dict[str, list[Denoiser]]:
 
 
 @torch.no_grad()
-def compare(prior: ti.priors.Prior, images: Tensor) -> Iterator[tuple[float, Row]]:
+def compare(prior: ti.priors.NetworkPrior, images: Tensor) -> Iterator[tuple[float, Row]]:
     """Noise levels, and the PSNR of each denoiser there."""
-    prior, others = prior.for_shape(images.shape[1:]), classical()
+    others = classical()
+    if DATA[prior.name] == "slices":
+        first = HELD_OUT_SEED + _FRESH
+        seeds = range(first, first + len(images))
+        others["told the anatomy"] = [lambda x, s: told_the_anatomy(x, s, seeds)]
+    prior = prior.for_shape(images.shape[1:])
     for index, sigma in enumerate(SIGMAS):
         noisy = images + sigma * normal(("noisy", index), images.shape).to(images)
         network = torch.cat([prior.denoise(part, sigma) for part in noisy.split(8)])

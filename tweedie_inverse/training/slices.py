@@ -53,12 +53,22 @@ class CTSlices:
         return FIELD_OF_VIEW / self.size
 
     def images(self, seeds: Sequence[int]) -> Tensor:
+        hounsfield = self.anatomy(seeds)
+        hounsfield = hounsfield + texture_std(hounsfield) * self._texture(seeds)
+        return ((hounsfield + 1000) / 2000).clamp(0, 1)[:, None]
+
+    def anatomy(self, seeds: Sequence[int]) -> Tensor:
+        """The same slices without their texture, Hounsfield units ``(batch, size, size)``."""
         draws = [Random(seed) for seed in seeds]
         scenes = [_scene(draw) for draw in draws]
         x, y = self._warped_grid(draws)
-        hounsfield = self._paint(scenes, x, y)
-        hounsfield = hounsfield + _texture_std(hounsfield) * self._texture(seeds)
-        return ((hounsfield + 1000) / 2000).clamp(0, 1)[:, None]
+        return self._paint(scenes, x, y)
+
+    def texture_power(self) -> Tensor:
+        """Power spectrum of the texture, ``(size, size)``, its mean 1: that of variance 1."""
+        frequencies = torch.fft.fftfreq(self.size, self.pixel_size)
+        power = _power(frequencies[:, None], frequencies)
+        return power / power.mean()
 
     def _warped_grid(self, draws: Sequence[Random]) -> tuple[Tensor, Tensor]:
         """Coordinates ``(batch, size, size)`` in millimetres, moved by a few slow waves."""
@@ -107,7 +117,7 @@ class CTSlices:
         return torch.minimum((distance + 0.5).clamp(0, 1), area)
 
     def _texture(self, seeds: Sequence[int]) -> Tensor:
-        """Unit random fields ``(batch, size, size)``, correlated over about a centimetre."""
+        """Random fields ``(batch, size, size)``, each of variance 1."""
         white = torch.stack(
             [torch.randn(self.size, self.size, generator=_generator(seed)) for seed in seeds]
         )
@@ -115,9 +125,14 @@ class CTSlices:
             torch.fft.fftfreq(self.size, self.pixel_size),
             torch.fft.rfftfreq(self.size, self.pixel_size),
         )
-        power = (1 + (rows[:, None] ** 2 + columns**2) * 25.0**2) ** -1.0
-        field = torch.fft.irfft2(torch.fft.rfft2(white) * power.sqrt(), s=white.shape[-2:])
+        root = _power(rows[:, None], columns).sqrt()
+        field = torch.fft.irfft2(torch.fft.rfft2(white) * root, s=white.shape[-2:])
         return field / field.std(dim=(1, 2), keepdim=True)
+
+
+def _power(row: Tensor, column: Tensor) -> Tensor:
+    """Of the texture at a frequency in 1 / mm: correlated over about a centimetre."""
+    return (1 + (row**2 + column**2) * 25.0**2) ** -1.0
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -136,7 +151,7 @@ def _wave(draw: Random) -> tuple[float, float, float, float]:
     )
 
 
-def _texture_std(hounsfield: Tensor) -> Tensor:
+def texture_std(hounsfield: Tensor) -> Tensor:
     """Of parenchyma and marrow: a fixed function of the tissue, linear in between."""
     knots, stds = torch.tensor(_TEXTURE_HOUNSFIELD), torch.tensor(_TEXTURE_STD)
     right = torch.bucketize(hounsfield, knots).clamp(1, len(knots) - 1)
