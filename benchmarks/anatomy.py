@@ -1,8 +1,8 @@
 """What no denoiser of CT-like slices can surpass: one that is told everything but the texture.
 
 Given the anatomy, a slice is a Gaussian field of a known spectrum times a known deviation, so that
-the mean given the noisy image is a linear filter, solved here to rounding.  A real denoiser has to
-find the anatomy too; how much that must cost is not known.
+the mean given the noisy image is a linear filter, solved for by conjugate gradients.  A real
+denoiser has to find the anatomy too; how much that must cost is not known.
 """
 
 from collections.abc import Sequence
