@@ -135,7 +135,7 @@ import sys, time
 from benchmarks import runner
 from benchmarks.records import Store
 from tests.harness import FEW, PLAN, chosen
-runner.run(PLAN, chosen(*FEW), Store(sys.argv[1]), tell=lambda line: time.sleep(0.05))
+runner.run(PLAN, chosen(*FEW), Store(sys.argv[1]), tell=lambda line: time.sleep(0.3))
 """
 
 
