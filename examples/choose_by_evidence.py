@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
+from tweedie_inverse import operators as ops
 
 WIDTHS, NOISES = (0.5, 0.8, 1.2), (0.05, 0.1, 0.2)
 TRUE_WIDTH, TRUE_NOISE = 0.8, 0.1

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 import tweedie_inverse as ti
-from tweedie_inverse.sampling import RecipeLike, plan_for
+from tweedie_inverse.sampling.sampling import RecipeLike, plan_for
 from tweedie_inverse.training.noise_levels import NOISE_LEVELS
 
 RECIPES: dict[str, RecipeLike] = {

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.spectral import Cosines
-from tweedie_inverse.covariance import Covariance
-from tweedie_inverse.training.data import dataset, held_out
+from tweedie_inverse import operators as ops
+from tweedie_inverse.datasets.registry import dataset, held_out
+from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.numerics.spectral import Cosines
 
 # Grey values of an 8-bit image: with the bins' width, bits are those of a lossless code.
 BIN_WIDTH = 1 / 255

@@ -1,28 +1,51 @@
-"""Forward operators of imaging instruments, with their noise models."""
+"""Forward operators of imaging instruments, with their noise models.
 
-from . import spectral
-from .adapters import from_pylops, from_scipy
-from .algebra import compose, scale, stack, transpose
-from .base import LinearOperator, Operator
-from .blur import Blur
-from .bridge import from_deepinv, to_deepinv
-from .checks import adjoint_error, dense_matrix, linearity_error, operator_norm
-from .colour import Demosaicing, Greyscale
-from .compressed_sensing import StructuredRandom
-from .counts import PoissonGaussianNoise, PoissonNoise
-from .detector import Clipping, Quantization, Transmission
-from .digitized import DigitizedNoise
-from .downsampling import Downsampling
-from .fourier import FourierSampling
-from .kernels import gaussian_kernel, motion_kernel
-from .mask import Mask
-from .masks import box_mask, cartesian_mask, radial_mask, random_mask
-from .matrix import MatrixOperator
-from .noise import GaussianNoise, NoiseModel
-from .noise_level import estimate_noise
-from .per_image import per_image
-from .phase_retrieval import PhaseRetrieval, random_codes
-from .tomography import Tomography
+The base classes and what makes operators of operators lie here, instruments in folders.  Nothing
+here knows a prior or a walk.
+"""
+
+if (
+    __name__ != "tweedie_inverse.operators"
+):  # a second copy of every class, which nothing would accept
+    raise ImportError(
+        f"{__name__} is the folder of tweedie_inverse.operators seen from its repository; write "
+        "'from tweedie_inverse import operators'"
+    )
+
+
+from tweedie_inverse.numerics import spectral
+from tweedie_inverse.operators.adapters import from_pylops, from_scipy
+from tweedie_inverse.operators.algebra import compose, scale, stack, transpose
+from tweedie_inverse.operators.base import LinearOperator, Operator
+from tweedie_inverse.operators.checks import (
+    adjoint_error,
+    dense_matrix,
+    linearity_error,
+    operator_norm,
+)
+from tweedie_inverse.operators.deepinv.bridge import from_deepinv, to_deepinv
+from tweedie_inverse.operators.instruments.blur import Blur
+from tweedie_inverse.operators.instruments.colour import Demosaicing, Greyscale
+from tweedie_inverse.operators.instruments.compressed_sensing import StructuredRandom
+from tweedie_inverse.operators.instruments.detector import Clipping, Quantization, Transmission
+from tweedie_inverse.operators.instruments.downsampling import Downsampling
+from tweedie_inverse.operators.instruments.fourier import FourierSampling
+from tweedie_inverse.operators.instruments.kernels import gaussian_kernel, motion_kernel
+from tweedie_inverse.operators.instruments.mask import Mask
+from tweedie_inverse.operators.instruments.matrix import MatrixOperator
+from tweedie_inverse.operators.instruments.phase_retrieval import PhaseRetrieval, random_codes
+from tweedie_inverse.operators.instruments.sampling_patterns import (
+    box_mask,
+    cartesian_mask,
+    radial_mask,
+    random_mask,
+)
+from tweedie_inverse.operators.noise.base import GaussianNoise, NoiseModel
+from tweedie_inverse.operators.noise.counts import PoissonGaussianNoise, PoissonNoise
+from tweedie_inverse.operators.noise.digitized import DigitizedNoise
+from tweedie_inverse.operators.noise.estimate import estimate_noise
+from tweedie_inverse.operators.per_image import per_image
+from tweedie_inverse.operators.tomography.tomography import Tomography
 
 __all__ = [
     "Blur",

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .autograd import linear_map
-from .base import LinearOperator
-from .noise import NoiseModel
+from tweedie_inverse.numerics.autograd import linear_map
+from tweedie_inverse.operators.base import LinearOperator
+from tweedie_inverse.operators.noise.base import NoiseModel
 
 
 def from_scipy(

@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Operator
-from .noise import GaussianNoise, NoiseModel
-from .spectral import Pixels, Spectrum
+from tweedie_inverse.numerics.spectral import Pixels, Spectrum
+from tweedie_inverse.operators.base import LinearOperator, Operator
+from tweedie_inverse.operators.noise.base import GaussianNoise, NoiseModel
 
 
 def compose(*operators: Operator, noise: NoiseModel | None = None) -> Operator:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .autograd import linear_map
-from .krylov import conjugate_gradient
-from .noise import NoiseModel
-from .shapes import checked_shape
-from .spectral import Spectrum
+from tweedie_inverse.numerics.autograd import linear_map
+from tweedie_inverse.numerics.krylov import conjugate_gradient
+from tweedie_inverse.numerics.spectral import Spectrum
+from tweedie_inverse.operators.noise.base import NoiseModel
+from tweedie_inverse.operators.shapes import checked_shape
 
 
 class Operator(ABC):

@@ -6,8 +6,8 @@ All in float64 by default, on random inputs from a fixed seed.
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Operator
-from .random import normal
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.operators.base import LinearOperator, Operator
 
 
 def _draw(shape: tuple[int, ...], dtype: torch.dtype, key: tuple[int, ...]) -> Tensor:

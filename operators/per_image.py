@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import LinearOperator, Operator
-from .noise import NoiseModel
+from tweedie_inverse.operators.base import LinearOperator, Operator
+from tweedie_inverse.operators.noise.base import NoiseModel
 
 
 def per_image(operators: Sequence[Operator], *, noise: NoiseModel | None = None) -> "PerImage":

@@ -1,7 +1,13 @@
-"""A guard that nothing touches the global random state."""
+"""A guard that nothing touches the global random state, and one thread a worker."""
+
+import os
 
 import pytest
 import torch
+
+# Workers of pytest-xdist share the cores: with several threads each, they wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ import pytest
 import torch
 from deepinv import physics as dp
 
-from operators.random import normal
+from tweedie_inverse.numerics.random import normal
 
 
 class Case(NamedTuple):

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from benchmarks.methods import methods
-from benchmarks.runner import Plan
+from tweedie_inverse.benchmarks.harness.runner import Plan
+from tweedie_inverse.benchmarks.methods.ours import methods
 
 FEW = ("decoupled", "dps", "wiener", "pseudo-inverse")
 PLAN = Plan("field", images=2, samples=2, cap=3, size=16, keep_samples=True)

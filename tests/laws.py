@@ -8,7 +8,7 @@ integrator's own.
 import torch
 from torch import Tensor
 
-from tweedie_inverse.covariance import Covariance, Pixels
+from tweedie_inverse.numerics.covariance import Covariance, Pixels
 from tweedie_inverse.priors import Prior
 from tweedie_inverse.walks import Heun, Integrator, Multistep
 from tweedie_inverse.walks.integrators import IntegratorState
@@ -68,7 +68,7 @@ def measured_order(integrator_for, s: Tensor, *, steps: tuple[int, ...]) -> floa
     The error is the worst relative error of the variance.  `integrator_for` makes the integrator
     of a grid; the last step, to 0, is left out: its error depends on sigma_min, not on `steps`.
     """
-    from tweedie_inverse.schedules import karras
+    from tweedie_inverse.numerics.schedules import karras
 
     errors = []
     for count in steps:

@@ -5,8 +5,8 @@ import os
 import torch
 from torch import nn
 
-from operators.random import normal
-from tweedie_inverse.priors.formats.adm_network import ADMUNet, Architecture
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.priors.formats.networks.adm import ADMUNet, Architecture
 
 
 def seeded(make, seed=0):

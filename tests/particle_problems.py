@@ -2,9 +2,9 @@
 
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
 from tests.posteriors import prior_covariance, random_field
+from tweedie_inverse import operators as ops
 
 FIELD = random_field(8)
 NOISE = ops.GaussianNoise(0.2)

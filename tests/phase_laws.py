@@ -12,10 +12,9 @@ from torch import Tensor
 
 import tweedie_inverse as ti
 from tests.laws import Diagonal
-from tweedie_inverse import processes
-from tweedie_inverse.covariance import Covariance, Pixels
-from tweedie_inverse.priors import ExactPhaseSpace
-from tweedie_inverse.processes import LinearProcess, Rate
+from tweedie_inverse.numerics.covariance import Covariance, Pixels
+from tweedie_inverse.phase_space import ExactPhaseSpace, processes
+from tweedie_inverse.phase_space.processes import LinearProcess, Rate
 
 PROCESSES = {
     "psld": processes.psld(),

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import operators as ops
 import tweedie_inverse as ti
+from tweedie_inverse import operators as ops
 
 
 class Moments(NamedTuple):

@@ -3,10 +3,10 @@
 import scipy.sparse
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.posteriors import random_field
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
 
 NOISE = ops.GaussianNoise(0.1)
 

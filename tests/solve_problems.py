@@ -1,7 +1,7 @@
 """Problems that tests of `solve` share: a masked random field, and operators of users."""
 
-import operators as ops
 from tests.posteriors import random_field
+from tweedie_inverse import operators as ops
 
 FIELD = random_field(8)
 MASK = ops.Mask(ops.random_mask((1, 8, 8), 0.4), noise=ops.GaussianNoise(0.1))

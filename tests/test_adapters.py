@@ -11,8 +11,8 @@ import scipy.sparse
 import torch
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-import operators as ops
-from operators.random import normal
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
 
 pylops = pytest.importorskip("pylops")
 

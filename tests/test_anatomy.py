@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from benchmarks.anatomy import told_the_anatomy
-from operators.random import normal
-from tweedie_inverse.training.slices import CTSlices, texture_std
+from tweedie_inverse.benchmarks.studies.texture_oracle import told_the_anatomy
+from tweedie_inverse.datasets.slices import CTSlices, texture_std
+from tweedie_inverse.numerics.random import normal
 
 SIZE, SEEDS = 16, range(40)
 

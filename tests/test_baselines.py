@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from benchmarks.baselines import (
+from tweedie_inverse import operators as ops
+from tweedie_inverse.benchmarks.harness.counting import CountedPrior
+from tweedie_inverse.benchmarks.harness.suites import Task, field, load
+from tweedie_inverse.benchmarks.methods.baselines import (
     DDRM,
     DPS,
     ULA,
@@ -18,11 +20,9 @@ from benchmarks.baselines import (
     PnPADMM,
     TotalVariation,
 )
-from benchmarks.counting import CountedPrior
-from benchmarks.methods import methods
-from benchmarks.row_noise import RowNoise
-from benchmarks.suites import Task, field, load
-from operators.random import normal
+from tweedie_inverse.benchmarks.methods.ours import methods
+from tweedie_inverse.benchmarks.methods.per_sample_rng import RowNoise
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.wrapped import WrappedPrior
 
@@ -110,7 +110,7 @@ BASELINES = [DPS, PiGDM, MomentMatching, DiffPIR, DDRM, ULA, PnP, PnPADMM, Total
 
 
 def test_every_baseline_is_compared_with_deepinv():
-    from benchmarks.baselines import Baseline
+    from tweedie_inverse.benchmarks.methods.baselines import Baseline
 
     assert {type(m) for m in methods().values() if isinstance(m, Baseline)} == set(BASELINES)
 
@@ -118,7 +118,7 @@ def test_every_baseline_is_compared_with_deepinv():
 @pytest.mark.parametrize("kind", BASELINES)
 def test_every_sample_is_what_deepinv_gives_for_its_seed(kind):
     """Catches a harness that rescales, reseeds or mixes the samples of a batch."""
-    from benchmarks.denoiser import convert
+    from tweedie_inverse.benchmarks.methods.denoiser import convert
 
     task, prior, method = field(16, 2, "test")[0], load("field-16"), kind().within(6)
     y = torch.stack([task.operator.measure(truth, seed=3) for truth in task.truths])
@@ -164,7 +164,7 @@ def test_row_noise_is_each_generators_own_stream_and_refuses_other_batches():
 
 
 def test_denoiser_is_the_prior_within_its_range_and_bounded_outside():
-    from benchmarks.denoiser import PriorDenoiser
+    from tweedie_inverse.benchmarks.methods.denoiser import PriorDenoiser
 
     prior = load("phantom-64")
     denoiser, x = PriorDenoiser(prior), normal((7,), (2, 1, 64, 64)).float()
@@ -176,7 +176,7 @@ def test_denoiser_is_the_prior_within_its_range_and_bounded_outside():
 
 def test_denoiser_answers_beyond_its_range_as_an_exact_one_does():
     """A network of a limited range against the exact denoiser: value and response, within C/s^2."""
-    from benchmarks.denoiser import PriorDenoiser
+    from tweedie_inverse.benchmarks.methods.denoiser import PriorDenoiser
 
     exact, limited = load("field-16"), load("field-16").for_shape((1, 16, 16))
     limited = copy.copy(limited)
@@ -190,7 +190,7 @@ def test_denoiser_answers_beyond_its_range_as_an_exact_one_does():
 
 
 def test_scaling_to_norm_one_changes_units_only():
-    from benchmarks.denoiser import convert
+    from tweedie_inverse.benchmarks.methods.denoiser import convert
 
     task, prior = field(16, 1, "test")[-1], load("field-16")
     given = convert(task.operator.measure(task.truths), task, prior)

@@ -3,10 +3,16 @@
 import pytest
 import torch
 
-from benchmarks import guidance, noise_schedule, recipes, sample_grids, speed
-from benchmarks.mixture_problems import mixture_prior, mixture_problem
 from tests.laws import final_variance, wasserstein
-from tweedie_inverse import schedules
+from tweedie_inverse.benchmarks.studies import (
+    guidance,
+    noise_schedule,
+    recipes,
+    sample_grids,
+    speed,
+)
+from tweedie_inverse.benchmarks.studies.mixture_problems import mixture_prior, mixture_problem
+from tweedie_inverse.numerics import schedules
 from tweedie_inverse.walks import PAPER_SETTINGS, Template, consistent
 
 

@@ -5,9 +5,9 @@ import warnings
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
 
 pytest.importorskip("deepinv")
 from deepinv import physics as dp

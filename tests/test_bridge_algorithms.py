@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-import operators as ops
-from operators.random import normal
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
 
 deepinv = pytest.importorskip("deepinv")
 from tests.registry import OPERATORS  # noqa: E402

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
-import operators as ops
-from operators.random import normal
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
 
 pytest.importorskip("deepinv")
 from deepinv import physics as dp

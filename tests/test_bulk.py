@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-import operators as ops
-from tweedie_inverse import bulk
-from tweedie_inverse.cli import main
-from tweedie_inverse.distributed import Place
-from tweedie_inverse.posterior import Posterior
-from tweedie_inverse.training.seeds import HELD_OUT_SEED
-from tweedie_inverse.training.slices import CTSlices
+from tweedie_inverse import operators as ops
+from tweedie_inverse.app import solve_files as bulk
+from tweedie_inverse.app.cli import main
+from tweedie_inverse.app.distributed import Place
+from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
+from tweedie_inverse.datasets.slices import CTSlices
+from tweedie_inverse.solving.posterior import Posterior
 
 OPERATOR_FILE = """
 import operators as ops

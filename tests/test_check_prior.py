@@ -9,7 +9,7 @@ from torch import nn
 import tweedie_inverse as ti
 from tests.posteriors import random_field
 from tests.registry import PRIORS
-from tweedie_inverse.training.data import held_out
+from tweedie_inverse.datasets.registry import held_out
 
 SHAPE = (1, 8, 8)
 TABLE = ti.schedules.vp_linear_table()

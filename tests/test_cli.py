@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-import operators as ops
-from tweedie_inverse import demo
-from tweedie_inverse.cli import main
-from tweedie_inverse.posterior import Posterior
-from tweedie_inverse.training.seeds import HELD_OUT_SEED
-from tweedie_inverse.training.slices import CTSlices
+from tweedie_inverse import operators as ops
+from tweedie_inverse.app import demo
+from tweedie_inverse.app.cli import main
+from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
+from tweedie_inverse.datasets.slices import CTSlices
+from tweedie_inverse.solving.posterior import Posterior
 
 OPERATOR_FILE = """
 import operators as ops
@@ -80,7 +80,7 @@ def test_train_learns_classes_and_a_schedule(tmp_path, capsys):
 
 
 def test_a_training_row_stands_for_three_options():
-    from tweedie_inverse.cli import _parser
+    from tweedie_inverse.app.cli import _parser
 
     options = _parser().parse_args(["train", "x", "--row", "v", "--noise-levels", "log-uniform"])
     assert (options.parameterization, options.weight) == ("v", "snr-plus-one")

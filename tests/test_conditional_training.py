@@ -4,15 +4,16 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from tweedie_inverse.guidance import ClassifierGuided, classifier_free, given
-from tweedie_inverse.priors.networks import UNet
+from tweedie_inverse.datasets.digits import Digits, load_digits
+from tweedie_inverse.datasets.registry import held_out
+from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
+from tweedie_inverse.priors.guidance import ClassifierGuided, classifier_free, given
+from tweedie_inverse.priors.unet import UNet
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.training.classifier import train_classifier
-from tweedie_inverse.training.data import held_out
-from tweedie_inverse.training.digits import Digits, load_digits
+from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.export import export
-from tweedie_inverse.training.seeds import HELD_OUT_SEED
-from tweedie_inverse.training.trainer import TrainingConfig, dropped_labels, load_trained, train
+from tweedie_inverse.training.trainer import dropped_labels, load_trained, train
 
 SMALL = TrainingConfig(
     data="digits",
@@ -87,7 +88,7 @@ def test_conditional_training_uses_the_class_and_survives_export(tmp_path):
     """Told the right class the network denoises better than told a wrong one, at high noise."""
     for _ in train(SMALL, tmp_path):
         pass
-    prior = load_trained(tmp_path)[0]
+    prior = load_trained(tmp_path)
     digits, seeds = Digits(), range(HELD_OUT_SEED, HELD_OUT_SEED + 360)
     clean, labels = digits.images(seeds), digits.labels(seeds)
     noisy = clean + torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))

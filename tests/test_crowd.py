@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 import torch.multiprocessing as processes
 
-import operators as ops
 import tweedie_inverse as ti
-from benchmarks.mixture_problems import mixture_prior, mixture_problem
 from tests.particle_problems import gaussian_log_evidence
 from tests.posteriors import agreement, gaussian_posterior, random_field
+from tweedie_inverse import operators as ops
+from tweedie_inverse.benchmarks.studies.mixture_problems import mixture_prior, mixture_problem
 
 FIELD = random_field(8)
 MASK = ops.Mask(ops.random_mask((1, 8, 8), 0.3, seed=1), noise=ops.GaussianNoise(0.2))

@@ -27,8 +27,8 @@ import torch
 from torch import nn
 
 import tweedie_inverse as ti
-from operators.random import Streams, normal
-from tweedie_inverse import schedules
+from tweedie_inverse.numerics import schedules
+from tweedie_inverse.numerics.random import Streams, normal
 from tweedie_inverse.walks import Recipe, ddim, ddpm
 
 diffusers = pytest.importorskip("diffusers")

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from operators.random import normal
-from tweedie_inverse.calibration import sliced_wasserstein
+from tweedie_inverse.evaluation.calibration import sliced_wasserstein
+from tweedie_inverse.numerics.random import normal
 
 
 @pytest.mark.parametrize("counts", [(200, 200), (200, 130), (1, 7)])

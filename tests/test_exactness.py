@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
 from tests.posteriors import Moments, agreement, gaussian_posterior, random_field
-from tweedie_inverse.problem import Problem
+from tweedie_inverse import operators as ops
+from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.walks import Level
 from tweedie_inverse.walks.langevin import LangevinState
 

@@ -22,7 +22,7 @@ from tests.networks import (
     seeded,
     small_unet,
 )
-from tweedie_inverse.cli import main
+from tweedie_inverse.app.cli import main
 from tweedie_inverse.priors import formats
 
 GUIDE = Path(__file__).parent.parent / "docs" / "bring-your-network.md"

@@ -11,7 +11,7 @@ from tests.networks import (
     seeded,
 )
 from tweedie_inverse.priors import formats
-from tweedie_inverse.priors.formats.adm_network import ADMUNet, architecture_of
+from tweedie_inverse.priors.formats.networks.adm import ADMUNet, architecture_of
 
 # The published commands: num_channels, channel multipliers of the image size, num_res_blocks,
 # attention levels, classes; all with learned variance, scale-shift norm and residual resampling.

@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.networks import (
     Malicious,
     deepinv_admunet,
@@ -24,14 +23,15 @@ from tests.networks import (
     one_line,
     seeded,
 )
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import formats
 from tweedie_inverse.priors.formats import edm_convert
-from tweedie_inverse.priors.formats.edm2_network import (
+from tweedie_inverse.priors.formats.networks.edm import EDMArchitecture, edm_architecture_of
+from tweedie_inverse.priors.formats.networks.edm2 import (
     EDM2Architecture,
     EDM2UNet,
     edm2_architecture_of,
 )
-from tweedie_inverse.priors.formats.edm_network import EDMArchitecture, edm_architecture_of
 
 # NVlabs' DDPM++, NCSN++ and ADM for 64x64 and 32x32 images.
 PUBLISHED_EDM = {

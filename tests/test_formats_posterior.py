@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.posteriors import agreement, gaussian_posterior
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import formats
 from tweedie_inverse.priors.formats.adm import adm_prior
 from tweedie_inverse.priors.formats.base import Target

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.networks import (
     noisy,
     seeded,
 )
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import formats
-from tweedie_inverse.priors.formats.ncsnpp_network import Architecture, NCSNpp
 from tweedie_inverse.priors.formats.ncsnpp_shapes import architecture_of
+from tweedie_inverse.priors.formats.networks.ncsnpp import Architecture, NCSNpp
 
 # in, out, features, multipliers, blocks, attention levels, Fourier, and what else differs.
 NCSN = {"fir": True, "pyramid_in": "residual"}

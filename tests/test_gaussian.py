@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
-from operators.spectral import Cosines
 from tests.posteriors import agreement, gaussian_posterior, prior_covariance, random_field
 from tests.registry import OPERATORS as REGISTERED
-from tweedie_inverse import gaussian
-from tweedie_inverse.covariance import Covariance, isotropic
-from tweedie_inverse.gaussian import conditional_draw
-from tweedie_inverse.problem import Problem
+from tweedie_inverse import operators as ops
+from tweedie_inverse.conditional import gaussian
+from tweedie_inverse.conditional.gaussian import conditional_draw
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.covariance import Covariance, isotropic
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.spectral import Cosines
 
 SIZE, COUNT = 8, 4000
 OPERATORS = {

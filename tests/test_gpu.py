@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from tweedie_inverse.training.seeds import HELD_OUT_SEED
-from tweedie_inverse.training.slices import CTSlices
+from tweedie_inverse import operators as ops
+from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
+from tweedie_inverse.datasets.slices import CTSlices
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.posteriors import Moments, agreement
-from tweedie_inverse.guidance import ClassifierFree, ClassifierGuided
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.priors.guidance import ClassifierFree, ClassifierGuided
 from tweedie_inverse.walks import Recipe
 
 CLASS_MEANS = torch.tensor([[-1.0], [1.0], [0.5]]).double()

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from operators.krylov import conjugate_gradient
-from operators.random import Streams, normal
-from operators.spectral import Cosines, Dense, Fourier, Pixels
-from tweedie_inverse import tweedie
-from tweedie_inverse.covariance import Covariance, isotropic
+from tweedie_inverse.numerics.covariance import Covariance, isotropic
+from tweedie_inverse.numerics.krylov import conjugate_gradient
+from tweedie_inverse.numerics.random import Streams, normal
+from tweedie_inverse.numerics.spectral import Cosines, Dense, Fourier, Pixels
+from tweedie_inverse.priors import tweedie
 
 X0, N = normal((1,), (4, 6)), normal((2,), (4, 6))
 

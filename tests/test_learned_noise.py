@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.training import learned_noise
+from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.export import export
 from tweedie_inverse.training.learned_noise import LearnedLevels, bound_loss, descend, even_times
 from tweedie_inverse.training.noise_levels import LogUniform
-from tweedie_inverse.training.trainer import TrainingConfig, build_prior, load_trained, train
+from tweedie_inverse.training.trainer import build_task, load_run, load_trained, train
 
 DIGITS = TrainingConfig(
     data="digits", size=8, steps=8, batch=16, widths=(8, 16), blocks=(1, 1), warmup=2
@@ -170,17 +171,18 @@ def test_learned_levels_train_resume_and_export(tmp_path):
         next(broken)
     broken.close()
     list(train(config, tmp_path / "b", report_every=1, save_every=1))
-    (prior, _, one), (_, _, two) = (load_trained(tmp_path / name) for name in "ab")
-    for name, value in one["levels"].state_dict().items():
-        torch.testing.assert_close(value, two["levels"].state_dict()[name])
+    one, two = (load_run(tmp_path / name).task.levels for name in "ab")
+    prior = load_trained(tmp_path / "a")
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, two.state_dict()[name])
     fresh = LearnedLevels().state_dict()
-    assert not torch.equal(one["levels"].ends.detach(), fresh["ends"])
-    assert not torch.equal(one["levels"].heights.detach(), fresh["heights"])
-    assert prior.sigma_min == pytest.approx(0.5 * one["levels"].sigma_min)
+    assert not torch.equal(one.ends.detach(), fresh["ends"])
+    assert not torch.equal(one.heights.detach(), fresh["heights"])
+    assert prior.sigma_min == pytest.approx(0.5 * one.sigma_min)
 
     path = export(tmp_path / "a", "tiny", count=16)
     table = torch.from_numpy(np.load(path.with_suffix(".schedule.npy")))
-    torch.testing.assert_close(table, one["levels"].table() * 0.5)
+    torch.testing.assert_close(table, one.table() * 0.5)
     schedule, loaded = ti.schedules.from_table(table), load_prior(path)
     grid = schedule(6, loaded.sigma_min, loaded.sigma_max)
     assert float(grid[0]) == pytest.approx(loaded.sigma_max, rel=1e-6)
@@ -206,7 +208,7 @@ def _range(walk, prior):
 
 def test_other_weights_and_tables_are_refused():
     with pytest.raises(ValueError, match="weight is 'inverse-square'"):
-        build_prior(TrainingConfig(**{**DIGITS.__dict__, "noise_levels": "learned"}))
+        build_task(TrainingConfig(**{**DIGITS.__dict__, "noise_levels": "learned"}))
     with pytest.raises(ValueError, match="increasing"):
         ti.schedules.from_table(torch.tensor([2.0, 1.0]))
     assert learned_noise.LearnedLevels().sigma_min == pytest.approx(LogUniform().sigma_min)

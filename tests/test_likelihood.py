@@ -8,12 +8,12 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.posteriors import random_field
 from tests.registry import PRIORS
 from tests.test_priors import Exact
-from tweedie_inverse import tweedie
-from tweedie_inverse.elbo import FORM_FACTORS, denoising_matching
+from tweedie_inverse.density.bound import FORM_FACTORS, denoising_matching
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.priors import tweedie
 
 FORMS = sorted(FORM_FACTORS)
 
@@ -183,7 +183,7 @@ def test_probability_flow_agrees_with_the_closed_form(target, trace):
 
 def test_flow_asks_autograd_for_the_same_trace(target):
     """One level of the ODE, against a Jacobian by differences."""
-    from tweedie_inverse.probability_flow import _exact_trace
+    from tweedie_inverse.density.probability_flow import _exact_trace
 
     x, step = target.draw(2, seed=1).double(), 1e-5
     found = _exact_trace(target, x, 0.8, x)[1]
@@ -275,7 +275,7 @@ def test_result_is_fixed_by_the_seed_and_not_by_the_batch():
 
 
 def test_cost_is_as_declared():
-    from tweedie_inverse.prepare import CountedPrior
+    from tweedie_inverse.solving.setup import CountedPrior
 
     prior = CountedPrior(mixture())
     method = ti.Bound(levels=5, repeats=3)

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from operators.random import normal
-from operators.spectral import Cosines
-from tweedie_inverse.covariance import Covariance
-from tweedie_inverse.priors.denoising_error import DenoisingError
+from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.spectral import Cosines
+from tweedie_inverse.priors.error.denoising_error import DenoisingError
+from tweedie_inverse.priors.error.local_error import LocalError, contrast_of
 from tweedie_inverse.priors.formats.own_files import error_in, tensors_of
-from tweedie_inverse.priors.local_error import LocalError, contrast_of
 
 SHAPE = (1, 12, 12)
 # So large that the linear correction has nothing to go by.

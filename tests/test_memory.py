@@ -8,7 +8,7 @@ import torch
 import tweedie_inverse as ti
 from tests.registry import WALKS
 from tests.solve_problems import FIELD, MASK, Y
-from tweedie_inverse.memory import in_parts
+from tweedie_inverse.runtime.memory import in_parts
 
 
 class Small(ti.priors.Prior):

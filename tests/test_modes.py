@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.particle_problems import FIELD, OPERATORS, measured
-from tweedie_inverse import modes
-from tweedie_inverse.problem import Problem
+from tweedie_inverse import operators as ops
+from tweedie_inverse.conditional import modes
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.walks import Particle
 
 

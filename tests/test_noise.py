@@ -6,8 +6,8 @@ import pytest
 import scipy.stats
 import torch
 
-import operators as ops
-from operators.random import normal
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
 
 SHAPE = (1, 6, 5)
 COUNT = 4000

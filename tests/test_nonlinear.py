@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import Streams
 from tests.posteriors import Moments, agreement, random_field
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import Streams
 
 SIZE, COUNT = 4, 1000
 SHAPE = (1, SIZE, SIZE)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import operators as ops
-from operators.random import normal
 from tests.registry import NONLINEAR
-from tweedie_inverse.problem import Problem
+from tweedie_inverse import operators as ops
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.random import normal
 
 
 @pytest.fixture(params=NONLINEAR)

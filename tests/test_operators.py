@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.posteriors import agreement, gaussian_posterior
 from tests.registry import OPERATORS
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
 
 
 @pytest.fixture(params=OPERATORS)

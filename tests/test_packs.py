@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from benchmarks import runner
-from benchmarks.counting import CountedPrior
-from benchmarks.methods import Method, methods
-from benchmarks.records import Store, read
-from benchmarks.runner import number, packs, run
-from benchmarks.suites import field, load
 from tests.harness import FEW, PLAN, chosen, results
-from tweedie_inverse.distributed import Place
-from tweedie_inverse.memory import in_parts
+from tweedie_inverse.app.distributed import Place
+from tweedie_inverse.benchmarks.harness import runner
+from tweedie_inverse.benchmarks.harness.counting import CountedPrior
+from tweedie_inverse.benchmarks.harness.records import Store, read
+from tweedie_inverse.benchmarks.harness.runner import number, packs, run
+from tweedie_inverse.benchmarks.harness.suites import field, load
+from tweedie_inverse.benchmarks.methods.ours import Method, methods
+from tweedie_inverse.runtime.memory import in_parts
 
 TOGETHER = ["decoupled", "langevin", "particle", "wiener", "pseudo-inverse", "dps"]
 

@@ -5,9 +5,7 @@ import math
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from benchmarks.mixture_problems import mixture_prior, mixture_problem
 from tests.particle_problems import (
     FIELD,
     NOISE,
@@ -17,6 +15,8 @@ from tests.particle_problems import (
     measured,
 )
 from tests.posteriors import Moments, agreement, gaussian_posterior, prior_covariance
+from tweedie_inverse import operators as ops
+from tweedie_inverse.benchmarks.studies.mixture_problems import mixture_prior, mixture_problem
 from tweedie_inverse.walks import Particle
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.laws import wasserstein
 from tests.phase_laws import (
     MIXTURE,
@@ -17,11 +16,11 @@ from tests.phase_laws import (
     true_law,
 )
 from tests.posteriors import random_field
-from tweedie_inverse import phase_space, processes
-from tweedie_inverse.phase_space import grids
+from tweedie_inverse import phase_space
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.phase_space import ExactPhaseSpace, grids, processes
+from tweedie_inverse.phase_space.processes import LinearProcess, act
 from tweedie_inverse.phase_space.steps import _half, _noise_transport
-from tweedie_inverse.priors import ExactPhaseSpace
-from tweedie_inverse.processes import LinearProcess, act
 
 STEPPERS = {name: s for name, s in phase_space.SAMPLERS.items() if not s.adaptive}
 VARIANCES = torch.tensor([1.0, 0.25, 0.03, 0.002], dtype=torch.float64)

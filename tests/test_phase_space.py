@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.phase_laws import MIXTURE, PROCESSES, true_law
 from tests.posteriors import agreement, gaussian_posterior, random_field
 from tests.test_exactness import OPERATORS
-from tweedie_inverse.priors import ExactPhaseSpace, PhaseSpaceNetwork
-from tweedie_inverse.processes import act
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.phase_space import ExactPhaseSpace, PhaseSpaceNetwork
+from tweedie_inverse.phase_space.processes import act
 
 # The posterior walk
 

@@ -5,21 +5,24 @@ import dataclasses
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from benchmarks.digit_features import frechet, within
-from operators.random import normal
 from tests.test_phase_space import Oracle
-from tweedie_inverse import cli, phase_space, processes
-from tweedie_inverse.priors import PhaseSpaceNetwork, measure_denoising_error
-from tweedie_inverse.priors.formats.phase_native import save_phase_prior
+from tweedie_inverse import operators as ops
+from tweedie_inverse import phase_space
+from tweedie_inverse.app import cli
+from tweedie_inverse.benchmarks.studies.digit_features import frechet, within
+from tweedie_inverse.datasets.digits import Digits
+from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.phase_space import PhaseSpaceNetwork, processes
+from tweedie_inverse.phase_space.classifier import train_phase_classifier
+from tweedie_inverse.phase_space.native import save_phase_prior
+from tweedie_inverse.phase_space.processes.instances import from_settings, settings_of
+from tweedie_inverse.phase_space.training import even_times, phase_loss
+from tweedie_inverse.priors import measure_denoising_error
 from tweedie_inverse.priors.zoo import inspect_prior
-from tweedie_inverse.processes.instances import from_settings, settings_of
-from tweedie_inverse.training.digits import Digits
-from tweedie_inverse.training.phase_classifier import train_phase_classifier
-from tweedie_inverse.training.phase_space import phase_loss
-from tweedie_inverse.training.seeds import HELD_OUT_SEED
-from tweedie_inverse.training.trainer import TrainingConfig, build_prior, load_trained, train
+from tweedie_inverse.training.config import TrainingConfig
+from tweedie_inverse.training.trainer import build_task, load_run, train
 
 SMALL = TrainingConfig(
     data="digits",
@@ -64,7 +67,10 @@ def test_the_best_answer_has_the_least_loss(name, objective):
             label="time",
             objective=objective,
         )
-        loss[factor] = float(phase_loss(prior, clean, None, torch.Generator().manual_seed(1)))
+        generator = torch.Generator().manual_seed(1)
+        times = even_times(len(clean), generator)
+        noise = torch.randn(400, process.phases, 1, 4, 4, generator=generator).to(clean)
+        loss[factor] = float(phase_loss(prior, clean, noise, times, None, generator))
     assert loss[1.0] < min(loss[0.97], loss[1.03])
 
 
@@ -77,9 +83,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, objective):
             break
     rest = [p.loss for p in train(config, tmp_path / "parts", report_every=1, save_every=1)]
     assert rest == whole[3:]
-    prior, found, record = load_trained(tmp_path / "whole")
-    assert isinstance(prior, PhaseSpaceNetwork)
-    assert (found, record["step"], prior.objective) == (config, 6, objective)
+    run = load_run(tmp_path / "whole")
+    assert isinstance(run.task.prior, PhaseSpaceNetwork)
+    assert (run.config, run.record["step"], run.task.prior.objective) == (config, 6, objective)
 
 
 def test_training_settings_are_checked():
@@ -91,7 +97,7 @@ def test_training_settings_are_checked():
         ({"gamma": 2.0, "nu": 2.0}, "critical damping"),
     ):
         with pytest.raises(ValueError, match=message):
-            build_prior(dataclasses.replace(SMALL, **wrong))
+            build_task(dataclasses.replace(SMALL, **wrong))
 
 
 def test_the_command_trains_a_prior_that_loads(tmp_path, capsys):
@@ -120,7 +126,7 @@ def test_the_command_trains_a_prior_that_loads(tmp_path, capsys):
 
 
 def test_a_saved_prior_is_the_same(tmp_path):
-    prior = build_prior(SMALL)
+    prior = build_task(SMALL).prior
     prior.error = measure_denoising_error(prior, Digits(16).images(range(32)), levels=4)
     prior.consistent, prior.sigma_max = True, 6.0
     settings = {"widths": (8, 16), "blocks": (1, 1), "classes": 10, "data": "", "licence": ""}
@@ -135,8 +141,8 @@ def test_a_saved_prior_is_the_same(tmp_path):
     assert loaded.sigma_min == pytest.approx(prior.sigma_min)
     bare = dataclasses.replace(SMALL, process="vp")
     with pytest.raises(ValueError, match="measure the denoising error first"):
-        save_phase_prior(path, build_prior(bare), settings)
-    with pytest.raises(ValueError, match="whose network sees momentum too"):
+        save_phase_prior(path, build_task(bare).prior, settings)
+    with pytest.raises(ValueError, match="whose network sees more than an image"):
         list(train(dataclasses.replace(SMALL, process="", start=str(path)), tmp_path / "run"))
 
 

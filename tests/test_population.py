@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
 from tests.particle_problems import FIELD, NOISE, OPERATORS, bimodal, measured
 from tests.posteriors import prior_covariance
+from tweedie_inverse import operators as ops
 from tweedie_inverse.walks import Particle
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
-from operators.random import normal
-from tweedie_inverse.calibration import coverage, crps
-from tweedie_inverse.posterior import Diagnostics, Posterior, Stats
+from tweedie_inverse import operators as ops
+from tweedie_inverse.evaluation.calibration import coverage, crps
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.solving.posterior import Diagnostics, Posterior, Stats
 
 STATS = Stats("decoupled", "test", 20, 20.0, 100.0, 1.5)
 
@@ -91,7 +91,7 @@ def test_overconfident_samples_cover_less_and_score_worse():
 def test_chi_square_of_the_truth_is_one():
     operator = ops.Mask(ops.random_mask((1, 64, 64), 0.5), noise=ops.GaussianNoise(0.3))
     x = normal((1,), (1, 1, 64, 64))
-    from tweedie_inverse.problem import residual_chi_square
+    from tweedie_inverse.conditional.problem import residual_chi_square
 
     value = residual_chi_square(x, operator.measure(x, seed=2), operator, operator.noise)
     seen = int(operator.mask.sum())

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 import tweedie_inverse as ti
-from operators.random import normal
-from operators.spectral import Cosines
 from tests.posteriors import prior_covariance, random_field
 from tests.registry import PRIORS
-from tweedie_inverse.covariance import Covariance, isotropic
-from tweedie_inverse.priors.denoising_error import (
+from tweedie_inverse.numerics.covariance import Covariance, isotropic
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.spectral import Cosines
+from tweedie_inverse.priors.error.denoising_error import (
     basis_of,
     resample_cosines,
     resample_fourier,

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from operators.random import normal
 from tests.posteriors import random_field
-from tweedie_inverse import priors, processes
-from tweedie_inverse.processes import LinearProcess, Rate
-from tweedie_inverse.processes.observation import cholesky
+from tweedie_inverse import priors
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.phase_space import processes
+from tweedie_inverse.phase_space.processes import LinearProcess, Rate
+from tweedie_inverse.phase_space.processes.observation import cholesky
 
 CONSTANT, RISING = Rate(8.0, 8.0), Rate(0.1, 20.0)
 TIMES = torch.tensor([1e-6, 1e-5, 1e-3, 0.01, 0.1, 0.5, 1.0], dtype=torch.float64)

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from benchmarks import mixture, report, speed, tiles
-from benchmarks.__main__ import RECORDS, main
-from benchmarks.mixture_problems import mixture_problem
-from benchmarks.pieces import finish
-from benchmarks.programs import Order
-from benchmarks.records import Store, read
-from benchmarks.suites import PROGRAMS
-from operators.random import normal
 from tests.harness import results
+from tweedie_inverse.benchmarks.harness import report
+from tweedie_inverse.benchmarks.harness.commands import RECORDS, main
+from tweedie_inverse.benchmarks.harness.records import Store, read
+from tweedie_inverse.benchmarks.harness.standalone import Order
+from tweedie_inverse.benchmarks.harness.suites import PROGRAMS
+from tweedie_inverse.benchmarks.harness.work_loop import finish
+from tweedie_inverse.benchmarks.studies import mixture, speed, tiles
+from tweedie_inverse.benchmarks.studies.mixture_problems import mixture_problem
+from tweedie_inverse.numerics.random import normal
 
 MIXTURE = ["run", "mixture", "--smoke", "--tasks", "d = 8, 1 measurement"]
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.networks import seeded
 from tests.test_formats_score_sde import TINY_NCSN
 from tweedie_inverse import phase_space
-from tweedie_inverse.priors import PhaseSpaceNetwork, formats
-from tweedie_inverse.priors.formats.ncsnpp_network import NCSNpp
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.phase_space import PSLD, PhaseSpaceNetwork
+from tweedie_inverse.priors.formats.networks.ncsnpp import NCSNpp
 
 
 def checkpoint(path, seen, returned):
@@ -22,7 +22,7 @@ def checkpoint(path, seen, returned):
 
 
 def settings(**others):
-    return formats.PSLD(**{"gamma": 0.02, "image_size": 16, **others})
+    return PSLD(**{"gamma": 0.02, "image_size": 16, **others})
 
 
 def test_position_and_momentum_in_the_published_convention(tmp_path):

@@ -7,17 +7,10 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from operators.random import Streams
 from tests.laws import measured_order, walk_variances
-from tweedie_inverse import schedules
-from tweedie_inverse.walks import (
-    INTEGRATORS,
-    RECIPES,
-    Churn,
-    Coloured,
-    Recipe,
-    Template,
-)
+from tweedie_inverse.numerics import schedules
+from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.walks import INTEGRATORS, RECIPES, Churn, Coloured, Recipe, Template
 from tweedie_inverse.walks.recipes import (
     check_recipe,
     consistent,

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import report
-from benchmarks.figures import PANELS, cost_figure
-from benchmarks.methods import methods
-from benchmarks.page import SCRIPT, page
-from benchmarks.pictures import take
-from benchmarks.records import Store, read, read_pictures
-from benchmarks.runner import Plan, run
-from operators.random import normal
+from tweedie_inverse.benchmarks.harness import report
+from tweedie_inverse.benchmarks.harness.figures import PANELS, cost_figure
+from tweedie_inverse.benchmarks.harness.page import SCRIPT, page
+from tweedie_inverse.benchmarks.harness.pictures import take
+from tweedie_inverse.benchmarks.harness.records import Store, read, read_pictures
+from tweedie_inverse.benchmarks.harness.runner import Plan, run
+from tweedie_inverse.benchmarks.methods.ours import methods
+from tweedie_inverse.numerics.random import normal
 
 # Written without an end, by the rules of HTML.
 VOID = {"meta", "img", "br", "link", "input"}

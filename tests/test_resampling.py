@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from operators.random import normal
-from tweedie_inverse.resampling import effective_size, normalize, systematic
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic
 
 
 def test_systematic_resampling_is_fair():

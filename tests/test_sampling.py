@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from operators.random import normal
 from tests.laws import final_variance
 from tests.posteriors import Moments, agreement, prior_covariance, random_field
 from tests.registry import PRIORS
-from tweedie_inverse import phase_space, schedules
-from tweedie_inverse.sampling import plan_for
+from tweedie_inverse import phase_space
+from tweedie_inverse.numerics import schedules
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.sampling.sampling import plan_for
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Churn, Recipe, Template, consistent, ddim
 from tweedie_inverse.walks.integrators import IntegratorState
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tweedie_inverse import schedules
-from tweedie_inverse.schedules import SCHEDULES, TABLES, check_schedule
+from tweedie_inverse.numerics import schedules
+from tweedie_inverse.numerics.schedules import SCHEDULES, TABLES, check_schedule
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

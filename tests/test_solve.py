@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
 from tests.posteriors import agreement, gaussian_posterior
 from tests.registry import WALKS
 from tests.solve_problems import FIELD, MASK, NonLinear, UserOperator, Y
+from tweedie_inverse import operators as ops
 
 
 @pytest.mark.parametrize("walk", WALKS)

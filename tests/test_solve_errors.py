@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-import operators as ops
 import tweedie_inverse as ti
 from tests.posteriors import random_field
 from tests.solve_problems import FIELD, MASK, NonLinear, UserOperator, Y
-from tweedie_inverse import gaussian
+from tweedie_inverse import operators as ops
+from tweedie_inverse.conditional import gaussian
 
 
 class Forbidden(ti.priors.Prior):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.spectrum import _truths
 from tests.posteriors import random_field
+from tweedie_inverse.benchmarks.studies.spectrum import _truths
 
 
 def test_truths_end_with_a_draw_given_the_last_noisy_image():

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import metrics
-from benchmarks.methods import Wiener
-from benchmarks.suites import field, load
-from operators.random import normal
 from tests.posteriors import agreement, gaussian_posterior
-from tweedie_inverse.calibration import crps, prediction_interval
+from tweedie_inverse.benchmarks.harness import metrics
+from tweedie_inverse.benchmarks.harness.suites import field, load
+from tweedie_inverse.benchmarks.methods.ours import Wiener
+from tweedie_inverse.evaluation.calibration import crps, prediction_interval
+from tweedie_inverse.numerics.random import normal
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-import operators as ops
-from benchmarks import report
-from benchmarks.__main__ import everything, main
-from benchmarks.methods import methods
-from benchmarks.records import Store, Unit, read
-from benchmarks.runner import Pack, Plan, packs, run, work
-from benchmarks.suites import PROGRAMS, SUITES, Task, field
 from tests.harness import FEW, PLAN, chosen, results
-from tweedie_inverse.distributed import Place, find_place, shard
+from tweedie_inverse import operators as ops
+from tweedie_inverse.app.distributed import Place, find_place, shard
+from tweedie_inverse.benchmarks.harness import report
+from tweedie_inverse.benchmarks.harness.commands import everything, main
+from tweedie_inverse.benchmarks.harness.records import Store, Unit, read
+from tweedie_inverse.benchmarks.harness.runner import Pack, Plan, packs, run, work
+from tweedie_inverse.benchmarks.harness.suites import PROGRAMS, SUITES, Task, field
+from tweedie_inverse.benchmarks.methods.ours import methods
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,15 @@ def test_torchrun_with_two_processes_equals_one(tmp_path):
     """The launcher asks for one CPU thread a process; `--threads` keeps the bits equal."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
     for name, start in (("one", []), ("two", launcher)):
-        command = [sys.executable, *start, "-m", "benchmarks", *TWO, "--out", str(tmp_path / name)]
+        command = [
+            sys.executable,
+            *start,
+            "-m",
+            "tweedie_inverse.benchmarks",
+            *TWO,
+            "--out",
+            str(tmp_path / name),
+        ]
         subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True)
     assert results(tmp_path / "two") == results(tmp_path / "one")
 

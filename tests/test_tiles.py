@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-import operators as ops
 import tweedie_inverse as ti
-from benchmarks.tiles import border_jump
-from operators.random import normal
 from tests.networks import save_pipeline, seeded, small_unet
 from tests.posteriors import agreement, gaussian_posterior
-from tweedie_inverse.cli import main
+from tweedie_inverse import operators as ops
+from tweedie_inverse.app.cli import main
+from tweedie_inverse.benchmarks.studies.tiles import border_jump
+from tweedie_inverse.datasets.photographs import load_photo
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.tiles import TiledNetwork, starts, windows
-from tweedie_inverse.training.photographs import load_photo
 
 GUIDE = Path(__file__).parent.parent / "docs" / "large-images.md"
 

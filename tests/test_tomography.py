@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import operators as ops
-from operators.filtered_backprojection import view_weights
-from operators.projectors import matrix_bytes
-from operators.random import normal
+from tweedie_inverse import operators as ops
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.operators.tomography.filtered_backprojection import view_weights
+from tweedie_inverse.operators.tomography.projectors import matrix_bytes
 
 # Ellipses: value, centre, semi-axes in halves of the smaller image side, and turn in degrees.
 ELLIPSES = [
@@ -150,14 +150,14 @@ def test_matrix_free_has_the_numbers_of_the_matrix(beam, monkeypatch):
     y = stored.forward(x)
     back = stored.adjoint(y)
     # Pieces of a few rays, so that the seams show.
-    monkeypatch.setattr("operators.joseph.CHUNK", 500)
+    monkeypatch.setattr("tweedie_inverse.operators.tomography.joseph.CHUNK", 500)
     torch.testing.assert_close(free.forward(x), y, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(free.adjoint(y), back, rtol=1e-12, atol=1e-12)
     assert ops.adjoint_error(free) < 1e-12
 
 
 def test_matrix_is_valid_and_its_transpose_exact(beam, monkeypatch):
-    monkeypatch.setattr("operators.sparse._CHUNK", 777)
+    monkeypatch.setattr("tweedie_inverse.numerics.sparse._CHUNK", 777)
     operator = ops.Tomography((1, 21, 26), **beam)
     matrix, back = operator.projector.pair(torch.float64, torch.device("cpu"))
     for part in (matrix, back):

@@ -4,17 +4,19 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from operators.random import normal
-from tweedie_inverse.priors.networks import Attention, UNet
+from tweedie_inverse.datasets import registry as data
+from tweedie_inverse.datasets.ellipses import EllipsePhantoms
+from tweedie_inverse.datasets.photographs import HELD_OUT_PHOTOS, TRAINING_PHOTOS
+from tweedie_inverse.datasets.slices import CTSlices, Ellipse
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.priors.unet import Attention, UNet
 from tweedie_inverse.priors.zoo import load_prior
-from tweedie_inverse.training import data, noise_levels
-from tweedie_inverse.training.ellipses import EllipsePhantoms
+from tweedie_inverse.training import noise_levels
+from tweedie_inverse.training.config import TrainingConfig, learning_rate
 from tweedie_inverse.training.export import export
 from tweedie_inverse.training.objective import WEIGHTS, denoising_loss
-from tweedie_inverse.training.photographs import HELD_OUT_PHOTOS, TRAINING_PHOTOS
 from tweedie_inverse.training.rows import TRAINING_ROWS
-from tweedie_inverse.training.slices import CTSlices, Ellipse
-from tweedie_inverse.training.trainer import TrainingConfig, learning_rate, load_trained, train
+from tweedie_inverse.training.trainer import load_trained, train
 
 SMALL = TrainingConfig(
     data="phantoms", size=16, steps=6, batch=4, widths=(8, 16), blocks=(1, 1), warmup=2
@@ -203,7 +205,7 @@ def test_a_row_trains_with_its_own_range(tmp_path):
         )
         report = list(train(config, tmp_path / name, report_every=1))[-1]
         assert 0 < report.loss < float("inf")
-        prior = load_trained(tmp_path / name)[0]
+        prior = load_trained(tmp_path / name)
         levels = noise_levels.NOISE_LEVELS[row.noise_levels]
         assert prior.sigma_min == levels.sigma_min * config.scale
         assert prior.sigma_max == levels.sigma_max * config.scale
@@ -253,8 +255,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path):
     rest = list(train(SMALL, tmp_path / "b", report_every=1, save_every=1))
     assert [report.step for report in rest] == [4, 5, 6]
     for first, second in zip(
-        load_trained(tmp_path / "a")[0].module.parameters(),
-        load_trained(tmp_path / "b")[0].module.parameters(),
+        load_trained(tmp_path / "a").module.parameters(),
+        load_trained(tmp_path / "b").module.parameters(),
         strict=True,
     ):
         torch.testing.assert_close(first, second)
@@ -270,7 +272,7 @@ def test_a_run_may_start_from_another_prior(tmp_path):
     still = {"start": str(path), "steps": 1, "rate": 0.0, "first_image": 160}
     list(train(TrainingConfig(**{**SMALL.__dict__, **still}), tmp_path / "grey"))
     list(train(TrainingConfig(**{**colour.__dict__, **still}), tmp_path / "again"))
-    parent, grey, again = (load_trained(tmp_path / name)[0] for name in ("colour", "grey", "again"))
+    parent, grey, again = (load_trained(tmp_path / name) for name in ("colour", "grey", "again"))
     x = normal((1,), (2, 1, 16, 16)).float()
     both = x.expand(-1, 3, -1, -1)
     expected = parent.denoise(both, 0.3)
@@ -283,7 +285,7 @@ def test_a_run_may_start_from_another_prior(tmp_path):
         next(train(wide, tmp_path / "wide"))
     attentive = TrainingConfig(**{**colour.__dict__, **still, "attention": True})
     list(train(attentive, tmp_path / "attentive"))
-    seeing = load_trained(tmp_path / "attentive")[0]
+    seeing = load_trained(tmp_path / "attentive")
     torch.testing.assert_close(seeing.denoise(both, 0.3), expected, rtol=0, atol=5e-3)
     other = export(tmp_path / "attentive", "attentive", count=8)
     shipped = load_prior(other)
@@ -301,14 +303,14 @@ def test_a_run_may_start_from_another_prior(tmp_path):
 
 
 def test_training_learns_and_exports_a_prior_that_solves(tmp_path):
-    import operators as ops
+    from tweedie_inverse import operators as ops
 
     config = TrainingConfig(**{**SMALL.__dict__, "steps": 120, "batch": 16, "rate": 3e-3})
     reports = list(train(config, tmp_path, report_every=20))
     assert reports[-1].loss < 0.7 * reports[0].loss
     path = export(tmp_path, "tiny", count=16)
     prior = load_prior(path)
-    original = load_trained(tmp_path)[0]
+    original = load_trained(tmp_path)
     x = data.dataset("phantoms", 16).images([1]) + 0.2 * normal((1,), (1, 1, 16, 16)).float()
     bare = prior.uncorrected()  # weights survive half precision
     torch.testing.assert_close(bare.denoise(x, 0.2), original.denoise(x, 0.2), rtol=0, atol=5e-3)

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from benchmarks import tuning
-from benchmarks.__main__ import main
-from benchmarks.methods import SPACES, Wiener, methods
-from benchmarks.records import Store, read
-from benchmarks.report import markdown
-from benchmarks.runner import Plan, run
 from tests.test_suites import results
-from tweedie_inverse.distributed import Place
+from tweedie_inverse.app.distributed import Place
+from tweedie_inverse.benchmarks.harness import tuning
+from tweedie_inverse.benchmarks.harness.commands import main
+from tweedie_inverse.benchmarks.harness.records import Store, read
+from tweedie_inverse.benchmarks.harness.report import markdown
+from tweedie_inverse.benchmarks.harness.runner import Plan, run
+from tweedie_inverse.benchmarks.methods.ours import SPACES, Wiener, methods
 
 PLAN = Plan("field", images=2, samples=3, size=16, tasks=("blur", "super-resolution"), pictures=0)
 

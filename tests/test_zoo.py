@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from benchmarks.denoising import DATA
-from operators.random import normal
+from tweedie_inverse.benchmarks.studies.denoising import DATA
+from tweedie_inverse.datasets.registry import held_out
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import zoo
 from tweedie_inverse.priors.formats.native import FORMAT
-from tweedie_inverse.training.data import held_out
 
 NAMES = sorted(DATA)
 PHASE_SPACE = ["digits-32-psld"]  # more of it in test_phase_training

@@ -15,10 +15,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..covariance import Covariance
-from ..guidance import given
-from ..priors.phase_space import PhaseSpaceNetwork, PhaseSpacePrior
-from ..processes import act
+from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.phase_space.prior import PhaseSpaceNetwork, PhaseSpacePrior
+from tweedie_inverse.phase_space.processes import act
+from tweedie_inverse.priors.guidance import given
 
 # (z (batch, phases, *shape) in network units, t (batch,)) -> (batch, classes), logarithms of
 # probabilities up to a constant for each image.

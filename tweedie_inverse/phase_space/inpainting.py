@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..priors.phase_space import PhaseSpacePrior
-from ..processes import act
+from tweedie_inverse.phase_space.prior import PhaseSpacePrior
+from tweedie_inverse.phase_space.processes import act
 
 
 @dataclass(frozen=True, eq=False)

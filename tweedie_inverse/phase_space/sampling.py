@@ -8,14 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from operators.random import Streams
-
-from ..priors.phase_space import PhaseSpacePrior
-from ..processes import act
-from ..solver import WalkDivergedError
-from .grids import GRIDS, Grid, check_grid
-from .inpainting import Known
-from .steps import SAMPLERS, Sampler
+from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.phase_space.grids import GRIDS, Grid, check_grid
+from tweedie_inverse.phase_space.inpainting import Known
+from tweedie_inverse.phase_space.prior import PhaseSpacePrior
+from tweedie_inverse.phase_space.processes import act
+from tweedie_inverse.phase_space.steps import SAMPLERS, Sampler
+from tweedie_inverse.walks.base import WalkDivergedError
 
 DEFAULT_STEPS = 50
 # Samples that run together unless the user says otherwise: this many numbers of state.
@@ -135,7 +134,7 @@ def plan_for(
             "phase_space.sample: needs a phase-space prior such as "
             f"ti.load_prior('digits-32-psld'), got {type(prior).__name__}; ti.sample takes every "
             "other prior, and "
-            "ti.priors.ExactPhaseSpace(prior, process) gives one momentum"
+            "ti.phase_space.ExactPhaseSpace(prior, process) gives one momentum"
         )
     if isinstance(sampler, str):
         if sampler not in SAMPLERS:

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..priors.phase_space import PhaseSpacePrior
-from ..processes import LinearProcess, act
-from ..processes.observation import cholesky
+from tweedie_inverse.phase_space.prior import PhaseSpacePrior
+from tweedie_inverse.phase_space.processes import LinearProcess, act
+from tweedie_inverse.phase_space.processes.observation import cholesky
 
 Noise = Callable[[], Tensor]  # fresh standard normal numbers like z
 

@@ -1,22 +1,20 @@
-"""Priors: a denoiser in data units, with the covariance of its own error."""
+"""Priors: a denoiser in data units, with the covariance of its own error.
 
-from . import formats
-from .analytic import Empirical, Gaussian, GaussianMixture
-from .base import Prior
-from .denoising_error import DenoisingError
-from .measure_error import measure_denoising_error
-from .network import NetworkPrior
-from .phase_space import ExactPhaseSpace, PhaseSpaceNetwork, PhaseSpacePrior
+They know nothing of operators, measurements or walks.
+"""
+
+from tweedie_inverse.priors import formats
+from tweedie_inverse.priors.analytic import Empirical, Gaussian, GaussianMixture
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.error import DenoisingError, measure_denoising_error
+from tweedie_inverse.priors.network import NetworkPrior
 
 __all__ = [
     "DenoisingError",
     "Empirical",
-    "ExactPhaseSpace",
     "Gaussian",
     "GaussianMixture",
     "NetworkPrior",
-    "PhaseSpaceNetwork",
-    "PhaseSpacePrior",
     "Prior",
     "formats",
     "measure_denoising_error",

@@ -9,11 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from operators.random import normal
-from operators.spectral import Completed, Dense, Fourier
-
-from ..covariance import Covariance, isotropic
-from .base import Prior, sigma_column
+from tweedie_inverse.numerics.covariance import Covariance, isotropic
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.spectral import Completed, Dense, Fourier
+from tweedie_inverse.priors.base import Prior, sigma_column
 
 # A start at this many standard deviations of the data is pure noise for every practical purpose.
 _SIGMA_MAX = 50.0

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..covariance import Covariance
-from ..tweedie import score_from_denoised
+from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.priors.tweedie import score_from_denoised
 
 
 def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:

@@ -10,17 +10,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..covariance import Covariance, isotropic
-from ..schedules import sigma_to_timestep
-from ..tweedie import (
+from tweedie_inverse.numerics.covariance import Covariance, isotropic
+from tweedie_inverse.numerics.schedules import sigma_to_timestep
+from tweedie_inverse.priors.base import Prior, sigma_column
+from tweedie_inverse.priors.error.denoising_error import DenoisingError
+from tweedie_inverse.priors.tiles import TiledNetwork
+from tweedie_inverse.priors.tweedie import (
     denoised_from_epsilon,
     denoised_from_flow,
     denoised_from_score,
     denoised_from_v,
 )
-from .base import Prior, sigma_column
-from .denoising_error import DenoisingError
-from .tiles import TiledNetwork
 
 Parameterization = Literal["x0", "epsilon", "v", "score", "edm", "flow"]
 Coordinates = Literal["ve", "vp", "flow", "edm"]

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from ..covariance import Covariance
-from .base import Prior
+from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.priors.base import Prior
 
 
 class WrappedPrior(Prior):

@@ -7,15 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from .formats import Format, Source, Target, load, source_of
-from .formats import describe as describe_source
-from .formats.files import read_checkpoint
-from .formats.native import FORMAT, Native
-from .formats.own_files import header_of, tensors_of, write
-from .formats.phase_native import FORMAT as PHASE_FORMAT
-from .network import NetworkPrior
-from .networks import UNet
-from .phase_space import PhaseSpaceNetwork
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.formats import FORMATS, Format, Source, Target, load, source_of
+from tweedie_inverse.priors.formats import describe as describe_source
+from tweedie_inverse.priors.formats.files import read_checkpoint
+from tweedie_inverse.priors.formats.native import FORMAT, Native
+from tweedie_inverse.priors.formats.own_files import header_of, tensors_of, write
+from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.unet import UNet
 
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 
@@ -43,7 +42,10 @@ class PriorCard:
 
 def list_priors() -> list[PriorCard]:
     """The shipped priors, by name."""
-    return [_card(path) for path in sorted(WEIGHTS_FOLDER.glob("*.safetensors"))]
+    paths = sorted(WEIGHTS_FOLDER.glob("*.safetensors"))
+    headers = {path: header_of(read_checkpoint(path)) for path in paths}
+    readable = {format.kind for format in FORMATS.values()}
+    return [_card(path, header) for path, header in headers.items() if header["format"] in readable]
 
 
 def load_prior(
@@ -55,7 +57,7 @@ def load_prior(
     revision: str | None = None,
     sha256: str | None = None,
     allow_arbitrary_code: bool = False,
-) -> NetworkPrior | PhaseSpaceNetwork:
+) -> Prior:
     """A shipped prior by name, or a pretrained network from a file, a folder, a hub id or memory.
 
     Args:
@@ -145,9 +147,7 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
     write(Path(path), tensors, header, Native())
 
 
-def _card(path: Path) -> PriorCard:
-    checkpoint = read_checkpoint(path)
-    header = header_of(checkpoint, FORMAT) or header_of(checkpoint, PHASE_FORMAT)
+def _card(path: Path, header: dict[str, Any]) -> PriorCard:
     fields = PriorCard.__dataclass_fields__
     known = {name: header[name] for name in fields if name in header}
     known["shape"], known["value_range"] = tuple(header["shape"]), tuple(header["value_range"])

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..priors.networks import Chain, NoiseEmbedding, ResidualBlock
-from .digits import Digits
-from .noise_levels import NOISE_LEVELS
+from tweedie_inverse.datasets.digits import Digits
+from tweedie_inverse.priors.unet import Chain, NoiseEmbedding, ResidualBlock
+from tweedie_inverse.training.noise_levels import NOISE_LEVELS
 
 
 class ClassifierNetwork(nn.Module):

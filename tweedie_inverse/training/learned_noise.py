@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..guidance import given
-from ..priors.network import NetworkPrior
+from tweedie_inverse.priors.guidance import given
+from tweedie_inverse.priors.network import NetworkPrior
 
 # The reconstruction asks for one more evaluation, of this share of a batch.
 _RECONSTRUCTED = 4

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..schedules import TABLES
+from tweedie_inverse.numerics.schedules import TABLES
 
 
 class NoiseLevels(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ..priors.network import NetworkPrior
+from tweedie_inverse.priors.network import NetworkPrior
 
 Weight = Callable[[Tensor, float], Tensor]
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ..priors.networks import Attention
-from ..priors.phase_space import PhaseSpaceNetwork
-from ..priors.zoo import load_prior
+from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.unet import Attention
+from tweedie_inverse.priors.zoo import load_prior
 
 
 def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> None:
@@ -19,10 +19,10 @@ def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> 
         ValueError: another parameterization, or an architecture that does not fit.
     """
     prior = load_prior(name_or_path)
-    if isinstance(prior, PhaseSpaceNetwork):
+    if not isinstance(prior, NetworkPrior):
         raise ValueError(
-            f"train(start={name_or_path!r}): that is a phase-space prior, whose network sees "
-            "momentum too; start from another, or afresh"
+            f"train(start={name_or_path!r}): that is {prior!r}, whose network sees more than an "
+            "image (momentum, in phase space); start from another, or afresh"
         )
     if prior.parameterization != parameterization:
         raise ValueError(

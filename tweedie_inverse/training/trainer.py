@@ -1,85 +1,29 @@
-"""Train a network on the template, with an exponential average of its weights; resumable.
+"""Train a network, with an exponential average of its weights; resumable.
 
 Every batch is fixed by its step number, so a run that was stopped and resumed sees the same data
 as one that was not.
 """
 
 import dataclasses
+import io
 import json
-import os
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..guidance import given
-from ..priors.network import NetworkPrior, Parameterization
-from ..priors.networks import UNet
-from ..priors.phase_space import PhaseSpaceNetwork
-from .data import Dataset, dataset
-from .digits import Digits
-from .learned_noise import LearnedLevels, descend, even_times
-from .noise_levels import NOISE_LEVELS, NoiseLevels, Timesteps
-from .objective import WEIGHTS, denoising_loss
-from .phase_space import build_phase_prior, phase_loss
-from .start import start_from
+from tweedie_inverse.datasets.digits import Digits
+from tweedie_inverse.datasets.registry import Dataset, dataset
+from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.training.config import TrainingConfig, learning_rate
+from tweedie_inverse.training.tasks import Task, task_of
 
-# Of the learned schedule, whose few numbers need larger steps than the network's weights.
-_LEVELS_RATE = 1e-2
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that decides a training run; stored in the checkpoint and on the card.
-
-    A `conditional` network is told the class of an image, but for a share `label_dropout` of them,
-    where it learns the unconditional denoiser that classifier-free guidance needs too.
-
-    `noise_levels` "learned" trains the schedule too, and the network on the variational bound,
-    which is the weight "inverse-square".
-
-    `process` "psld", "cld" or "vp" trains in phase space, on the noise of position and momentum, by
-    `objective` "hsm" or "dsm"; `gamma` and `nu` (0 is 4 + gamma) are the process's.
-    `parameterization`, `noise_levels` and `weight` then have no say.
-
-    `start` names a prior, shipped or a file, whose weights the run starts from; `first_image` is
-    the seed of the first image, to go on with images that the other run has not seen.
-
-    `steps` may be raised on resuming: the rate is constant after a warm-up and falls to zero over
-    the last `cooldown` share of the steps.
-    """
-
-    data: str = "phantoms"
-    size: int = 64
-    steps: int = 5000
-    batch: int = 32
-    parameterization: Parameterization = "edm"
-    noise_levels: str = "log-normal-wide"
-    weight: str = "edm"
-    rate: float = 1e-3
-    warmup: int = 100
-    cooldown: float = 0.3
-    average: float = 0.999
-    offset: float = 0.5
-    scale: float = 0.5
-    sigma_data: float = 0.5
-    widths: tuple[int, ...] = (32, 64, 128, 160)
-    blocks: tuple[int, ...] = (1, 2, 2, 2)
-    attention: bool = False
-    bfloat16: bool = False
-    conditional: bool = False
-    label_dropout: float = 0.1
-    process: str = ""
-    gamma: float = 0.01
-    nu: float = 0.0
-    objective: Literal["hsm", "dsm"] = "hsm"
-    start: str = ""
-    first_image: int = 0
-    seed: int = 0
+_CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -91,46 +35,27 @@ class Progress:
     seconds: float
 
 
-def build_prior(config: TrainingConfig) -> NetworkPrior | PhaseSpaceNetwork:
-    """A fresh network in its parameterization or process, for the data set of `config`."""
+class Trained(NamedTuple):
+    """A run as its checkpoint has it.
+
+    Attributes:
+        task: with the averaged weights.
+        record: step, loss history, seconds, and the machine that trained last.
+    """
+
+    task: Task
+    config: TrainingConfig
+    record: dict[str, Any]
+
+
+def build_task(config: TrainingConfig) -> Task:
+    """A fresh network for the data set of `config`, and how it is trained."""
     images = dataset(config.data, config.size)
-    shape, classes = images.shape, _classes(config, images)
-    if config.process:
-        return build_phase_prior(config, shape, classes)
-    levels = build_levels(config)
-    table = levels.table() if isinstance(levels, Timesteps) else None
-    with torch.random.fork_rng(devices=[]):  # initial weights, without touching the global state
-        torch.manual_seed(config.seed)
-        network = UNet(
-            shape[0], config.widths, config.blocks, classes=classes, attention=config.attention
-        )
-    return NetworkPrior(
-        network,
-        config.parameterization,
-        shape=shape,
-        timesteps=table,
-        offset=config.offset,
-        scale=config.scale,
-        sigma_data=config.sigma_data,
-        sigma_min=levels.sigma_min * config.scale,
-        sigma_max=levels.sigma_max * config.scale,
-    )
-
-
-def build_levels(config: TrainingConfig) -> NoiseLevels:
-    """The distribution of noise levels; a learned one as it begins."""
-    if config.noise_levels != "learned":
-        return NOISE_LEVELS[config.noise_levels]
-    if config.weight != "inverse-square":
-        raise ValueError(
-            "train(noise_levels='learned'): the schedule is learned on the variational bound, "
-            f"whose weight is 'inverse-square'; got weight={config.weight!r}"
-        )
-    return LearnedLevels()
+    return task_of(config, images.shape, _classes(config, images))
 
 
 def _classes(config: TrainingConfig, images: Dataset) -> int:
-    """Of a conditional network; 0 for another."""
+    """Classes that a conditional network can be told; 0 for an unconditional one."""
     if not config.conditional:
         return 0
     if not isinstance(images, Digits):
@@ -139,12 +64,6 @@ def _classes(config: TrainingConfig, images: Dataset) -> int:
             "data='digits' has"
         )
     return images.classes
-
-
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Warm-up, constant, linear cool-down."""
-    remaining = (config.steps - step) / max(1.0, config.cooldown * config.steps)
-    return config.rate * min(1.0, (step + 1) / config.warmup, remaining)
 
 
 def train(
@@ -158,78 +77,124 @@ def train(
     """Train until `config.steps`, yielding progress; resumes from `folder` where it holds a run.
 
     The loop belongs to the caller: stop consuming and the last checkpoint stays usable.
+
+    Args:
+        report_every: steps between two reports.
+        save_every: steps between two checkpoints; the last step is always saved.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    prior = build_prior(config)
-    network = prior.module.to(device).to(memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average)
-    )
-    levels = build_levels(config)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.rate, betas=(0.9, 0.99))
-    if isinstance(levels, LearnedLevels):
-        levels.to(device)
-        optimizer.add_param_group({"params": list(levels.parameters()), "lr": _LEVELS_RATE})
-    step, history, spent = 0, [], 0.0
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        _refuse_other_run(json.loads(state["config"]), config, checkpoint)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        if isinstance(levels, LearnedLevels):
-            levels.load_state_dict(state["levels"])
-        step, history, spent = state["step"], state["history"], state["seconds"]
-    elif config.start:
-        start_from(network, config.start, config.parameterization)
-        average.module.load_state_dict(network.state_dict())
-    images = dataset(config.data, config.size)
-    weight, losses, begin = WEIGHTS[config.weight], [], time.monotonic()
-    while step < config.steps:
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        first = config.first_image + step * config.batch
+    run = _Run(config, folder / _CHECKPOINT, device)
+    images, losses = dataset(config.data, config.size), []
+    while run.step < config.steps:
+        losses.append(run.advance(images))
+        last = run.step == config.steps
+        report = None
+        if run.step % report_every == 0 or last:
+            report = Progress(run.step, sum(losses) / len(losses), run.seconds)
+            run.history.append([report.step, report.loss])
+            losses = []
+        if run.step % save_every == 0 or last:
+            run.save()
+        if report is not None:
+            yield report
+
+
+class _Run:
+    """A run in progress: the task, its optimizer, and how far it is."""
+
+    def __init__(self, config: TrainingConfig, checkpoint: Path, device: str):
+        self.config, self.checkpoint, self.device = config, checkpoint, device
+        self.task = build_task(config)
+        self.network = self.task.prior.module.to(device).to(memory_format=torch.channels_last)
+        for part in self.task.extras().values():
+            part.to(device)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average)
+        )
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=config.rate, betas=(0.9, 0.99)
+        )
+        for group in self.task.parameter_groups():
+            self.optimizer.add_param_group(group)
+        self.step, self.history, self._spent = 0, [], 0.0
+        if checkpoint.exists():
+            self._resume()
+        elif config.start:
+            self.task.start_from(config.start)
+            self.average.module.load_state_dict(self.network.state_dict())
+        self._begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run, earlier parts included."""
+        return self._spent + time.monotonic() - self._begin
+
+    def advance(self, images: Dataset) -> float:
+        """One step on its own batch; returns the loss."""
+        config, generator = self.config, torch.Generator().manual_seed(self._seed())
+        first = config.first_image + self.step * config.batch
         seeds = range(first, first + config.batch)
-        clean = images.images(seeds).to(device)
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        draws = _draw_levels(levels, config.batch, generator).to(device)
+        clean = images.images(seeds).to(self.device)
+        noise = torch.randn(len(clean), *self.task.noise_shape, generator=generator).to(clean)
+        levels = self.task.draw_levels(config.batch, generator).to(self.device)
         labels = None
         if config.conditional:
-            labels = dropped_labels(config, images, seeds, generator).to(device)
-        optimizer.param_groups[0]["lr"] = learning_rate(config, step)
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
-            if isinstance(prior, PhaseSpaceNetwork):
-                loss = phase_loss(prior, clean, labels, generator)
-            elif isinstance(levels, LearnedLevels):
-                loss = descend(prior, levels, clean, noise, draws, labels)
-            else:
-                asked = prior if labels is None else given(prior, labels)
-                loss = denoising_loss(asked, clean, noise, draws, weight).mean()
-        if loss.requires_grad:
-            loss.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            labels = dropped_labels(config, images, seeds, generator).to(self.device)
+        self.optimizer.param_groups[0]["lr"] = learning_rate(config, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.task.backward(clean, noise, levels, labels, generator)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if not bool(norm.isfinite()):
             raise FloatingPointError(
-                f"train: the gradient became {float(norm)} at step {step}. Lower rate= (now "
-                f"{config.rate}); the checkpoint {checkpoint} of the last good step is kept"
+                f"train: the gradient became {float(norm)} at step {self.step}. Lower rate= (now "
+                f"{config.rate}); the checkpoint {self.checkpoint} of the last good step is kept"
             )
-        optimizer.step()
-        average.update_parameters(network)
-        step += 1
-        losses.append(loss.item())
-        if step % report_every == 0 or step == config.steps:
-            seconds = spent + time.monotonic() - begin
-            report = Progress(step, sum(losses) / len(losses), seconds)
-            history.append([report.step, report.loss])
-            losses = []
-            if step % save_every == 0 or step == config.steps:
-                trained = {"network": network, "average": average, "optimizer": optimizer}
-                if isinstance(levels, LearnedLevels):
-                    trained["levels"] = levels
-                _save(checkpoint, config, trained, step, history, seconds)
-            yield report
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        self.step += 1
+        return loss.item()
+
+    def _seed(self) -> int:
+        return self.config.seed * 1_000_003 + self.step
+
+    def _trained(self) -> dict[str, Any]:
+        """Everything that has a state, by its name in the checkpoint."""
+        return {
+            "network": self.network,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            **self.task.extras(),
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint as a whole: a run killed meanwhile keeps its last one."""
+        state = {
+            "config": json.dumps(dataclasses.asdict(self.config)),
+            **{name: part.state_dict() for name, part in self._trained().items()},
+            "step": self.step,
+            "history": self.history,
+            "seconds": self.seconds,
+            "machine": machine(self.device),
+        }
+        content = io.BytesIO()
+        torch.save(state, content)
+        replace(self.checkpoint, content.getvalue())
+
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        _refuse_other_run(json.loads(state["config"]), self.config, self.checkpoint)
+        for name, part in self._trained().items():
+            part.load_state_dict(state[name])
+        self.step, self.history, self._spent = state["step"], state["history"], state["seconds"]
+
+
+def machine(device: str) -> str:
+    """What a run is trained on, for its card."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' * (threads > 1)} of a {platform.machine()} CPU"
 
 
 def dropped_labels(
@@ -241,35 +206,31 @@ def dropped_labels(
     return torch.where(dropped, images.classes, images.labels(seeds))
 
 
-def load_trained(
-    folder: str | Path,
-) -> tuple[NetworkPrior | PhaseSpaceNetwork, TrainingConfig, dict]:
-    """The averaged network of a run as a prior, its settings, and its record.
-
-    The record holds step, loss history, seconds, and the distribution of noise levels.
-    """
-    state = torch.load(Path(folder) / "checkpoint.pt", map_location="cpu", weights_only=True)
+def load_run(folder: str | Path) -> Trained:
+    """A run with its averaged network, in evaluation mode."""
+    state = torch.load(Path(folder) / _CHECKPOINT, map_location="cpu", weights_only=True)
     settings = json.loads(state["config"])
     for name in ("widths", "blocks"):
         settings[name] = tuple(settings[name])
     config = TrainingConfig(**settings)
-    prior = build_prior(config)
+    task = build_task(config)
     weights = {
         name.removeprefix("module."): value
         for name, value in state["average"].items()
         if name.startswith("module.")
     }
-    prior.module.load_state_dict(weights)
-    prior.module.eval().requires_grad_(False)
-    levels = build_levels(config)
-    if isinstance(levels, LearnedLevels):
-        levels.load_state_dict(state["levels"])
-        prior.sigma_min, prior.sigma_max = (
-            sigma * config.scale for sigma in (levels.sigma_min, levels.sigma_max)
-        )
+    task.prior.module.load_state_dict(weights)
+    task.prior.module.eval().requires_grad_(False)
+    for name, part in task.extras().items():
+        part.load_state_dict(state[name])
+    task.restored()
     record = {name: state[name] for name in ("step", "history", "seconds")}
-    record["levels"] = levels
-    return prior, config, record
+    return Trained(task, config, {**record, "machine": state.get("machine", "an unnamed machine")})
+
+
+def load_trained(folder: str | Path):
+    """The averaged network of a run, as a prior."""
+    return load_run(folder).task.prior
 
 
 def _refuse_other_run(found: dict, config: TrainingConfig, checkpoint: Path) -> None:
@@ -283,24 +244,3 @@ def _refuse_other_run(found: dict, config: TrainingConfig, checkpoint: Path) -> 
             f"train: {checkpoint} belongs to a run with other settings ({pairs}). Use the same "
             "settings to resume it, or another folder"
         )
-
-
-def _draw_levels(levels: NoiseLevels, count: int, generator: torch.Generator) -> Tensor:
-    """Noise levels ``(count,)``; times, where the levels are learned."""
-    if isinstance(levels, LearnedLevels):
-        return even_times(count, generator)
-    return levels.sample(count, generator)
-
-
-def _save(checkpoint: Path, config, trained: dict, step: int, history: list, seconds) -> None:
-    """Write beside, then rename: a run killed while saving keeps its last checkpoint."""
-    state = {
-        "config": json.dumps(dataclasses.asdict(config)),
-        **{name: part.state_dict() for name, part in trained.items()},
-        "step": step,
-        "history": history,
-        "seconds": seconds,
-    }
-    beside = checkpoint.with_suffix(".tmp")
-    torch.save(state, beside)
-    os.replace(beside, checkpoint)

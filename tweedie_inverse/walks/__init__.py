@@ -1,12 +1,23 @@
-"""Conditional walks, unconditional recipes, and integrators that are more than a template step."""
+"""Conditional walks, unconditional recipes, and integrators that are more than a template step.
 
-from ..crowd import Crowd, Group
-from .base import Info, Level, PopulationInfo, Walk
-from .decoupled import Decoupled
-from .integrators import INTEGRATORS, Churn, Coloured, Heun, Integrator, Multistep, Template
-from .langevin import Langevin
-from .particle import Particle
-from .recipes import (
+A walk is a pure step between noise levels: it knows no concrete prior or operator, and no loop.
+"""
+
+from tweedie_inverse.walks.base import Info, Level, PopulationInfo, Walk
+from tweedie_inverse.walks.communicator import Crowd, Group
+from tweedie_inverse.walks.decoupled import Decoupled
+from tweedie_inverse.walks.integrators import (
+    INTEGRATORS,
+    Churn,
+    Coloured,
+    Heun,
+    Integrator,
+    Multistep,
+    Template,
+)
+from tweedie_inverse.walks.langevin import Langevin
+from tweedie_inverse.walks.particle import Particle
+from tweedie_inverse.walks.recipes import (
     PAPER_SETTINGS,
     RECIPES,
     Recipe,
@@ -17,7 +28,7 @@ from .recipes import (
     simple,
     uncertainty_of,
 )
-from .template import template_step
+from tweedie_inverse.walks.template import template_step
 
 __all__ = [
     "INTEGRATORS",

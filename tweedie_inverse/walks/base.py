@@ -2,15 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from operators.random import Streams
-
-from ..crowd import Crowd
-from ..priors.base import Prior
-from ..problem import Problem
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks.communicator import Crowd
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,16 @@ class Info(NamedTuple):
     solver_error: float = 0.0  # of the inner linear solver, in posterior standard deviations
     acceptance: Tensor | None = None  # (walkers,), of the inner Hamiltonian moves
     population: PopulationInfo | None = None  # where walkers interact
+
+
+class WalkDivergedError(ArithmeticError):
+    """A walk became NaN or infinite.
+
+    Attributes:
+        posterior: of the measurements that `solve` had finished before; None if there are none.
+    """
+
+    posterior: Any = None
 
 
 class Walk(ABC, Generic[S]):

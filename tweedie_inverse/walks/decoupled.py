@@ -25,15 +25,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from operators.random import Streams
-
-from ..covariance import Covariance, isotropic
-from ..gaussian import conditional_draw
-from ..hamiltonian import conditional_moves
-from ..priors.base import Prior
-from ..problem import Problem
-from ..schedules import Schedule, check_schedule, karras
-from .base import Info, Level, Walk
+from tweedie_inverse.conditional.gaussian import conditional_draw
+from tweedie_inverse.conditional.hamiltonian import conditional_moves
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.covariance import Covariance, isotropic
+from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.schedules import Schedule, check_schedule, karras
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks.base import Info, Level, Walk
 
 
 class DecoupledState(NamedTuple):

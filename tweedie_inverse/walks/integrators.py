@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..priors.base import Prior
-from .recipes import Recipe, refuse_unmeasured
-from .template import template_step
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks.recipes import Recipe, refuse_unmeasured
+from tweedie_inverse.walks.template import template_step
 
 Noise = Callable[[], Tensor]  # fresh standard normal numbers like x
 

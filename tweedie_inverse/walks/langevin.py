@@ -12,14 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from operators import GaussianNoise, LinearOperator
-from operators.random import Streams
-
-from ..priors.base import Prior
-from ..problem import Problem
-from ..schedules import Schedule, check_schedule, sigmoid
-from .base import Info, Level, Walk
-from .template import template_step
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.schedules import Schedule, check_schedule, sigmoid
+from tweedie_inverse.operators import GaussianNoise, LinearOperator
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks.base import Info, Level, Walk
+from tweedie_inverse.walks.template import template_step
 
 
 class LangevinState(NamedTuple):

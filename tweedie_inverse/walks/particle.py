@@ -29,17 +29,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from operators.random import Streams
-
-from ..covariance import Covariance, along, common_basis
-from ..crowd import Crowd
-from ..modes import Modes, modes_of
-from ..priors.base import Prior
-from ..problem import Problem
-from ..resampling import effective_size, normalize, systematic
-from ..schedules import karras
-from .base import Info, Level, PopulationInfo, Walk
-from .paths import PATHS, Bridge, Model, Moments, Wiener
+from tweedie_inverse.conditional.modes import Modes, modes_of
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.covariance import Covariance, along, common_basis
+from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic
+from tweedie_inverse.numerics.schedules import karras
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks.base import Info, Level, PopulationInfo, Walk
+from tweedie_inverse.walks.communicator import Crowd
+from tweedie_inverse.walks.paths import PATHS, Bridge, Model, Moments, Wiener
 
 # Of an effective size, relative.
 _ROUNDING = 1e-9

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..priors.base import Prior
-from ..schedules import check_schedule
+from tweedie_inverse.numerics.schedules import check_schedule
+from tweedie_inverse.priors.base import Prior
 
 
 class Recipe(NamedTuple):

@@ -10,32 +10,27 @@ from typing import Any
 
 from torch import nn
 
-from ..network import NetworkPrior
-from ..phase_space import PhaseSpaceNetwork
-from .adm import ADM
-from .base import Format, Source, Target
-from .denoisers import Deepinv, KDiffusion, Module, SmallDiffusion
-from .diffusers_folder import Diffusers, fetch
-from .edm import EDM
-from .edm_convert import convert
-from .files import read_checkpoint
-from .native import Native
-from .phase_native import PhaseNative
-from .psld import PSLD
-from .score_sde import ScoreSDE, psld_network
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.formats.adm import ADM
+from tweedie_inverse.priors.formats.base import Format, Source, Target
+from tweedie_inverse.priors.formats.denoisers import Deepinv, KDiffusion, Module, SmallDiffusion
+from tweedie_inverse.priors.formats.diffusers_folder import Diffusers, fetch
+from tweedie_inverse.priors.formats.edm import EDM
+from tweedie_inverse.priors.formats.edm_convert import convert
+from tweedie_inverse.priors.formats.files import read_checkpoint
+from tweedie_inverse.priors.formats.native import Native
+from tweedie_inverse.priors.formats.score_sde import ScoreSDE, psld_network
 
 __all__ = [
     "ADM",
     "EDM",
     "FORMATS",
-    "PSLD",
     "Deepinv",
     "Diffusers",
     "Format",
     "KDiffusion",
     "Module",
     "Native",
-    "PhaseNative",
     "ScoreSDE",
     "SmallDiffusion",
     "Source",
@@ -44,6 +39,7 @@ __all__ = [
     "describe",
     "load",
     "psld_network",
+    "register",
     "source_of",
 ]
 
@@ -56,14 +52,24 @@ FORMATS: dict[str, Format] = {
         ADM(),
         EDM(),
         ScoreSDE(),
-        PSLD(),
-        PhaseNative(),
         Deepinv(),
         KDiffusion(),
         SmallDiffusion(),
         Module(),
     )
 }
+
+
+def register(format: Format) -> None:
+    """Add a format, which is asked after those that are here already.
+
+    Raises:
+        ValueError: another one has its name.
+    """
+    if format.name in FORMATS:
+        raise ValueError(f"formats.register: there is a format {format.name!r} already")
+    FORMATS[format.name] = format
+
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors")
@@ -97,9 +103,7 @@ def source_of(
     raise FileNotFoundError(f"load_prior({name!r}): no such file or folder")
 
 
-def load(
-    source: Source, target: Target, format: str | Format | None = None
-) -> NetworkPrior | PhaseSpaceNetwork:
+def load(source: Source, target: Target, format: str | Format | None = None) -> Prior:
     """The prior in `source`.
 
     Raises:

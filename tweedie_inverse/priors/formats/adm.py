@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ...schedules import TABLES
-from ..network import NetworkPrior
-from .adm_network import ADMUNet, Architecture, architecture_of
-from .base import Format, Source, Target, of_one_class, timestep_prior
-from .files import load_weights, ready
+from tweedie_inverse.numerics.schedules import TABLES
+from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class, timestep_prior
+from tweedie_inverse.priors.formats.files import load_weights, ready
+from tweedie_inverse.priors.formats.networks.adm import ADMUNet, Architecture, architecture_of
+from tweedie_inverse.priors.network import NetworkPrior
 
 
 @dataclass(frozen=True)

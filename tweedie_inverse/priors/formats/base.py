@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..network import NetworkPrior, Parameterization
-from ..phase_space import PhaseSpaceNetwork
-from .files import Checkpoint
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.formats.files import Checkpoint
+from tweedie_inverse.priors.network import NetworkPrior, Parameterization
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Format(ABC):
     """
 
     name: ClassVar[str]
+    # What the header of a prior file of this package says, if the format reads such files.
+    kind: ClassVar[str] = ""
 
     @abstractmethod
     def recognises(self, source: Source) -> bool:
@@ -77,7 +79,7 @@ class Format(ABC):
         """What was found, for people; builds no network."""
 
     @abstractmethod
-    def load(self, source: Source, target: Target) -> NetworkPrior | PhaseSpaceNetwork:
+    def load(self, source: Source, target: Target) -> Prior:
         """Build the network, fill it, and wrap it as a prior in data units."""
 
 

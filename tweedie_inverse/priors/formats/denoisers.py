@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..network import Coordinates, NetworkPrior, Parameterization
-from .adm import adm_prior
-from .base import Format, Source, Target
+from tweedie_inverse.priors.formats.adm import adm_prior
+from tweedie_inverse.priors.formats.base import Format, Source, Target
+from tweedie_inverse.priors.network import Coordinates, NetworkPrior, Parameterization
 
 
 @dataclass(frozen=True)

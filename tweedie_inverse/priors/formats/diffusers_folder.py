@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..network import NetworkPrior
-from .base import Format, Source, Target, of_one_class
-from .diffusers_schedulers import PREDICTIONS, diffusers_prior
-from .files import load_weights, read_checkpoint, ready
+from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class
+from tweedie_inverse.priors.formats.diffusers_schedulers import PREDICTIONS, diffusers_prior
+from tweedie_inverse.priors.formats.files import load_weights, read_checkpoint, ready
+from tweedie_inverse.priors.network import NetworkPrior
 
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _LATENT = ("vae", "vqvae", "movq")

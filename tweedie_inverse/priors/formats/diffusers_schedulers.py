@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..network import NetworkPrior, Parameterization
-from .base import Target, timestep_prior
+from tweedie_inverse.priors.formats.base import Target, timestep_prior
+from tweedie_inverse.priors.network import NetworkPrior, Parameterization
 
 PREDICTIONS: dict[str, Parameterization] = {
     "epsilon": "epsilon",

@@ -12,11 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..network import NetworkPrior
-from .base import Format, Source, Target, of_one_class
-from .edm2_network import EDM2Architecture, EDM2UNet, edm2_architecture_of
-from .edm_network import DeepinvCall, EDMArchitecture, deepinv_network, edm_architecture_of
-from .edm_preconditioning import (
+from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class
+from tweedie_inverse.priors.formats.edm_preconditioning import (
     KINDS,
     Constants,
     Preconditioning,
@@ -24,7 +21,19 @@ from .edm_preconditioning import (
     constants_of,
     edm_prior,
 )
-from .files import load_weights, ready
+from tweedie_inverse.priors.formats.files import load_weights, ready
+from tweedie_inverse.priors.formats.networks.edm import (
+    DeepinvCall,
+    EDMArchitecture,
+    deepinv_network,
+    edm_architecture_of,
+)
+from tweedie_inverse.priors.formats.networks.edm2 import (
+    EDM2Architecture,
+    EDM2UNet,
+    edm2_architecture_of,
+)
+from tweedie_inverse.priors.network import NetworkPrior
 
 # The class that wraps the network, as `edm_convert` found it; EDM2's is just called Precond.
 _KIND_OF: dict[str, Preconditioning] = {

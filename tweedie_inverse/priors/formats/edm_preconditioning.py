@@ -22,10 +22,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ...schedules import cosine_table
-from ..network import NetworkPrior
-from .base import Target
-from .song import VPTime, total_of
+from tweedie_inverse.numerics.schedules import cosine_table
+from tweedie_inverse.priors.formats.base import Target
+from tweedie_inverse.priors.formats.song import VPTime, total_of
+from tweedie_inverse.priors.network import NetworkPrior
 
 Preconditioning = Literal["edm", "vp", "ve", "iddpm"]
 KINDS: tuple[str, ...] = get_args(Preconditioning)

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..network import NetworkPrior
-from ..networks import UNet
-from .base import Format, Source, Target
-from .files import load_weights, ready
-from .own_files import error_in, header_of, weights_in
+from tweedie_inverse.priors.formats.base import Format, Source, Target
+from tweedie_inverse.priors.formats.files import load_weights, ready
+from tweedie_inverse.priors.formats.own_files import error_in, header_of, weights_in
+from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.unet import UNet
 
 FORMAT = "tweedie-inverse-prior-1"
 
@@ -23,6 +23,7 @@ class Native(Format):
     """A file written by `save_prior`; it holds everything, units included."""
 
     name: ClassVar[str] = "tweedie-inverse"
+    kind: ClassVar[str] = FORMAT
 
     def recognises(self, source: Source) -> bool:
         return source.checkpoint is not None and bool(header_of(source.checkpoint, FORMAT))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .ncsnpp_network import Architecture, Pyramid
+from tweedie_inverse.priors.formats.networks.ncsnpp import Architecture, Pyramid
 
 
 def architecture_of(state: Mapping[str, Tensor]) -> Architecture:

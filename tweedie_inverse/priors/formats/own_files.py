@@ -12,17 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...atomic import replace
-from ..denoising_error import DenoisingError, Transform
-from ..local_error import LocalError
-from .base import Format, Source, Target
-from .files import Checkpoint, read_checkpoint
+from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform
+from tweedie_inverse.priors.error.local_error import LocalError
+from tweedie_inverse.priors.formats.base import Format, Source, Target
+from tweedie_inverse.priors.formats.files import Checkpoint, read_checkpoint
+from tweedie_inverse.runtime.atomic import replace
 
 
-def header_of(checkpoint: Checkpoint, kind: str) -> dict[str, Any]:
-    """The settings; empty if the file is of another kind."""
+def header_of(checkpoint: Checkpoint, kind: str | None = None) -> dict[str, Any]:
+    """The settings; empty if the file is none of ours, or of another `kind` than asked for."""
     header = json.loads(checkpoint.metadata.get("prior", "{}"))
-    return header if header.get("format") == kind else {}
+    return header if kind in (None, header.get("format")) else {}
 
 
 def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], format: Format) -> None:

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..network import NetworkPrior
-from .base import Format, Source, Target
-from .files import Checkpoint, load_weights, read_checkpoint, ready
-from .ncsnpp_network import Architecture, NCSNpp
-from .ncsnpp_shapes import architecture_of
-from .song import subvp_prior, ve_prior, vp_prior
+from tweedie_inverse.priors.formats.base import Format, Source, Target
+from tweedie_inverse.priors.formats.files import Checkpoint, load_weights, read_checkpoint, ready
+from tweedie_inverse.priors.formats.ncsnpp_shapes import architecture_of
+from tweedie_inverse.priors.formats.networks.ncsnpp import Architecture, NCSNpp
+from tweedie_inverse.priors.formats.song import subvp_prior, ve_prior, vp_prior
+from tweedie_inverse.priors.network import NetworkPrior
 
 Process = Literal["ve", "vp", "subvp"]
 

@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ...schedules import vp_linear_table
-from ..network import NetworkPrior
-from .base import Target, timestep_prior
+from tweedie_inverse.numerics.schedules import vp_linear_table
+from tweedie_inverse.priors.formats.base import Target, timestep_prior
+from tweedie_inverse.priors.network import NetworkPrior
 
 # The VP process of Song et al. 2021: beta from 0.1 to 20, started at t = 0.001.
 _BETA = (0.1, 20.0)

@@ -1,0 +1,121 @@
+"""The results store: one file a finished unit, written whole or not at all.
+
+A unit is one measurement and one method; its name is a hash of everything that fixes its result.
+A file that exists is finished, so a run that was killed goes on where it stopped, and several
+processes may write into one folder.
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from tweedie_inverse.benchmarks.harness.pictures import Pictures
+from tweedie_inverse.runtime.atomic import replace
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What fixes a result.
+
+    Attributes:
+        problem: the operator with its noise and the prior, in words.
+        image: number of the test image.
+        settings: of the method, all of them.
+        samples: posterior samples asked for.
+        seed: of the run.
+        weights: checksum of the prior.
+    """
+
+    suite: str
+    task: str
+    problem: str
+    image: int
+    method: str
+    settings: dict[str, Any]
+    samples: int
+    seed: int
+    weights: str
+
+    @property
+    def name(self) -> str:
+        """A hash of all the fields."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+class Store:
+    """A folder of records."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder) / "units"
+
+    def is_finished(self, unit: Unit) -> bool:
+        return self._path(unit).is_file()
+
+    def read(self, unit: Unit) -> dict[str, Any]:
+        return json.loads(self._path(unit).read_text())
+
+    def write(
+        self,
+        unit: Unit,
+        outcome: dict[str, Any],
+        samples: Tensor | None = None,
+        pictures: Pictures | None = None,
+    ) -> None:
+        """The record last: it is what says that all is there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(unit)
+        if samples is not None:
+            content = save({"samples": samples.contiguous()})
+            replace(path.with_suffix(".safetensors"), content)
+        if pictures is not None:
+            replace(path.with_suffix(".pictures"), save(pictures._asdict()))
+        record = {"unit": asdict(unit), **outcome}
+        replace(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+
+    def _path(self, unit: Unit) -> Path:
+        return self.folder / f"{unit.name}.json"
+
+
+def read(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """All records of any number of folders, each unit once, in the order of their names."""
+    found = {
+        path.name: json.loads(path.read_text())
+        for folder in folders
+        for path in sorted((Path(folder) / "units").glob("*.json"))
+    }
+    return [found[name] for name in sorted(found)]
+
+
+def read_pictures(folders: Iterable[str | Path]) -> dict[str, Pictures]:
+    """Pictures of any number of folders, by the names of their units."""
+    return {
+        path.stem: Pictures(**load(path.read_bytes()))
+        for folder in folders
+        for path in sorted((Path(folder) / "units").glob("*.pictures"))
+    }
+
+
+def provenance(device: str) -> dict[str, str]:
+    """Where and with what a record was made; nothing that the result depends on."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    here = Path(__file__).parent
+    git = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    if device.startswith("cuda"):
+        machine = torch.cuda.get_device_name(device)
+    else:
+        machine = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    return {
+        "commit": git.stdout.strip() or "unknown",
+        "machine": machine,
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+    }

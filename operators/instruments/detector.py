@@ -1,0 +1,91 @@
+"""What a detector does to each value: saturate, round, count what gets through.
+
+For noise that is there *before* rounding or saturation, as in a real converter, use
+`DigitizedNoise` on a linear operator; these are for noise that comes after.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.operators.base import LinearOperator, Operator
+from tweedie_inverse.operators.noise.base import NoiseModel
+
+
+class Clipping(Operator):
+    """``y = min(max(x, low), high)``, value by value; flat, with zero gradient, outside.
+
+    Args:
+        shape: of one image, without the batch axis.
+        low, high: the range that is kept.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        low: float = 0.0,
+        high: float = 1.0,
+        noise: NoiseModel | None = None,
+    ):
+        if not low < high:
+            raise ValueError(f"Clipping(low={low}, high={high}): needs low < high")
+        super().__init__(domain_shape=shape, range_shape=shape, noise=noise)
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(self.low, self.high)
+
+
+class Quantization(Operator):
+    """``y = step * round(x / step)``, value by value.
+
+    Its gradient is handed on as if nothing were rounded: the true one is zero almost everywhere.
+    Walks that accept or refuse their moves by the likelihood itself stay exact with it.
+
+    Args:
+        shape: of one image, without the batch axis.
+        step: distance of the values that are left.
+    """
+
+    def __init__(self, shape: Sequence[int], step: float, *, noise: NoiseModel | None = None):
+        if not (math.isfinite(step) and step > 0):
+            raise ValueError(f"Quantization(step={step}): needs a positive step, in units of x")
+        super().__init__(domain_shape=shape, range_shape=shape, noise=noise)
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        rounded = (x.detach() / self.step).round() * self.step
+        return x + (rounded - x.detach())
+
+
+class Transmission(Operator):
+    """Expected counts behind an object, ``photons * exp(-A x)`` (Beer and Lambert).
+
+    With ``noise=PoissonNoise(1.0)`` it is low-dose X-ray tomography with its true statistics; data
+    that are already ``log(photons / counts)`` become counts again as ``photons * exp(-data)``.
+
+    Args:
+        operator: A, the line integrals; its unit times that of the image has to be a pure number.
+        photons: counts without an object, a number or a tensor that broadcasts to y.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        photons: float | Tensor,
+        *,
+        noise: NoiseModel | None = None,
+    ):
+        self.photons = torch.as_tensor(photons, dtype=torch.float64)
+        if not bool((self.photons > 0).all()):
+            raise ValueError(f"Transmission(photons={photons}): needs positive counts")
+        super().__init__(
+            domain_shape=operator.domain_shape, range_shape=operator.range_shape, noise=noise
+        )
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.photons.to(x) * torch.exp(-self.operator.forward(x))

@@ -1,0 +1,122 @@
+"""Super-resolution: a separable anti-aliasing filter and fewer pixels, as two matrices."""
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tweedie_inverse.numerics.spectral import Separable, Spectrum
+from tweedie_inverse.operators.base import LinearOperator
+from tweedie_inverse.operators.noise.base import NoiseModel
+
+
+def _cubic(t: Tensor) -> Tensor:
+    """Keys 1981 with a = -1/2, support 2."""
+    t = t.abs()
+    inner = (1.5 * t - 2.5) * t**2 + 1
+    outer = ((-0.5 * t + 2.5) * t - 4) * t + 2
+    return torch.where(t < 1, inner, torch.where(t < 2, outer, torch.zeros_like(t)))
+
+
+def _lanczos(t: Tensor) -> Tensor:
+    return torch.where(t.abs() < 3, torch.sinc(t) * torch.sinc(t / 3), torch.zeros_like(t))
+
+
+# The function, in units of the small pixel, and where it ends.
+_KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "bicubic": (_cubic, 2),
+    "lanczos": (_lanczos, 3),
+}
+_NAMES = (*_KERNELS, "block_mean")
+_BOUNDARIES = ("renormalize", "circular")
+
+
+class Downsampling(LinearOperator):
+    """``y = R x C^T`` with one filter matrix for rows and one for columns.
+
+    Args:
+        image_shape: ``(channels, height, width)``.
+        factor: 1 or more, whole or not; the small image has ``floor(side / factor)`` pixels a
+            side and covers the same field.
+        kernel: ``"bicubic"`` (anti-aliased, a = -1/2), ``"lanczos"`` (three lobes) or
+            ``"block_mean"`` (the mean over the area of the large pixel); stretched by the factor.
+        boundary: ``"renormalize"`` drops what lies outside and scales the rest up to one, as
+            image libraries do; ``"circular"`` takes it from the other side.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        factor: float,
+        *,
+        kernel: str = "bicubic",
+        boundary: str = "renormalize",
+        noise: NoiseModel | None = None,
+    ):
+        if kernel not in _NAMES:
+            raise ValueError(f"Downsampling(kernel={kernel!r}): choose one of {', '.join(_NAMES)}")
+        if boundary not in _BOUNDARIES:
+            raise ValueError(
+                f"Downsampling(boundary={boundary!r}): choose one of {', '.join(_BOUNDARIES)}"
+            )
+        if len(image_shape) != 3 or factor < 1 or min(image_shape[1:]) < factor:
+            raise ValueError(
+                "Downsampling: needs image_shape (channels, height, width) and a factor from 1 to "
+                f"the shorter side; got {tuple(image_shape)} and {factor}"
+            )
+        channels, height, width = image_shape
+        small = (math.floor(height / factor), math.floor(width / factor))
+        super().__init__(domain_shape=image_shape, range_shape=(channels, *small), noise=noise)
+        self.rows = _filter_matrix(height, small[0], kernel, boundary)
+        self.columns = _filter_matrix(width, small[1], kernel, boundary)
+
+    @cached_property
+    def _decomposition(self) -> Spectrum:
+        row_modes, row_values, row_basis = torch.linalg.svd(self.rows)
+        column_modes, column_values, column_basis = torch.linalg.svd(self.columns)
+        (height, width), (h, w) = self.domain_shape[1:], self.range_shape[1:]
+        beyond = (0, width - w, 0, height - h)
+
+        def to_modes(y: Tensor) -> Tensor:
+            return F.pad(row_modes.to(y).mT @ y @ column_modes.to(y), beyond)
+
+        def from_modes(c: Tensor) -> Tensor:
+            return row_modes.to(c) @ c[..., :h, :w] @ column_modes.to(c).mT
+
+        singular = F.pad(row_values[:, None] * column_values, beyond)
+        return Spectrum(Separable(row_basis, column_basis), singular, to_modes, from_modes)
+
+    @property
+    def spectrum(self) -> Spectrum:
+        return self._decomposition
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rows.to(x) @ x @ self.columns.to(x).mT
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.rows.to(y).mT @ y @ self.columns.to(y)
+
+
+def _filter_matrix(size: int, small: int, kernel: str, boundary: str) -> Tensor:
+    """``(small, size)``, rows sum to one."""
+    factor = size / small
+    centre = (torch.arange(small, dtype=torch.float64)[:, None] + 0.5) * factor - 0.5
+    function, support = _KERNELS.get(kernel, (None, 1))
+    reach = math.ceil(support * factor) + 1
+    index = centre.round().long() + torch.arange(-reach, reach + 1)
+    if function is None:  # block mean: the share of each pixel that lies inside the large one
+        upper = torch.minimum(index + 0.5, centre + factor / 2)
+        weight = (upper - torch.maximum(index - 0.5, centre - factor / 2)).clamp(min=0)
+    else:
+        weight = function((index - centre) / factor)
+    if boundary == "circular":
+        place = index.remainder(size)
+    else:
+        place = index.clamp(0, size - 1)
+        weight = weight * ((index >= 0) & (index < size))
+    matrix = torch.zeros(small, size, dtype=torch.float64)
+    matrix.scatter_add_(1, place, weight)
+    return matrix / matrix.sum(1, keepdim=True)

@@ -1,0 +1,83 @@
+"""Fourier sampling: single- and multi-coil magnetic resonance imaging."""
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.numerics.spectral import (
+    ComplexFourier,
+    Spectrum,
+    centred_fft,
+    centred_ifft,
+    from_complex,
+    to_complex,
+)
+from tweedie_inverse.operators.base import LinearOperator
+from tweedie_inverse.operators.noise.base import NoiseModel
+
+
+class FourierSampling(LinearOperator):
+    """``y = mask * F (s_c x)``: k-space samples of a complex image, held as two channels.
+
+    F is the unitary 2-D transform with the origin in the centre, the pixel ``(height // 2, width //
+    2)``.  Without coils the image is ``(2, height, width)``, real and imaginary part, and so is y,
+    with zeros where nothing was sampled; with coils y is ``(2, coils, height, width)``.  White
+    noise of `std` in y is independent in both parts.
+
+    Args:
+        mask: boolean or 0/1, ``(height, width)``; see `cartesian_mask` and `radial_mask`.
+        coils: sensitivities s_c, complex ``(coils, height, width)``; None is one perfect coil.
+        real: the image is real, ``(1, height, width)``, as a prior of grey images needs it.
+    """
+
+    def __init__(
+        self,
+        mask: Tensor,
+        *,
+        coils: Tensor | None = None,
+        real: bool = False,
+        noise: NoiseModel | None = None,
+    ):
+        mask = torch.as_tensor(mask)
+        if mask.ndim != 2 or not bool(((mask == 0) | (mask == 1)).all()) or not bool(mask.any()):
+            raise ValueError(
+                "FourierSampling: needs a mask (height, width) of zeros and ones with at least one "
+                f"1, got shape {tuple(mask.shape)}"
+            )
+        if coils is not None and (coils.ndim != 3 or coils.shape[1:] != mask.shape):
+            raise ValueError(
+                f"FourierSampling(coils=): needs sensitivities (coils, {mask.shape[0]}, "
+                f"{mask.shape[1]}), complex, got {tuple(coils.shape)}"
+            )
+        planes = () if coils is None else (coils.shape[0],)
+        super().__init__(
+            domain_shape=(1 if real else 2, *mask.shape),
+            range_shape=(2, *planes, *mask.shape),
+            noise=noise,
+        )
+        self.mask, self.real = mask.bool(), real
+        self.coils = None if coils is None else coils.to(torch.complex128)
+
+    @property
+    def observed(self) -> Tensor:
+        return self.mask.expand(self.range_shape)
+
+    @property
+    def spectrum(self) -> Spectrum | None:
+        if self.coils is not None or self.real:
+            return None
+        return Spectrum(ComplexFourier(), self.mask.double(), self._select, self._select)
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = torch.complex(x[:, 0], torch.zeros_like(x[:, 0])) if self.real else to_complex(x)
+        if self.coils is not None:
+            image = image[:, None] * self.coils.to(image)
+        return self._select(from_complex(centred_fft(image)))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        image = centred_ifft(to_complex(self._select(y)))
+        if self.coils is not None:
+            image = (image * self.coils.to(image).conj()).sum(1)
+        return image.real[:, None] if self.real else from_complex(image)
+
+    def _select(self, y: Tensor) -> Tensor:
+        return y * self.mask.to(y)

@@ -1,0 +1,49 @@
+"""Inpainting: some pixels are seen, the others are not."""
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.numerics.spectral import Pixels, Spectrum
+from tweedie_inverse.operators.base import LinearOperator
+from tweedie_inverse.operators.noise.base import NoiseModel
+
+
+class Mask(LinearOperator):
+    """``y = mask * x``; measurements are images with zeros where nothing was seen.
+
+    Args:
+        mask: boolean or 0/1, ``(channels, height, width)``, or ``(height, width)`` for all
+            channels alike.  One mask an image: ``ops.per_image([ops.Mask(m) for m in masks])``.
+        channels: number of channels of the image when `mask` is ``(height, width)``.
+    """
+
+    def __init__(self, mask: Tensor, *, channels: int = 1, noise: NoiseModel | None = None):
+        mask = torch.as_tensor(mask)
+        if mask.ndim == 2:
+            mask = mask.expand(channels, *mask.shape)
+        if mask.ndim != 3 or not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError(
+                "Mask: needs zeros and ones of shape (height, width) or (channels, height, width), "
+                f"got shape {tuple(mask.shape)} with values in [{mask.min()}, {mask.max()}]; for "
+                "one mask an image use ops.per_image([ops.Mask(m) for m in masks])"
+            )
+        if not bool(mask.any()):
+            raise ValueError("Mask: no pixel is observed; set some entries of the mask to 1")
+        super().__init__(domain_shape=mask.shape, range_shape=mask.shape, noise=noise)
+        self.mask = mask.bool()
+
+    @property
+    def observed(self) -> Tensor:
+        return self.mask
+
+    @property
+    def spectrum(self) -> Spectrum:
+        return Spectrum(
+            Pixels(), self.mask.double(), to_modes=self.adjoint, from_modes=self.forward
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask.to(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y * self.mask.to(y)

@@ -1,0 +1,88 @@
+"""Sampling patterns: which pixels, or which frequencies, are seen.  Booleans, from a seed."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.numerics.random import normal
+
+
+def random_mask(image_shape: tuple[int, int, int], keep: float, *, seed: int = 0) -> Tensor:
+    """A mask that keeps each pixel (all its channels) with probability `keep`, boolean."""
+    if not 0 < keep <= 1:
+        raise ValueError(f"random_mask(keep={keep}): needs a share in (0, 1]")
+    threshold = torch.special.ndtri(torch.tensor(keep, dtype=torch.float64))
+    pixels = normal(("random mask", seed), image_shape[1:]) < threshold
+    return pixels.expand(image_shape).clone()
+
+
+def box_mask(
+    image_shape: tuple[int, int, int],
+    box: tuple[int, int],
+    *,
+    corner: tuple[int, int] | None = None,
+) -> Tensor:
+    """A mask that hides a rectangle `box` ``(height, width)``; by default in the centre.
+
+    `corner` is the rectangle's first row and column.
+    """
+    size = image_shape[1:]
+    if corner is None:
+        corner = ((size[0] - box[0]) // 2, (size[1] - box[1]) // 2)
+    ends = (corner[0] + box[0], corner[1] + box[1])
+    if min(box) < 1 or min(corner) < 0 or ends[0] > size[0] or ends[1] > size[1]:
+        raise ValueError(
+            f"box_mask: a box of {box} at {corner} does not lie inside an image of {size} pixels"
+        )
+    mask = torch.ones(image_shape, dtype=torch.bool)
+    mask[:, corner[0] : ends[0], corner[1] : ends[1]] = False
+    return mask
+
+
+def cartesian_mask(
+    size: tuple[int, int], acceleration: float, *, centre: float = 0.08, seed: int = 0
+) -> Tensor:
+    """MRI: whole columns of k-space ``(height, width)``, the origin in the centre.
+
+    Args:
+        size: height and width of the image.
+        acceleration: width divided by the number of columns seen, 1 or more.
+        centre: share of the columns, around the origin, that is always seen.
+        seed: fixes the others, drawn evenly.
+    """
+    height, width = size
+    central, total = round(centre * width), round(width / acceleration)
+    if acceleration < 1 or not 0 <= central <= total:
+        raise ValueError(
+            f"cartesian_mask(acceleration={acceleration}, centre={centre}): {total} columns are "
+            f"to be seen in all and {central} of them in the centre; lower one of the two"
+        )
+    # The centre first, then the rest in random order.
+    order = normal(("cartesian mask", seed), (width,))
+    first = width // 2 - central // 2
+    order[first : first + central] = -math.inf
+    seen = torch.zeros(width, dtype=torch.bool)
+    seen[order.argsort()[:total]] = True
+    return seen.expand(height, width).clone()
+
+
+def radial_mask(size: tuple[int, int], spokes: int) -> Tensor:
+    """MRI: straight lines through the origin of k-space, evenly turned, on the pixel grid.
+
+    Args:
+        size: height and width of the image; the origin is the pixel ``(h // 2, w // 2)``.
+        spokes: number of lines, over the half turn.
+    """
+    if spokes < 1:
+        raise ValueError(f"radial_mask(spokes={spokes}): needs at least one line")
+    height, width = size
+    angles = torch.arange(spokes, dtype=torch.float64) * (math.pi / spokes)
+    reach = math.hypot(height, width) / 2
+    along = torch.arange(-reach, reach + 0.5, 0.5, dtype=torch.float64)
+    rows = (height // 2 - along * angles.sin()[:, None]).round().long()
+    columns = (width // 2 + along * angles.cos()[:, None]).round().long()
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[rows[inside], columns[inside]] = True
+    return mask

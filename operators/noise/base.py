@@ -1,0 +1,167 @@
+"""Noise models: how a measurement scatters around the noise-free one."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.spectral import Basis, Fourier, Pixels
+
+
+class NoiseModel(ABC):
+    """The law of ``y`` given ``Ax``.
+
+    A user's own needs `sample`, `log_prob` and `variance`.
+    """
+
+    @abstractmethod
+    def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
+        """Noisy measurements ``(batch, *range_shape)``; one random stream an entry of the batch."""
+
+    @abstractmethod
+    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
+        """``log p(y | Ax)``, ``(batch,)``, normalized."""
+
+    @abstractmethod
+    def variance(self, ax: Tensor) -> Tensor:
+        """Variance of each entry of y given Ax; like `ax`, or broadcasting to it."""
+
+    def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
+        """Gradient of `log_prob` with respect to `ax`, same shape."""
+        with torch.enable_grad():
+            ax = ax.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.log_prob(y, ax).sum(), ax)
+        return gradient
+
+    def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
+        """Residuals of mean 0 and variance 1 where `ax` is the truth, as many as y has entries."""
+        return (y - ax) / self.variance(ax).sqrt()
+
+    def curvature(self, y: Tensor, ax: Tensor) -> Tensor:
+        """Information about each entry of Ax, not negative: how sharply `log_prob` bends there.
+
+        The expected one (Fisher) or the observed one; here the inverse variances, which is the
+        first for Gaussian and Poisson noise.
+        """
+        return (1 / self.variance(ax)).expand(ax.shape)
+
+    def information(self, r: Tensor, y: Tensor, ax: Tensor) -> Tensor:
+        """The matrix F whose diagonal is `curvature`, times r."""
+        return r * self.curvature(y, ax)
+
+    def information_root(self, z: Tensor, y: Tensor, ax: Tensor) -> Tensor:
+        """``R z`` with ``R R^T = F``; z like y."""
+        return z * self.curvature(y, ax).sqrt()
+
+    def scaled(self, factor: float) -> "NoiseModel":
+        """The noise of ``factor * y``, `factor` not 0.
+
+        Raises:
+            ValueError: this noise has no scaled form.
+        """
+        raise ValueError(
+            f"{self!r} has no scaled form: build the operator without noise, scale it, and pass "
+            "noise= to solve"
+        )
+
+    def refuse(self, y: Tensor) -> None:
+        """Raise a `ValueError` where this noise cannot have produced y."""
+        return None
+
+
+class GaussianNoise(NoiseModel):
+    """``y ~ N(Ax, S)``: independent entries, in pixels or in another orthonormal basis of y.
+
+    Args:
+        std: positive, in units of y; a number, or a tensor that broadcasts to `range_shape` (to
+            one measurement's coefficients, where a `basis` is given).
+        basis: where the noise is independent, such as ``ops.spectral.Fourier()`` for stationary
+            noise with a power spectrum; None is the entries of y themselves.
+
+    Raises:
+        ValueError: a negative, zero or non-finite std.
+    """
+
+    def __init__(self, std: float | Tensor, *, basis: Basis | None = None):
+        self.std = torch.as_tensor(std, dtype=torch.float64)
+        self.basis = Pixels() if basis is None else basis
+        if not bool((self.std.isfinite() & (self.std > 0)).all()):
+            raise ValueError(
+                f"GaussianNoise(std={std}): needs a positive, finite standard deviation in units "
+                "of y; for nearly noise-free data use a small one, such as 1e-3 of the data range"
+            )
+
+    @classmethod
+    def stationary(cls, power_spectrum: Tensor) -> "GaussianNoise":
+        """Correlated noise, circular: `power_spectrum` ``(height, width)`` as ``fft2`` lays it out.
+
+        It is the variance of each coefficient of the orthonormal transform, so that its mean is
+        the variance of a pixel; symmetric under a change of sign of the frequency.
+        """
+        spectrum = torch.as_tensor(power_spectrum, dtype=torch.float64)
+        mirrored = spectrum.flip((-2, -1)).roll((1, 1), (-2, -1))
+        if spectrum.ndim < 2 or not torch.allclose(spectrum, mirrored):
+            raise ValueError(
+                "GaussianNoise.stationary: needs a spectrum (height, width) with the same value "
+                f"at frequency f and -f, in the layout of torch.fft.fft2; got shape "
+                f"{tuple(spectrum.shape)}"
+            )
+        return cls(spectrum.sqrt(), basis=Fourier())
+
+    @property
+    def is_white(self) -> bool:
+        """Whether S is a multiple of the identity."""
+        return self.std.numel() == 1
+
+    def __repr__(self) -> str:
+        where = "" if isinstance(self.basis, Pixels) else f", basis={type(self.basis).__name__}"
+        if self.std.ndim == 0:
+            return f"GaussianNoise({float(self.std):g}{where})"
+        return f"GaussianNoise({tuple(self.std.shape)} values{where})"
+
+    def scaled(self, factor: float) -> "GaussianNoise":
+        return GaussianNoise(self.std * abs(factor), basis=self.basis)
+
+    def colour(self, white: Tensor) -> Tensor:
+        """``S^1/2 n``: standard normal coefficients ``(batch, ...)`` to noise on y."""
+        return self.basis.inverse(white * self.std.to(white))
+
+    def whiten(self, r: Tensor) -> Tensor:
+        """``S^-1/2 r``: noise on y to standard normal coefficients."""
+        return self.basis.transform(r) / self.std.to(r)
+
+    def whiten_transposed(self, z: Tensor) -> Tensor:
+        """The transpose of `whiten`."""
+        return self.basis.inverse(z / self.std.to(z))
+
+    def information(self, r: Tensor, y: Tensor, ax: Tensor) -> Tensor:
+        return self.whiten_transposed(self.whiten(r))
+
+    def information_root(self, z: Tensor, y: Tensor, ax: Tensor) -> Tensor:
+        return self.whiten_transposed(z)
+
+    def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
+        return ax + self.colour(white_noise(ax, seed))
+
+    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
+        law = torch.distributions.Normal(0.0, self.std.to(ax), validate_args=False)
+        return law.log_prob(self.basis.transform(y - ax)).flatten(1).sum(1)
+
+    def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
+        return self.whiten_transposed(self.whiten(y - ax))
+
+    def variance(self, ax: Tensor) -> Tensor:
+        if isinstance(self.basis, Pixels):
+            return self.std.to(ax) ** 2
+        # In a Fourier-like basis every entry gets a share of every coefficient.
+        return (self.std.to(ax) ** 2).expand(ax.shape[1:]).mean()
+
+    def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
+        return self.whiten(y - ax)
+
+
+def white_noise(like: Tensor, seed: int, purpose: str = "noise") -> Tensor:
+    """Standard normal numbers like ``(batch, ...)``, one stream an entry of the batch."""
+    rows = [normal((purpose, seed, i), like.shape[1:]) for i in range(len(like))]
+    return torch.stack(rows).to(like)

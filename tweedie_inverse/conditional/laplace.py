@@ -1,0 +1,157 @@
+"""The Gaussian nearest to ``N(x0; m, V) p(y | x0)``: its mode, and its curvature there.
+
+In the coordinates u of ``x0 = m + L u``, ``V = L L^T``, the target is ``exp(-U(u))`` with ``U =
+|u|^2 / 2 - log p(y | m + L u)``.  Gauss-Newton steps lead to a mode; there
+``P = I + L^T J^T F J L``, with J the Jacobian of A and F the information of the noise.  P is
+never assembled: systems with it are solved by conjugate gradients in the coordinates ``T u``, T the
+scale of V, with a diagonal preconditioner as in `gaussian`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.numerics.krylov import Solution, conjugate_gradient
+from tweedie_inverse.numerics.random import Streams
+
+# Errors of a solve, in standard deviations of the Gaussian, root mean square.  Only draws have to
+# be exact: any step may lead to a mode, and any force may push a trajectory.
+_TOLERANCE, _MAX_ITERATIONS = 1e-3, 500
+_ROUGH, _FEW_ITERATIONS = 1e-2, 60
+# Fractions of a Gauss-Newton step that are tried, the best of which is taken; 0 is no step.
+_FRACTIONS = (1.0, 0.3, 0.1)
+
+
+class Target:
+    """``U(u)`` and its gradient.
+
+    Args:
+        mean: m, ``(walkers, *shape)``.
+        covariance: V.
+    """
+
+    def __init__(self, mean: Tensor, covariance: Covariance, problem: Problem):
+        self.mean, self.covariance, self.problem = mean, covariance, problem
+
+    def place(self, u: Tensor) -> Tensor:
+        """x0 at u."""
+        return self.mean + self.covariance.factor(u)
+
+    def coordinates(self, x0: Tensor) -> Tensor:
+        """u at x0; 0 along directions that V does not allow."""
+        return self.covariance.factor_inverse(x0 - self.mean)
+
+    def energy(self, u: Tensor) -> Tensor:
+        """U ``(walkers,)`` in float64: its differences are small, it is not."""
+        return 0.5 * dot(u, u) - self.problem.log_likelihood(self.place(u)).double()
+
+    def energy_and_gradient(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """U, and its gradient like u."""
+        value, gradient = self.problem.value_and_gradient(self.place(u))
+        return 0.5 * dot(u, u) - value.double(), u - self.covariance.factor_transposed(gradient)
+
+
+class Flat:
+    """``P = I``, as if there were no measurement.
+
+    Attributes:
+        error: of the worst draw so far, in standard deviations.
+    """
+
+    error = 0.0
+
+    def apply(self, u: Tensor) -> Tensor:
+        """``P u``."""
+        return u
+
+    def solve(self, rhs: Tensor) -> Tensor:
+        """``P^-1 rhs``, roughly."""
+        return rhs
+
+    def draw(self, streams: Streams, like: Tensor) -> Tensor:
+        """``N(0, P^-1)``, like u."""
+        return streams.normal(like.shape[1:], like=like)
+
+
+class Curvature(Flat):
+    """P at one place of every walker."""
+
+    def __init__(self, target: Target, u: Tensor):
+        self._covariance, self._noise = target.covariance, target.problem.noise
+        self._y = target.problem.y
+        self._at = target.problem.linearize(target.place(u))
+        self._range_shape = target.problem.operator.range_shape
+        information = target.problem.information(self._at, target.covariance.basis)
+        self._diagonal = (
+            target.covariance.mean_precision().to(u)
+            + target.covariance.variance.to(u) * information
+        )
+
+    def apply(self, u: Tensor) -> Tensor:
+        q = self._covariance.scaled(u)
+        return u + self._covariance.scaled(self._measured(q))
+
+    def solve(self, rhs: Tensor) -> Tensor:
+        return self._solve(rhs, _ROUGH, _FEW_ITERATIONS).solution
+
+    def _solve(self, rhs: Tensor, tolerance: float, iterations: int) -> Solution:
+        found = conjugate_gradient(
+            lambda q: self._covariance.precision(q) + self._measured(q),
+            self._covariance.unscaled(rhs),
+            tolerance=tolerance,
+            max_iterations=iterations,
+            precondition=lambda r: r / self._diagonal,
+        )
+        return found._replace(solution=self._covariance.unscaled(found.solution))
+
+    def draw(self, streams: Streams, like: Tensor) -> Tensor:
+        # The solution of P with a right-hand side of covariance P.
+        white = streams.normal(like.shape[1:], like=like)
+        seen = streams.normal(self._range_shape, like=like)
+        root = self._noise.information_root(seen, self._y, self._at.ax)
+        pulled = self._covariance.factor_transposed(self._at.pull(root))
+        found = self._solve(white + pulled, _TOLERANCE, _MAX_ITERATIONS)
+        self.error = max(self.error, float(found.residual.max()))
+        return found.solution
+
+    def _measured(self, q: Tensor) -> Tensor:
+        """``F^T J^T (information) J F q``."""
+        seen = self._at.push(self._covariance.filter(q))
+        information = self._noise.information(seen, self._y, self._at.ax)
+        return self._covariance.filter_transposed(self._at.pull(information))
+
+
+class Reference(NamedTuple):
+    """``N(mode, curvature^-1)`` in the coordinates u."""
+
+    mode: Tensor
+    curvature: Flat
+
+
+def laplace(target: Target, start: Tensor, *, iterations: int) -> Reference:
+    """Gauss-Newton from `start`, each step cut where a part of it leads lower."""
+    u = start
+    for _ in range(iterations):
+        energy, gradient = target.energy_and_gradient(u)
+        step = Curvature(target, u).solve(gradient)
+        best = u
+        for fraction in _FRACTIONS:
+            tried = u - fraction * step
+            found = target.energy(tried)
+            better = found < energy
+            best, energy = choose(better, tried, best), torch.where(better, found, energy)
+        u = best
+    return Reference(u, Curvature(target, u))
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """``(walkers,)`` in float64."""
+    return (a * b).flatten(1).sum(1, dtype=torch.float64)
+
+
+def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """`yes` for the walkers ``(walkers,)`` where the condition holds, `no` for the others."""
+    return torch.where(condition.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)

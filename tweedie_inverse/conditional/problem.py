@@ -1,0 +1,190 @@
+"""A measurement, its operator and its noise: everything a walk may ask about the data.
+
+The counter of operator calls lives here too.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.spectral import Basis, Cosines, Pixels, Spectrum
+from tweedie_inverse.operators import (
+    GaussianNoise,
+    LinearOperator,
+    NoiseModel,
+    Operator,
+    operator_norm,
+)
+
+_PROBES = 8
+_TOGETHER = 2**20  # numbers in the probes that are taken at once: bounds the memory
+
+
+class Linearization(NamedTuple):
+    """``A(x)``, and products with the Jacobian J at x: ``push`` is J, ``pull`` its transpose."""
+
+    ax: Tensor
+    push: Callable[[Tensor], Tensor]
+    pull: Callable[[Tensor], Tensor]
+
+
+class Problem:
+    """``y = A(x) + noise`` for a batch of walkers, one measurement each.
+
+    Attributes:
+        y: ``(walkers, *range_shape)``.
+        populations: measurements among them, for walks whose walkers interact: equally many
+            walkers each, measurement after measurement.
+        operator_calls: applications of A or its adjoint so far, counted per walker.
+    """
+
+    def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel, *, populations: int = 1):
+        self.y, self.operator, self.noise, self.populations = y, operator, noise, populations
+        self.operator_calls = 0
+        self._curvatures: dict[Basis, Tensor] = {}
+
+    @property
+    def is_linear_gaussian(self) -> bool:
+        """Whether the exact Gaussian draw applies."""
+        return isinstance(self.operator, LinearOperator) and isinstance(self.noise, GaussianNoise)
+
+    @cached_property
+    def operator_norm(self) -> float:
+        """``||A||`` of a linear operator, measured once."""
+        assert isinstance(self.operator, LinearOperator)
+        return operator_norm(self.operator, dtype=self.y.dtype, device=self.y.device)
+
+    @property
+    def gaussian_noise(self) -> GaussianNoise:
+        """The noise of a problem that `is_linear_gaussian`."""
+        assert isinstance(self.noise, GaussianNoise)
+        return self.noise
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The decomposition of an operator that has one."""
+        assert isinstance(self.operator, LinearOperator)
+        spectrum = self.operator.spectrum
+        assert spectrum is not None
+        return spectrum
+
+    @cached_property
+    def basis(self) -> Basis:
+        """Where A is closest to diagonal: for covariances that are diagonal in any basis."""
+        if isinstance(self.operator, LinearOperator) and self.operator.spectrum is not None:
+            return self.spectrum.basis
+        return Cosines() if len(self.operator.domain_shape) == 3 else Pixels()
+
+    def is_diagonal(self, basis: Basis) -> bool:
+        """Whether the modes of A in `basis` are measured one by one, with the same white noise."""
+        if not (self.is_linear_gaussian and self.gaussian_noise.is_white):
+            return False
+        assert isinstance(self.operator, LinearOperator)
+        return self.operator.spectrum is not None and self.spectrum.basis == basis
+
+    def curvature(self, basis: Basis) -> Tensor:
+        """Diagonal of ``B A^T S^-1 A B^T`` for Gaussian noise, estimated, once a basis.
+
+        By random signs (Hutchinson 1990), smoothed over neighbouring frequencies, its sign errors
+        folded back; good enough to precondition with, and the same for all walkers.
+        """
+        if basis not in self._curvatures:
+            shape, total = self.operator.domain_shape, torch.zeros(())
+            together = min(_PROBES, max(1, _TOGETHER // math.prod(shape)))
+            for first in range(0, _PROBES, together):
+                key = ("probes", first) if first else ("probes",)
+                signs = normal(key, (min(together, _PROBES - first), *shape)).sign().to(self.y)
+                probes = basis.transform(signs).sign()
+                z = self.gaussian_noise.whiten(self.forward(basis.inverse(probes)))
+                back = basis.transform(self.adjoint(self.gaussian_noise.whiten_transposed(z)))
+                total = total.to(back) + (probes * back).sum(0, keepdim=True)
+            self._curvatures[basis] = basis.smooth(total / _PROBES)[0].abs()
+        return self._curvatures[basis]
+
+    def information(self, at: "Linearization", basis: Basis) -> Tensor:
+        """Diagonal of ``B J^T F J B^T``, a walker each: F the information of the noise.
+
+        From products with the transposed Jacobian only, ``mean (B J^T F^1/2 z)^2`` over random
+        signs z, smoothed over neighbouring frequencies; the same signs for every walker.
+        """
+        signs = normal(("probes",), (_PROBES, *self.operator.range_shape)).sign().to(at.ax)
+        roots = (self.noise.information_root(z.expand_as(at.ax), self.y, at.ax) for z in signs)
+        squares = [basis.transform(at.pull(root)).square() for root in roots]
+        return basis.smooth(torch.stack(squares).mean(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``A(x)``, counted."""
+        self.operator_calls += x.shape[0]
+        return self.operator.forward(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^T y``, counted; linear operators only."""
+        assert isinstance(self.operator, LinearOperator)
+        self.operator_calls += y.shape[0]
+        return self.operator.adjoint(y)
+
+    def linearize(self, x: Tensor) -> "Linearization":
+        """``A(x)``, and products with the Jacobian of A at x."""
+        if isinstance(self.operator, LinearOperator):
+            return Linearization(self.forward(x), self.forward, self.adjoint)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            ax = self.forward(x)
+        if not ax.requires_grad:
+            raise TypeError(
+                f"solve: forward() of {self.operator!r} is not differentiable by torch (it leaves "
+                "torch, or detaches), and the walk needs its gradient; write it in torch, or as a "
+                "torch.autograd.Function"
+            )
+
+        @cache
+        def transposed() -> tuple[Tensor, Tensor]:
+            """``J^T z`` as a function of z: linear, so that its own transpose is J."""
+            with torch.enable_grad():
+                z = torch.zeros_like(ax, requires_grad=True)
+                (product,) = torch.autograd.grad(ax, x, z, create_graph=True)
+            return product, z
+
+        def push(v: Tensor) -> Tensor:
+            self.operator_calls += len(v)
+            product, z = transposed()
+            return torch.autograd.grad(product, z, v, retain_graph=True)[0]
+
+        def pull(w: Tensor) -> Tensor:
+            self.operator_calls += len(w)
+            return torch.autograd.grad(ax, x, w, retain_graph=True)[0]
+
+        return Linearization(ax.detach(), push, pull)
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """``log p(y | x)``, ``(walkers,)``."""
+        return self.noise.log_prob(self.y, self.forward(x))
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Gradient of the log-likelihood, like x; by autograd where A is not linear."""
+        at = self.linearize(x)
+        return at.pull(self.noise.gradient(self.y, at.ax))
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`log_likelihood` and `gradient` from one evaluation of A."""
+        at = self.linearize(x)
+        gradient = at.pull(self.noise.gradient(self.y, at.ax))
+        return self.noise.log_prob(self.y, at.ax), gradient
+
+
+def residual_chi_square(x: Tensor, y: Tensor, operator: Operator, noise: NoiseModel) -> Tensor:
+    """Mean squared standardized residual of the observed entries, ``(batch,)``.
+
+    ``|y - A(x)|^2 / std^2`` for Gaussian noise, Pearson's chi-square for counts; 1 on average for
+    the truth.
+    """
+    squares = noise.standardize(y, operator.forward(x)).square()
+    if operator.observed is None:
+        return squares.flatten(1).mean(1)
+    seen = operator.observed.to(x)
+    return (squares * seen).flatten(1).sum(1) / seen.sum()

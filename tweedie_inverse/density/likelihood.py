@@ -1,0 +1,171 @@
+"""How likely images are under a prior: `likelihood`, by the variational bound or exactly."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.density.bound import Bound
+from tweedie_inverse.density.probability_flow import ProbabilityFlow
+from tweedie_inverse.numerics.random import Streams, generator
+from tweedie_inverse.priors.base import Prior
+
+# Images that run together unless the user says otherwise: this many numbers.
+_CHUNK_NUMBERS = 2**22
+_METHODS: dict[str, Bound | ProbabilityFlow] = {"bound": Bound(), "flow": ProbabilityFlow()}
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The log-likelihood of images, or a lower bound of it.
+
+    Attributes:
+        value: ``(batch,)``, in nats an image: of the density in data units, or with `bin_width`
+            of the probability of the bins.
+        standard_error: ``(batch,)``, of the random noise levels and noises; not of the images.
+        terms: ``(batch,)`` each, by name; they sum to `value`.
+        dimensions: numbers in an image.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    terms: dict[str, Tensor]
+    dimensions: int
+
+    @property
+    def mean(self) -> float:
+        """Nats an image, averaged over the images."""
+        return float(self.value.mean())
+
+    @property
+    def mean_standard_error(self) -> float:
+        """Of `mean` for these very images."""
+        return float(self.standard_error.square().sum().sqrt()) / len(self.value)
+
+    @property
+    def bits_per_dimension(self) -> Tensor:
+        """``(batch,)``, ``-value / (dimensions log 2)``; lower is likelier.
+
+        Of a density (no `bin_width`) it can be negative, and is lower by the binary logarithm of
+        the unit when the unit is made larger.
+        """
+        return -self.value / (self.dimensions * math.log(2))
+
+    @property
+    def mean_bits_per_dimension(self) -> tuple[float, float]:
+        """Averaged over the images, with its standard error for these very images."""
+        unit = self.dimensions * math.log(2)
+        return -self.mean / unit, self.mean_standard_error / unit
+
+    def __repr__(self) -> str:
+        bits, error = self.mean_bits_per_dimension
+        return (
+            f"Likelihood({bits:.4f} +- {error:.4f} bits per dimension, {len(self.value)} images of "
+            f"{self.dimensions} numbers)"
+        )
+
+
+def likelihood(
+    prior: Prior,
+    images: Tensor,
+    *,
+    method: str | Bound | ProbabilityFlow = "bound",
+    bin_width: float | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Likelihood:
+    """The log-likelihood of images under a prior, with its standard error and terms.
+
+    The prior whose images cost the fewest bits per dimension is the one that fits.
+
+    Args:
+        prior: any prior; `"flow"` needs a denoiser that autograd can differentiate.
+        images: ``(batch, *prior.shape)`` in data units.
+        method: `"bound"`, the variational bound in continuous time; `"flow"`, exact by the
+            probability-flow ODE; or `Bound` or `ProbabilityFlow` with settings of their own.
+        bin_width: distance of neighbouring values of quantized images, in data units: uniform
+            noise of that width is added, and the value is that of the bins, not of a density.
+        seed: fixes noise levels and noises; each image has its own.
+        batch_size: images that run together; changes memory and speed, and the adaptive steps of
+            `"flow"`.
+
+    Raises:
+        ValueError, TypeError: anything wrong with the input, before the first evaluation.
+        ArithmeticError: the probability flow did not arrive.
+    """
+    chosen = _checked(prior, images, method, bin_width, batch_size)
+    prior = prior.for_shape(tuple(images.shape[1:]))
+    exact = isinstance(chosen, ProbabilityFlow) and chosen.trace == "exact" and bin_width is None
+    repeats = 1 if exact else chosen.repeats
+    chunk = batch_size or max(1, _CHUNK_NUMBERS // images[0].numel())
+    parts: list[dict[str, Tensor]] = []
+    for first in range(0, len(images), chunk):
+        part, repeated = images[first : first + chunk], []
+        for repeat in range(repeats):
+            keys = [("likelihood", seed, first + i, repeat) for i in range(len(part))]
+            given, volume = _dequantized(part, bin_width, seed, first, repeat)
+            terms = chosen.terms(prior, given, Streams(keys))
+            repeated.append({**terms, **volume})
+        parts.append({name: torch.stack([t[name] for t in repeated]) for name in repeated[0]})
+    terms = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+    total = torch.stack(list(terms.values())).sum(0)  # (repeats, batch)
+    error = torch.zeros_like(total[0])
+    if repeats > 1:
+        error = total.std(0) / math.sqrt(repeats)
+    means = {name: term.mean(0) for name, term in terms.items()}
+    return Likelihood(total.mean(0), error, means, images[0].numel())
+
+
+def _dequantized(
+    images: Tensor, width: float | None, seed: int, first: int, repeat: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Images spread evenly over their bins, and the logarithm of the bins' volume as a term.
+
+    ``log P(bin) >= E log p(x + u) + n log width`` with u uniform (Theis et al. 2016).
+    """
+    if width is None:
+        return images, {}
+    draws = [
+        torch.from_numpy(
+            generator(("dequantization", seed, first + i, repeat)).random(images.shape[1:])
+        )
+        for i in range(len(images))
+    ]
+    spread = images + width * (torch.stack(draws).to(images) - 0.5)
+    volume = images.new_full((len(images),), images[0].numel() * math.log(width))
+    return spread, {"volume of the bins": volume}
+
+
+def _checked(
+    prior: Prior,
+    images: Tensor,
+    method: str | Bound | ProbabilityFlow,
+    bin_width: float | None,
+    batch_size: int | None,
+) -> Bound | ProbabilityFlow:
+    if not isinstance(prior, Prior):
+        raise TypeError(
+            f"likelihood: prior must be a prior such as ti.load_prior('phantom-64'), got "
+            f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
+        )
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        raise TypeError("likelihood: images must be a float32 or float64 tensor")
+    if images.ndim < 2 or len(images) == 0:
+        raise ValueError(
+            f"likelihood: needs images (batch, *{tuple(prior.shape)}), got {tuple(images.shape)}"
+        )
+    if not bool(images.isfinite().all()):
+        raise ValueError("likelihood: images hold NaN or infinity")
+    if bin_width is not None and bin_width <= 0:
+        raise ValueError(f"likelihood(bin_width={bin_width}): needs a positive width")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"likelihood(batch_size={batch_size}): needs a positive number of images")
+    if isinstance(method, Bound | ProbabilityFlow):
+        return method
+    if method not in _METHODS:
+        raise ValueError(
+            f"likelihood(method={method!r}): choose 'bound' or 'flow', or pass ti.Bound(...) or "
+            "ti.ProbabilityFlow(...)"
+        )
+    return _METHODS[method]

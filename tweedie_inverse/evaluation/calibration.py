@@ -1,0 +1,94 @@
+"""Do the samples spread as much as they err: coverage and CRPS; are they the right ones: distance.
+
+Coverage of a central interval says whether its width is right; CRPS (Gneiting and Raftery 2007) is
+a proper score, lowest for the true posterior.  Where exact samples exist, the sliced Wasserstein
+distance (Bonneel et al. 2015) compares whole distributions.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.solving.posterior import Posterior
+
+
+def coverage(posterior: Posterior, truth: Tensor, level: float = 0.9) -> Tensor:
+    """Share of pixels inside `prediction_interval`, ``(batch,)``; `level` if calibrated.
+
+    Args:
+        truth: ``(batch, *shape)``, or without batch like the posterior.
+    """
+    lower, upper = prediction_interval(posterior, level)
+    inside = ((truth >= lower) & (truth <= upper)).to(truth)
+    return inside.flatten(posterior.weights.ndim - 1).mean(-1)
+
+
+def prediction_interval(posterior: Posterior, level: float = 0.9) -> tuple[Tensor, Tensor]:
+    """Lower and upper end of a central interval of every pixel, ``(batch, *shape)`` each.
+
+    The interval is a prediction interval for one more draw, so that a calibrated posterior
+    covers `level` on average whatever the number of samples: between order statistics of rank
+    ``(n + 1) (1 - level) / 2`` where there are enough samples for that, else mean and standard
+    deviation with Student's quantile (exact for Gaussian posteriors).  Equal weights.
+    """
+    count = posterior.samples.shape[posterior.weights.ndim - 1]
+    rank = (count + 1) * (1 - level) / 2
+    if rank >= 1:
+        place = (rank - 0.5) / count  # where Posterior.quantile puts that order statistic
+        return posterior.quantile(place), posterior.quantile(1 - place)
+    from scipy.stats import t
+
+    factor = float(t.ppf((1 + level) / 2, count - 1)) * math.sqrt(1 + 1 / count)
+    mean, reach = posterior.mean, factor * posterior.std
+    return mean - reach, mean + reach
+
+
+def crps(posterior: Posterior, truth: Tensor) -> Tensor:
+    """Continuous ranked probability score averaged over pixels, ``(batch,)``, in data units.
+
+    ``E|x - truth| - E|x - x'| / 2``, with x and x' independent draws (the fair estimate, which
+    does not punish small ensembles); equal weights.
+    """
+    axis = posterior.weights.ndim - 1
+    samples = posterior.samples.movedim(axis, 0)
+    count = len(samples)
+    accuracy = (samples - truth).abs().mean(0)
+    ordered = samples.sort(dim=0).values
+    rank = torch.arange(count, dtype=samples.dtype, device=samples.device)
+    weight = (2 * rank - count + 1).reshape(-1, *[1] * (samples.ndim - 1))
+    spread = (weight * ordered).sum(0) / (count * max(count - 1, 1))
+    return (accuracy - spread).flatten(axis).mean(-1)
+
+
+def sliced_wasserstein(
+    x: Tensor, y: Tensor, *, slices: int = 100, power: float = 1.0, seed: int = 0
+) -> float:
+    """``(mean over directions of W_p^p)^(1/p)`` of the projected samples, in data units.
+
+    Args:
+        x, y: ``(count, *shape)``, samples of equal weight; the counts may differ.
+        slices: number of random directions, uniform on the sphere.
+        power: p >= 1; 1 is the convention of the Gaussian-mixture benchmarks.
+        seed: of the directions.
+    """
+    if x.shape[1:] != y.shape[1:] or not len(x) or not len(y):
+        raise ValueError(
+            f"sliced_wasserstein: needs samples (count, *shape) of one shape, got "
+            f"{tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    if power < 1 or slices < 1:
+        raise ValueError(
+            f"sliced_wasserstein(power={power}, slices={slices}): both must be at least 1"
+        )
+    x, y = x.flatten(1).double(), y.flatten(1).double()
+    directions = normal(("slices", seed), (x.shape[1], slices)).to(x)
+    directions = directions / directions.norm(dim=0)
+    a, b = ((z @ directions).sort(dim=0).values for z in (x, y))
+    # Both quantile functions are constant between the multiples of 1/n and 1/m: exact integral.
+    n, m = len(x), len(y)
+    edges = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
+    widths = torch.diff(edges, prepend=edges.new_zeros(1)).to(x) / (n * m)
+    distance = (a[(edges - 1) // m] - b[(edges - 1) // n]).abs() ** power
+    return float((widths @ distance).mean() ** (1 / power))

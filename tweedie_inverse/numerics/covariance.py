@@ -1,0 +1,134 @@
+"""Covariances that are diagonal in an orthonormal basis: pixels, cosines, Fourier, or any matrix.
+
+A denoising error, a Gaussian random field and a plain ``sigma^2 I`` are all of this kind.  The
+variances may depend on nothing but frequency (``(height, width)``), or on channel and frequency;
+for colour images an orthogonal mixing of the channels can come first.  A scale lets the size differ
+from place to place: it multiplies white noise, which the variances then filter, so that a frequency
+without variance has none whatever the scale.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.numerics.spectral import Basis, Pixels
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """``L L^T`` with ``L = basis^T diag(sqrt(variance)) basis diag(scale) basis^T``.
+
+    `variance` is non-negative, in squared data units, and broadcasts against the coefficients of
+    one image; `scale` is positive, without unit, and broadcasts against ``(batch, *shape)``: each
+    image of a batch may have its own.
+    """
+
+    basis: Basis
+    variance: Tensor
+    scale: Tensor | None = None
+
+    def factor(self, coefficients: Tensor) -> Tensor:
+        """``L`` times coefficients."""
+        return self.filter(self.scaled(coefficients))
+
+    def factor_transposed(self, x: Tensor) -> Tensor:
+        """``L^T x``, coefficients."""
+        return self.scaled(self.filter_transposed(x))
+
+    def filter(self, coefficients: Tensor) -> Tensor:
+        """``F = basis^T diag(sqrt(variance))`` times coefficients; ``L = F T``."""
+        return self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
+
+    def filter_transposed(self, x: Tensor) -> Tensor:
+        """``F^T x``, coefficients."""
+        return self.basis.transform(x) * self.variance.to(x).sqrt()
+
+    def scaled(self, coefficients: Tensor) -> Tensor:
+        """``T = basis diag(scale) basis^T`` times coefficients."""
+        return self._multiplied(coefficients, self.scale)
+
+    def unscaled(self, coefficients: Tensor) -> Tensor:
+        """``T^-1`` times coefficients."""
+        return self._multiplied(coefficients, None if self.scale is None else 1 / self.scale)
+
+    def precision(self, coefficients: Tensor) -> Tensor:
+        """``T^-2`` times coefficients: the precision of ``c`` when ``F c`` has this covariance."""
+        return self._multiplied(coefficients, None if self.scale is None else self.scale**-2)
+
+    def mean_precision(self) -> Tensor:
+        """Mean of the diagonal of `precision`, of each image; broadcasts as `scale` does."""
+        if self.scale is None:
+            return torch.ones((), dtype=self.variance.dtype)
+        return self.scale.pow(-2).mean(dim=(-2, -1), keepdim=True)
+
+    def factor_inverse(self, x: Tensor) -> Tensor:
+        """``L^-1 x``, coefficients; 0 along directions without variance."""
+        coloured = self.basis.transform(x)
+        deviation = self.variance.to(coloured).sqrt().expand_as(coloured)
+        return self.unscaled(
+            torch.where(deviation > 0, coloured / deviation, torch.zeros_like(coloured))
+        )
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Covariance times x, ``(batch, *shape)``."""
+        return self.factor(self.factor_transposed(x))
+
+    def colour(self, noise: Tensor) -> Tensor:
+        """White noise ``(batch, *shape)`` turned into noise of this covariance."""
+        scaled = noise if self.scale is None else self.scale * noise
+        return self.basis.inverse(self.basis.transform(scaled) * self.variance.to(noise).sqrt())
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Covariance":
+        """The same basis and scale with other variances."""
+        return Covariance(self.basis, function(self.variance), self.scale)
+
+    def _multiplied(self, coefficients: Tensor, scale: Tensor | None) -> Tensor:
+        if scale is None:
+            return coefficients
+        return self.basis.transform(scale.to(coefficients) * self.basis.inverse(coefficients))
+
+
+def isotropic(variance: float) -> Covariance:
+    """``variance * I``, a single number: diagonal in every basis."""
+    return Covariance(Pixels(), torch.tensor(float(variance), dtype=torch.float64))
+
+
+# Up to this many numbers an image, a covariance is looked at along another basis through a matrix.
+_LARGEST_DENSE = 4096
+
+
+def common_basis(
+    first: Covariance, second: Covariance, preferred: Basis, shape: tuple[int, ...]
+) -> Basis:
+    """A basis for both: `preferred` if both are isotropic, else that of the first that is not.
+
+    Raises:
+        ValueError: they differ, and images of `shape` are too large for `along`.
+    """
+    if first.variance.ndim == 0:
+        return preferred if second.variance.ndim == 0 else second.basis
+    if second.variance.ndim and second.basis != first.basis and math.prod(shape) > _LARGEST_DENSE:
+        raise ValueError(
+            f"two covariances of images of shape {tuple(shape)} are diagonal in different bases "
+            f"({first.basis!r}, {second.basis!r}), which needs matrices of that size squared; up "
+            f"to {_LARGEST_DENSE} numbers an image will do. Write both in one basis"
+        )
+    return first.basis
+
+
+def along(covariance: Covariance, basis: Basis, shape: tuple[int, ...]) -> Tensor:
+    """Variances of images of `shape` along the vectors of `basis`, like one image's coefficients.
+
+    Correlations between these are left out; there are none where the bases are the same.
+    """
+    if covariance.variance.ndim == 0 or covariance.basis == basis:
+        return covariance.variance
+    size = math.prod(shape)
+    units = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
+    coefficients = basis.transform(units)
+    vectors = coefficients.flatten(1).mT.reshape(size, *shape)
+    variance = covariance.factor_transposed(vectors).flatten(1).square().sum(1)
+    return variance.reshape(coefficients.shape[1:])

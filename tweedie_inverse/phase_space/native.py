@@ -1,0 +1,112 @@
+"""The package's own files of phase-space priors: weights, denoising error, process and settings.
+
+One safetensors file, as those of ordinary priors (`native`); the header also says which process
+the network was trained on.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from tweedie_inverse.phase_space.prior import PhaseSpaceNetwork
+from tweedie_inverse.phase_space.processes.instances import from_settings, settings_of
+from tweedie_inverse.priors.formats.base import Format, Source, Target
+from tweedie_inverse.priors.formats.files import load_weights, ready
+from tweedie_inverse.priors.formats.own_files import (
+    error_in,
+    header_of,
+    tensors_of,
+    weights_in,
+    write,
+)
+from tweedie_inverse.priors.unet import UNet
+
+FORMAT = "tweedie-inverse-phase-prior-1"
+# Attributes of the prior that the header holds as they are.
+_PLAIN = (
+    "shape",
+    "label",
+    "objective",
+    "offset",
+    "scale",
+    "time_min",
+    "sigma_min",
+    "sigma_max",
+    "centre",
+    "consistent",
+    "name",
+)
+
+
+@dataclass(frozen=True)
+class PhaseNative(Format):
+    """A file written by `save_phase_prior`; it holds everything, units included."""
+
+    name: ClassVar[str] = "tweedie-inverse-phase"
+    kind: ClassVar[str] = FORMAT
+
+    def recognises(self, source: Source) -> bool:
+        return source.checkpoint is not None and bool(header_of(source.checkpoint, FORMAT))
+
+    def describe(self, source: Source) -> dict[str, Any]:
+        assert source.checkpoint is not None
+        return {k: v for k, v in header_of(source.checkpoint, FORMAT).items() if k != "format"}
+
+    def load(self, source: Source, target: Target) -> PhaseSpaceNetwork:
+        assert source.checkpoint is not None
+        settings, tensors = header_of(source.checkpoint, FORMAT), source.state
+        if not settings:
+            raise ValueError(
+                f"load_prior({source.name!r}): not a phase-space prior file of this package, its "
+                f"header does not say {FORMAT}"
+            )
+        process, shape = from_settings(settings["process"]), tuple(settings["shape"])
+        with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
+            network = UNet(
+                process.phases * shape[0],
+                tuple(settings["widths"]),
+                tuple(settings["blocks"]),
+                classes=settings["classes"],
+                attention=settings.get("attention", False),
+            )
+        load_weights(network, weights_in(tensors), source.checkpoint.path)
+        return PhaseSpaceNetwork(
+            ready(network, target.device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            process,
+            shape=shape,
+            label=settings["label"],
+            objective=settings["objective"],
+            offset=settings["offset"],
+            scale=settings["scale"],
+            time_min=settings["time_min"],
+            sigma_max=settings["sigma_max"],
+            centre=settings["centre"],
+            consistent=settings["consistent"],
+            error=error_in(tensors, settings["transform"]),
+            name=settings["name"],
+        )
+
+
+def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[str, Any]) -> None:
+    """Write a trained phase-space prior with its denoising error.
+
+    `settings` completes the header: `widths`, `blocks` and `classes` of the `UNet`, `data`,
+    `licence` and `value_range`.  The file is loaded again, to note how long that takes.
+    """
+    if prior.error is None:
+        raise ValueError(
+            "save_phase_prior: measure the denoising error first (measure_denoising_error)"
+        )
+    tensors = tensors_of(prior.module, prior.error)
+    header = {
+        "format": FORMAT,
+        **{name: getattr(prior, name) for name in _PLAIN},
+        "transform": prior.error.transform,
+        "process": settings_of(prior.process),
+        "fully_convolutional": False,
+        "parameters": sum(value.numel() for value in prior.module.state_dict().values()),
+        **settings,
+    }
+    write(Path(path), tensors, header, PhaseNative())

@@ -1,0 +1,153 @@
+"""The denoising error ``V_sigma = Cov(x0 - D(x0 + sigma n, sigma))``, measured as a spectrum.
+
+The decoupled walk models ``p(x0 | x_sigma)`` by ``N(D, V_sigma)``.  For images V is close to
+diagonal in a 2-D cosine basis (cosines rather than Fourier: images are not periodic) once the
+channels are decorrelated by a fixed orthogonal mixing.  `measure_error` measures it.
+
+That is the average over places.  Around one denoised image the walk draws from a covariance that is
+larger where its edges are; `local_error` has it.
+
+The error of the best denoiser is orthogonal to its input.  That of a network is not quite: small
+networks lose the mean brightness and keep some noise.  So the same measurement also fits, for
+every frequency, the gain g that makes ``D + g (x - D)`` best; the prior applies it, and V is what
+then remains.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.numerics.schedules import sigma_to_timestep
+from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier
+from tweedie_inverse.priors.error.local_error import LocalError, contrast_of
+
+Transform = Literal["cosine", "fourier"]
+
+
+@dataclass(frozen=True)
+class DenoisingError:
+    """Measured spectra, interpolated in log sigma; axes are the frequencies of `transform`.
+
+    Attributes:
+        sigmas: ``(levels,)``, increasing, in data units.
+        variance: ``(levels, channels, height, width)``, of the corrected denoiser's error, in
+            squared data units.
+        gain: like `variance`, without unit; 0 leaves the denoiser as it is, 1 returns its input.
+        local: how the error differs from place to place.
+        mixing: ``(channels, channels)`` orthogonal, rows are the decorrelated channels.
+        transform: ``"cosine"``, or ``"fourier"`` in the layout of ``torch.fft.fft2``.
+    """
+
+    sigmas: Tensor
+    variance: Tensor
+    gain: Tensor
+    local: LocalError
+    mixing: Tensor
+    transform: Transform = "cosine"
+
+    def at(self, sigma: float, shape: tuple[int, ...]) -> Covariance:
+        """The covariance at `sigma` for images of `shape` ``(channels, height, width)``.
+
+        Below the measured range the variance is scaled like sigma^2, above it stays constant.
+        Other image sizes read the spectrum at the same spatial frequency.
+        """
+        log_variance = self._between(self.variance.double().log(), torch.tensor([sigma]))
+        log_variance = self._resample(log_variance, shape[-2:])[0] + 2 * self._below(sigma)
+        return Covariance(self.basis, log_variance.exp())
+
+    def around(self, denoised: Tensor, sigma: float) -> Covariance:
+        """The covariance around each of the denoised images ``(batch, *shape)``.
+
+        It has the average's spectrum, times a size that differs from place to place.  The variance
+        at a place is at most sigma^2, the value that ignores the prior.
+        """
+        average = self.at(sigma, tuple(denoised.shape[1:]))
+        (level,), (fraction,) = self._place(torch.tensor([sigma]))
+        contrast = contrast_of(denoised)
+        log_variance = torch.lerp(
+            self.local.log_variance(int(level), contrast),
+            self.local.log_variance(int(level) + 1, contrast),
+            float(fraction),
+        )
+        most = sigma**2 / float(average.variance.mean())
+        return replace(average, scale=log_variance.exp().clamp(max=most).sqrt())
+
+    def correct(self, x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
+        """``D + g (x - D)`` for images ``(batch, *shape)`` at noise levels ``(batch,)``."""
+        if bool((sigma == sigma[0]).all()):
+            sigma = sigma[:1]
+        gain = self._resample(self._between(self.gain.double(), sigma), tuple(x.shape[-2:]))
+        change = gain.to(x) * self.basis.transform(x - denoised)
+        return denoised + self.basis.inverse(change)
+
+    @cached_property
+    def basis(self) -> Basis:
+        """Frequencies of the decorrelated channels."""
+        return basis_of(self.transform, self.mixing)
+
+    def _resample(self, spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
+        return _RESAMPLE[self.transform](spectrum, size)
+
+    def _between(self, table: Tensor, sigma: Tensor) -> Tensor:
+        """Rows of `table` ``(levels, ...)`` at noise levels ``(count,)``, clamped to the range."""
+        left, fraction = self._place(sigma)
+        fraction = fraction.reshape(-1, *[1] * (table.ndim - 1))
+        return torch.lerp(table[left], table[left + 1], fraction)
+
+    def _place(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Index of the level below each of ``(count,)``, and how far the next one is reached."""
+        position = sigma_to_timestep(sigma.double().cpu(), self.sigmas.double())
+        left = position.floor().long().clamp(max=len(self.sigmas) - 2)
+        return left, position - left
+
+    def _below(self, sigma: float) -> float:
+        """``log(sigma / first level)`` below the range, 0 in it."""
+        return min(0.0, math.log(sigma / float(self.sigmas[0])))
+
+
+def basis_of(transform: Transform, mixing: Tensor) -> Basis:
+    """The basis of a transform after an orthogonal `mixing` ``(channels, channels)``."""
+    grey = mixing.shape[0] == 1
+    if transform == "cosine":
+        return Cosines(None if grey else mixing)
+    return Fourier() if grey else Chained(Channels(mixing), Fourier())
+
+
+def resample_cosines(spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Cosine spectra ``(count, channels, h, w)`` read at the frequencies of another image size."""
+    height, width = spectrum.shape[-2:]
+    if (height, width) == tuple(size):
+        return spectrum
+    # Frequency k of n pixels is k / (2 n) cycles a pixel; _read wants it in [-1, 1].
+    rows = torch.arange(size[0], dtype=torch.float64) * height / size[0]
+    columns = torch.arange(size[1], dtype=torch.float64) * width / size[1]
+    return _read(spectrum, 2 * rows / (height - 1) - 1, 2 * columns / (width - 1) - 1)
+
+
+def resample_fourier(spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The same for spectra in the layout of ``torch.fft.fft2``."""
+    if tuple(spectrum.shape[-2:]) == tuple(size):
+        return spectrum
+    shifted = F.pad(torch.fft.fftshift(spectrum, dim=(-2, -1)), (0, 1, 0, 1), mode="circular")
+    # Entry j of m pixels is frequency (j - m // 2) / m, of j = 0 to m.
+    places = [
+        2 * (torch.fft.fftfreq(n, dtype=torch.float64) * m + m // 2) / m - 1
+        for n, m in zip(size, spectrum.shape[-2:], strict=True)
+    ]
+    return _read(shifted, *places)
+
+
+def _read(spectrum: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Values of ``(count, channels, h, w)`` at places from -1, the first, to 1, the last."""
+    grid = torch.stack(torch.broadcast_tensors(columns[None, :], rows[:, None]), dim=-1)
+    grid = grid.expand(len(spectrum), -1, -1, -1)
+    return F.grid_sample(spectrum, grid, align_corners=True, padding_mode="border")
+
+
+_RESAMPLE = {"cosine": resample_cosines, "fourier": resample_fourier}

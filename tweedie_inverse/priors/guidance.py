@@ -1,0 +1,172 @@
+"""Guidance: a prior steered towards a class, as a prior that every walk takes.
+
+Luo 2022, section "Guidance"; Dhariwal and Nichol 2021; Ho and Salimans 2022.  In scores, with the
+scale gamma:
+
+    classifier        s(x) + gamma * grad log p(class | x, sigma)
+    classifier-free   (1 - gamma) s(x) + gamma s(x | class)
+
+Scale 0 is the prior itself, scale 1 the class as it is (for an exact classifier both are the same),
+more pushes away from the other classes; the ``w`` of Ho and Salimans is ``gamma - 1``.
+
+What is sampled.  At every noise level both scores belong to the tilted density
+``p_sigma(x)^(1 - gamma) p_sigma(x | class)^gamma``, and a walk that equilibrates at its last levels
+(Langevin moves) samples that.  Unless gamma is 0 or 1 the tilted densities at different levels are
+not noised versions of each other.  So a walk from noise down (`ddim`, `ddpm`) ends elsewhere: for
+Gaussians of variance s (all) and c (class) the tilted variance is ``1 / (gamma / c + (1 - gamma) /
+s)``, that of the deterministic walk ``c^gamma s^(1 - gamma)``.
+
+The denoising error is that of the class, or of the unguided prior for a classifier: no x0 belongs
+to a guided denoiser, so there is none to measure.  For a scale above 1 it errs on the large side:
+the measurement counts for more than the prior.  `error_is_measured` is True for scale 1
+(classifier-free) and 0 only.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.priors.base import Prior, sigma_column
+from tweedie_inverse.priors.network import NetworkPrior
+
+# (x (batch, *shape) in data units, sigma (batch,)) -> (batch, classes), logarithms of probabilities
+# up to a constant for each image.
+Classifier = Callable[[Tensor, Tensor], Tensor]
+
+
+class HasModule(Protocol):
+    """A prior made of one network."""
+
+    module: nn.Module
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=HasModule)
+
+
+class OfClass(nn.Module):
+    """A class-conditional network that has been told the class.
+
+    Args:
+        module: called as ``module(input, noise label, classes)``.
+        label: an int, or one an image, ``(batch,)``.
+    """
+
+    def __init__(self, module: nn.Module, label: int | Tensor):
+        super().__init__()
+        self.module, self.label = module, label
+
+    def forward(self, x: Tensor, noise_label: Tensor) -> Tensor:
+        classes = torch.as_tensor(self.label, device=x.device).expand(len(x))
+        return self.module(x, noise_label, classes)
+
+
+def given(prior: AnyNetwork, label: int | Tensor) -> AnyNetwork:
+    """A class-conditional network prior for one class, an ordinary or a phase-space one.
+
+    Differs from the unconditional prior in the network's third argument only: it keeps the
+    measured denoising error, which is then that of all classes together and errs on the large side.
+    """
+    conditional = copy.copy(prior)
+    conditional.module = OfClass(prior.module, label)
+    return conditional
+
+
+def classifier_free(prior: NetworkPrior, label: int, scale: float) -> "ClassifierFree":
+    """Guidance of one class-conditional network, trained with label dropout."""
+    return ClassifierFree(given(prior, label), prior, scale)
+
+
+class _Guided(Prior):
+    """What both kinds share: shape and range of a leading prior."""
+
+    def __init__(self, leading: Prior, scale: float):
+        if not scale >= 0:
+            raise ValueError(f"{type(self).__name__}(scale={scale}): needs a number >= 0")
+        self.leading, self.scale = leading, float(scale)
+        self.shape, self.centre = tuple(leading.shape), leading.centre
+        self.sigma_min, self.sigma_max = leading.sigma_min, leading.sigma_max
+        self.any_sigma = leading.any_sigma
+
+    def denoising_error(self, sigma: float) -> Covariance:
+        return self.leading.denoising_error(sigma)
+
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        return self.leading.conditional_covariance(sigma, denoised)
+
+
+class ClassifierFree(_Guided):
+    """``D(x) + scale (D(x | class) - D(x))`` of a conditional and an unconditional prior.
+
+    Cost: two network evaluations for one of this prior; one at scale 0 and 1.
+    """
+
+    def __init__(self, conditional: Prior, unconditional: Prior, scale: float):
+        if tuple(conditional.shape) != tuple(unconditional.shape):
+            raise ValueError(
+                f"ClassifierFree: both priors need images of one shape, got {conditional.shape} "
+                f"and {unconditional.shape}"
+            )
+        super().__init__(unconditional if scale == 0 else conditional, scale)
+        self.conditional, self.unconditional = conditional, unconditional
+        self.centre = unconditional.centre  # the start must not presume the class's own
+        self.sigma_min = max(conditional.sigma_min, unconditional.sigma_min)
+        self.sigma_max = min(conditional.sigma_max, unconditional.sigma_max)
+        self.any_sigma = conditional.any_sigma and unconditional.any_sigma
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        if self.scale in (0, 1):
+            return self.leading.denoise(x, sigma)
+        without = self.unconditional.denoise(x, sigma)
+        return without + self.scale * (self.conditional.denoise(x, sigma) - without)
+
+    def uncorrected(self) -> "ClassifierFree":
+        return ClassifierFree(
+            self.conditional.uncorrected(), self.unconditional.uncorrected(), self.scale
+        )
+
+    @property
+    def error_is_measured(self) -> bool:
+        return self.scale in (0, 1) and self.leading.error_is_measured
+
+    def for_shape(self, shape: tuple[int, ...]) -> "ClassifierFree":
+        fitting = self.conditional.for_shape(shape), self.unconditional.for_shape(shape)
+        return ClassifierFree(*fitting, self.scale)
+
+
+class ClassifierGuided(_Guided):
+    """``D(x) + scale sigma^2 grad log p(class | x, sigma)``, p from a classifier of noisy images.
+
+    Cost: one network evaluation, and one evaluation and gradient of the classifier.
+    """
+
+    def __init__(self, prior: Prior, classifier: Classifier, label: int, scale: float):
+        super().__init__(prior, scale)
+        self.prior, self.classifier, self.label = prior, classifier, label
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        denoised = self.prior.denoise(x, sigma)
+        if self.scale == 0:
+            return denoised
+        column = sigma_column(x, sigma)
+        with torch.enable_grad():
+            state = x if x.requires_grad else x.detach().requires_grad_(True)
+            logits = self.classifier(state, column.flatten())
+            share = torch.log_softmax(logits, dim=1)[:, self.label].sum()
+            # Whoever differentiates this denoiser needs the classifier's second derivative.
+            (gradient,) = torch.autograd.grad(share, state, create_graph=x.requires_grad)
+        return denoised + self.scale * column**2 * gradient
+
+    def uncorrected(self) -> "ClassifierGuided":
+        return ClassifierGuided(self.prior.uncorrected(), self.classifier, self.label, self.scale)
+
+    @property
+    def error_is_measured(self) -> bool:
+        return self.scale == 0 and self.prior.error_is_measured
+
+    def for_shape(self, shape: tuple[int, ...]) -> "ClassifierGuided":
+        fitting = self.prior.for_shape(shape)
+        return ClassifierGuided(fitting, self.classifier, self.label, self.scale)

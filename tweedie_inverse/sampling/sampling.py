@@ -1,0 +1,259 @@
+"""Unconditional samples: any prior, any recipe, any schedule, one loop (`trajectory`).
+
+The conditional counterpart is `solver`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.schedules import SCHEDULES, Schedule, check_schedule
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks import INTEGRATORS, RECIPES, Integrator, Level, Recipe, Template
+from tweedie_inverse.walks.base import WalkDivergedError
+from tweedie_inverse.walks.integrators import IntegratorState
+from tweedie_inverse.walks.recipes import check_recipe
+
+RecipeLike = str | Recipe | Integrator | Callable[[Tensor], Recipe]
+ScheduleLike = str | Tensor | Schedule
+
+DEFAULT_STEPS = 50
+# Names that belong to samplers of another kind of prior, and what to call for them.
+ELSEWHERE: dict[str, str] = {}
+# Samples that run together unless the user says otherwise: this many numbers of state.
+_CHUNK_NUMBERS = 2**24
+# A grid made from a prior's own range may leave it by rounding.
+_ROUNDING = 1e-6
+
+
+class SampleStep(NamedTuple):
+    """One step of a walk, as `trajectory` yields it.
+
+    Attributes:
+        level: index, number of steps, sigma before and after.
+        x: ``(num_samples, *shape)``, state after the step.
+        denoised: ``(num_samples, *shape)``, the latest evaluation of the prior.
+        evaluations: of the prior so far, a sample.
+    """
+
+    level: Level
+    x: Tensor
+    denoised: Tensor
+    evaluations: int
+
+
+class Plan(NamedTuple):
+    """A checked call: the grid ``(steps + 1,)`` and the rule from each level to the next."""
+
+    sigmas: tuple[float, ...]
+    integrator: Integrator
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations a sample."""
+        return self.integrator.cost(len(self.sigmas) - 1)
+
+
+def sample(
+    prior: Prior,
+    num_samples: int,
+    *,
+    recipe: RecipeLike = "ddim",
+    steps: int | None = None,
+    schedule: ScheduleLike | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: bool = False,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Samples of a prior, ``(num_samples, *prior.shape)`` in data units.
+
+    Args:
+        prior: any prior; a network answers for its trained range only.
+        recipe: a name in `walks.RECIPES` or `walks.INTEGRATORS`; a function from the grid to a
+            `Recipe`, such as ``functools.partial(ti.walks.ddim, eta=0.5)``; an integrator with
+            its own settings, such as ``ti.walks.Churn(churn=20)``; or a finished `Recipe`, which
+            brings its own grid.
+        steps: budget of network evaluations a sample; 50 unless recipe or schedule fix it.
+            `Heun` and `Churn` make two a step and one in the last: of an even budget one is left.
+        schedule: a name in `schedules.SCHEDULES`, a function ``(steps, sigma_min, sigma_max)``,
+            or the grid itself, ``(steps + 1,)`` falling to 0, in data units.  Default Karras.
+        seed: fixes every sample; each has a stream of its own.
+        batch_size: samples that run together; changes memory and speed, not the samples.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError, TypeError: anything wrong with the input, before the first evaluation.
+        WalkDivergedError: the walk became NaN or infinite.
+    """
+    plan = plan_for(prior, recipe, steps, schedule)
+    if num_samples < 1:
+        raise ValueError(f"sample(num_samples={num_samples}): needs at least one sample")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"sample(batch_size={batch_size}): needs a positive number of samples")
+    chunk = batch_size or max(1, _CHUNK_NUMBERS // torch.Size(prior.shape).numel())
+    like = torch.zeros((), dtype=dtype, device=device)
+    finished = []
+    with _progress_bar(progress, num_samples * plan.evaluations, plan.integrator.name) as bar:
+        for first in range(0, num_samples, chunk):
+            last = min(first + chunk, num_samples)
+            spent = 0
+            for step in _walk(plan, prior, _streams(seed, first, last), like):
+                bar.update((step.evaluations - spent) * (last - first))
+                spent = step.evaluations
+            finished.append(step.x)
+    return torch.cat(finished)
+
+
+def trajectory(
+    prior: Prior,
+    num_samples: int,
+    *,
+    recipe: RecipeLike = "ddim",
+    steps: int | None = None,
+    schedule: ScheduleLike | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Iterator[SampleStep]:
+    """The walk of `sample`, step by step; arguments as there, checked before the first step.
+
+    Plots, early stopping and statistics are the caller's ``for`` body.
+    """
+    plan = plan_for(prior, recipe, steps, schedule)
+    if num_samples < 1:
+        raise ValueError(f"trajectory(num_samples={num_samples}): needs at least one sample")
+    like = torch.zeros((), dtype=dtype, device=device)
+    return _walk(plan, prior, _streams(seed, 0, num_samples), like)
+
+
+def plan_for(
+    prior: Prior,
+    recipe: RecipeLike,
+    steps: int | None = None,
+    schedule: ScheduleLike | None = None,
+) -> Plan:
+    """Check the arguments of `sample`, which see, and join them; evaluates nothing."""
+    if not isinstance(prior, Prior):
+        raise TypeError(
+            f"sample: prior must be a prior such as ti.load_prior('phantom-64'), got "
+            f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
+        )
+    if steps is not None and steps < 1:
+        raise ValueError(f"sample(steps={steps}): needs at least one network evaluation")
+    method = _method(recipe)
+    if isinstance(method, Recipe):
+        if schedule is not None:
+            raise ValueError(
+                "sample: a finished Recipe brings its own noise levels; leave schedule= out, or "
+                "pass the function that makes the recipe"
+            )
+        plan = _of_recipe(method)
+    elif isinstance(method, Integrator):
+        method.refuse(prior)
+        levels = method.steps_within(steps or DEFAULT_STEPS)
+        sigmas = check_schedule(_grid(schedule, levels, prior))
+        plan = Plan(tuple(sigmas.tolist()), method)
+    else:
+        plan = _of_recipe(method(_grid(schedule, steps or DEFAULT_STEPS, prior)))
+    brings_grid = isinstance(method, Recipe) or isinstance(schedule, Tensor)
+    if brings_grid and steps is not None and steps != plan.evaluations:
+        raise ValueError(
+            f"sample(steps={steps}): the noise levels given make {plan.evaluations} network "
+            "evaluations; leave steps= out, or make them agree"
+        )
+    _refuse_untrained(plan, prior)
+    return plan
+
+
+def _method(recipe: RecipeLike) -> Recipe | Integrator | Callable[[Tensor], Recipe]:
+    if isinstance(recipe, str):
+        named: dict[str, Integrator | Callable[[Tensor], Recipe]] = {**RECIPES, **INTEGRATORS}
+        if recipe not in named:
+            if recipe in ELSEWHERE:
+                raise ValueError(f"sample(recipe={recipe!r}): {ELSEWHERE[recipe]}")
+            raise ValueError(f"sample(recipe={recipe!r}): choose one of {', '.join(sorted(named))}")
+        return named[recipe]
+    if isinstance(recipe, Template):  # which has a grid of its own, too
+        return recipe.recipe
+    if not (isinstance(recipe, Recipe | Integrator) or callable(recipe)):
+        raise TypeError(
+            "sample(recipe=): needs a name, a Recipe, an Integrator, or a function from noise "
+            f"levels to a Recipe; got {type(recipe).__name__}"
+        )
+    return recipe
+
+
+def _of_recipe(recipe: Recipe) -> Plan:
+    if not isinstance(recipe, Recipe):
+        raise TypeError(
+            f"sample(recipe=): the function given must return a Recipe, got {type(recipe).__name__}"
+        )
+    recipe = check_recipe(recipe)
+    return Plan(tuple(recipe.sigmas.tolist()), Template(recipe))
+
+
+def _grid(schedule: ScheduleLike | None, steps: int, prior: Prior) -> Tensor:
+    if isinstance(schedule, Tensor):
+        return schedule
+    make = "karras" if schedule is None else schedule
+    if isinstance(make, str):
+        if make not in SCHEDULES:
+            raise ValueError(
+                f"sample(schedule={make!r}): choose one of {', '.join(sorted(SCHEDULES))}"
+            )
+        make = SCHEDULES[make]
+    if not callable(make):
+        raise TypeError(
+            "sample(schedule=): needs a name, a tensor of noise levels, or a function (steps, "
+            f"sigma_min, sigma_max); got {type(make).__name__}"
+        )
+    return make(steps, prior.sigma_min, prior.sigma_max)
+
+
+def _refuse_untrained(plan: Plan, prior: Prior) -> None:
+    high, low = plan.sigmas[0], plan.sigmas[-2]
+    above = high > prior.sigma_max * (1 + _ROUNDING)
+    below = low < prior.sigma_min * (1 - _ROUNDING)
+    if (above or below) and not prior.any_sigma:
+        raise ValueError(
+            f"sample: the noise levels go from {high:.4g} to {low:.4g}, but {prior!r} is trained "
+            f"for {prior.sigma_max:.4g} to {prior.sigma_min:.4g} (data units). Cut the schedule, "
+            "or set prior.sigma_min and prior.sigma_max if you know better"
+        )
+
+
+def _streams(seed: int, first: int, last: int) -> Streams:
+    return Streams([("sample", seed, index) for index in range(first, last)])
+
+
+def _walk(plan: Plan, prior: Prior, streams: Streams, like: Tensor) -> Iterator[SampleStep]:
+    """The loop."""
+
+    def noise() -> Tensor:
+        return streams.normal(prior.shape, like)
+
+    start = noise()
+    state = IntegratorState(torch.as_tensor(prior.centre).to(start) + plan.sigmas[0] * start)
+    steps = len(plan.sigmas) - 1
+    for index, (sigma, after) in enumerate(zip(plan.sigmas, plan.sigmas[1:], strict=False)):
+        with torch.no_grad():
+            state = plan.integrator.step(state, index, plan.sigmas, prior, noise)
+        assert state.denoised is not None
+        if not bool(state.x.isfinite().all()):
+            raise WalkDivergedError(
+                f"sample: the walk became non-finite at step {index + 1} of {steps} (sigma "
+                f"{sigma:.3g}); the prior returned NaN or infinity, or the step is too large for it"
+            )
+        evaluations = min((index + 1) * plan.integrator.evaluations, plan.evaluations)
+        yield SampleStep(Level(index, steps, sigma, after), state.x, state.denoised, evaluations)
+
+
+def _progress_bar(show: bool, evaluations: int, name: str):
+    from tqdm import tqdm
+
+    return tqdm(total=evaluations, disable=not show, unit="eval", desc=name)

@@ -1,0 +1,174 @@
+"""A checked call of `solve`: everything that can be wrong with the input is found here.
+
+Nothing in this file evaluates the network.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.operators import GaussianNoise, LinearOperator, NoiseModel, Operator
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.wrapped import WrappedPrior
+from tweedie_inverse.solving.validation import check_measurement, check_operator, resolve_noise
+from tweedie_inverse.walks import Decoupled, Langevin, Particle, Walk
+
+# `auto` takes the particle walk up to this many numbers an image, from this many samples on: a
+# small population is a poor one.
+_FEW_NUMBERS, _POPULATION = 1024, 200
+
+
+class CountedPrior(WrappedPrior):
+    """A prior that counts its evaluations, one an image.
+
+    Attributes:
+        chunk: images that are evaluated together; None is all.
+    """
+
+    def __init__(self, prior: Prior):
+        super().__init__(prior)
+        self.calls = 0
+        self.chunk: int | None = None
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return self._in_parts(x, sigma, lambda x, sigma, part: self.prior.denoise(x, sigma))
+
+    def denoise_drawing(
+        self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
+    ) -> Tensor:
+        drawn = cache(noise)  # for the whole batch, whatever its parts
+
+        def evaluate(x: Tensor, sigma: float | Tensor, part: slice) -> Tensor:
+            return self.prior.denoise_drawing(x, sigma, lambda shape: drawn(shape)[part])
+
+        return self._in_parts(x, sigma, evaluate)
+
+    def _in_parts(
+        self,
+        x: Tensor,
+        sigma: float | Tensor,
+        evaluate: Callable[[Tensor, float | Tensor, slice], Tensor],
+    ) -> Tensor:
+        if self.chunk is None or x.shape[0] <= self.chunk:
+            denoised = evaluate(x, sigma, slice(None))
+        else:
+            column = torch.as_tensor(sigma, dtype=torch.float64).expand(x.shape[0])
+            parts = [slice(k, k + self.chunk) for k in range(0, x.shape[0], self.chunk)]
+            denoised = torch.cat([evaluate(x[part], column[part], part) for part in parts])
+        self.calls += x.shape[0]  # what ran out of memory is not counted
+        return denoised
+
+
+@dataclass
+class Run:
+    """A checked call of solve: what stays the same over all chunks, and the cost so far."""
+
+    y: Tensor
+    single: bool
+    operator: Operator
+    noise: NoiseModel
+    prior: CountedPrior
+    walk: Walk
+    reason: str
+    sigmas: Tensor
+    num_samples: int
+    seed: int | tuple[int, ...]
+    operator_calls: int = 0
+    solver_error: float = 0.0
+
+    @property
+    def total(self) -> int:
+        return self.y.shape[0] * self.num_samples
+
+    def key(self, measurement: int, sample: int) -> tuple[str, int, int, int]:
+        """Name of a walker's random stream."""
+        if isinstance(self.seed, tuple):
+            return "walk", self.seed[measurement], 0, sample
+        return "walk", self.seed, measurement, sample
+
+
+def prepare(
+    y: Tensor,
+    operator: Operator,
+    prior: Prior,
+    method: str | Walk,
+    num_samples: int,
+    steps: int | None,
+    seed: int | Sequence[int],
+    noise: NoiseModel | float | None,
+) -> Run:
+    """Check the arguments of `solve`, which see, and choose the walk."""
+    if not isinstance(operator, Operator):
+        raise TypeError(
+            f"solve: operator must derive from ops.Operator or ops.LinearOperator, got "
+            f"{type(operator).__name__}"
+        )
+    if not isinstance(prior, Prior):
+        raise TypeError(
+            f"solve: prior must be a prior such as ti.load_prior('phantom-64'), got "
+            f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
+        )
+    if num_samples < 1:
+        raise ValueError(f"solve(num_samples={num_samples}): needs at least one sample")
+    y, single = check_measurement(y, operator)
+    seed = tuple(seed) if isinstance(seed, Sequence) else seed
+    if isinstance(seed, tuple) and len(seed) != len(y):
+        raise ValueError(
+            f"solve(seed=): needs one integer, or one for each of {len(y)} measurements, got "
+            f"{len(seed)}"
+        )
+    model = resolve_noise(noise, operator, y)
+    prior = prior.for_shape(operator.domain_shape)
+    check_operator(operator, y)
+    walk, reason = _choose(method, operator, model, prior, num_samples)
+    walk.refuse(Problem(y[:1], operator.select(0), model), prior)
+    count = walk.default_steps if steps is None else steps
+    if count < 1:
+        raise ValueError(f"solve(steps={steps}): needs at least one network evaluation")
+    sigmas = walk.sigmas(prior, count)
+    return Run(
+        y, single, operator, model, CountedPrior(prior), walk, reason, sigmas, num_samples, seed
+    )
+
+
+def _choose(
+    method: str | Walk, operator: Operator, noise: NoiseModel, prior: Prior, num_samples: int
+) -> tuple[Walk, str]:
+    """The walk of a call and the reason, for `posterior.stats`."""
+    if isinstance(method, Walk):
+        return method, "given"
+    if method == "decoupled":
+        return Decoupled(), "asked for" + _guess(prior)
+    if method == "langevin":
+        return Langevin(), "asked for"
+    if method == "particle":
+        return Particle(), "asked for"
+    if method != "auto":
+        raise ValueError(
+            f"solve(method={method!r}): choose 'auto', 'decoupled', 'langevin' or 'particle', or "
+            "pass a walk such as ti.walks.Langevin(step_size=0.2)"
+        )
+    if isinstance(operator, LinearOperator) and isinstance(noise, GaussianNoise):
+        numbers = math.prod(prior.shape)
+        if prior.suits_populations and numbers <= _FEW_NUMBERS and num_samples >= _POPULATION:
+            return Particle(), (
+                f"auto: {type(prior).__name__} is cheap to evaluate and has {numbers} dimensions, "
+                f"so a population of {num_samples} walkers can be exact"
+            )
+        return Decoupled(), "auto: linear operator with Gaussian noise" + _guess(prior)
+    cause = "nonlinear operator" if not isinstance(operator, LinearOperator) else f"{noise!r}"
+    return Decoupled(), f"auto: {cause}, so the draws are Hamiltonian moves" + _guess(prior)
+
+
+def _guess(prior: Prior) -> str:
+    if prior.error_is_measured:
+        return ""
+    return (
+        "; the prior's denoising error is not measured, so a guess stands in "
+        "(ti.priors.measure_denoising_error makes fewer steps do)"
+    )

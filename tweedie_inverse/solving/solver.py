@@ -1,0 +1,289 @@
+"""The verb: one loop (`iterate`), and `solve`, which drains it."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.conditional.gaussian import TOLERANCE
+from tweedie_inverse.conditional.problem import Problem, residual_chi_square
+from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.operators import NoiseModel, Operator
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.runtime.memory import in_parts
+from tweedie_inverse.solving.posterior import Diagnostics, Population, Posterior, Stats
+from tweedie_inverse.solving.setup import Run, prepare
+from tweedie_inverse.walks.base import Info, Level, PopulationInfo, Walk, WalkDivergedError
+
+# Walkers that run together unless the user says otherwise: this many numbers of state.
+_CHUNK_NUMBERS = 2**24
+
+
+class Step(NamedTuple):
+    """One step of a run, as `iterate` yields it and `callback` receives it.
+
+    Attributes:
+        level: index, number of steps, sigma before and after.
+        x: ``(walkers, *shape)``, state after the step.
+        info: the denoised image and the inner solver's effort.
+        walkers: (first, last + 1) of all measurements x samples, in that order.
+        total: number of all walkers.
+    """
+
+    level: Level
+    x: Tensor
+    info: Info
+    walkers: tuple[int, int]
+    total: int
+
+
+def iterate(
+    y: Tensor,
+    operator: Operator,
+    prior: Prior,
+    *,
+    method: str | Walk = "auto",
+    num_samples: int = 1,
+    steps: int | None = None,
+    seed: int | Sequence[int] = 0,
+    noise: NoiseModel | float | None = None,
+) -> Iterator[Step]:
+    """Walk all samples of all measurements together, yielding after every step.
+
+    Arguments as in `solve`.  Everything is checked before the first network evaluation; progress
+    bars, plots, early stopping and trajectories are the caller's ``for`` body.  The state after
+    the last step holds the samples, measurement by measurement.
+    """
+    run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
+    ends = _ends(run)
+    return (step for first, last in ends for step in _walk(run, first, last))
+
+
+def solve(
+    y: Tensor,
+    operator: Operator,
+    prior: Prior,
+    *,
+    method: str | Walk = "auto",
+    num_samples: int = 16,
+    steps: int | None = None,
+    seed: int | Sequence[int] = 0,
+    noise: NoiseModel | float | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+    callback: Callable[[Step], None] | None = None,
+) -> Posterior:
+    """Posterior samples of the image behind a measurement.
+
+    Args:
+        y: ``(batch, *operator.range_shape)``, float32 or float64, or one measurement without the
+            batch axis (then the result has none either).
+        operator: the instrument.
+        prior: for images of ``operator.domain_shape``.
+        method: ``"auto"``, ``"decoupled"``, ``"langevin"``, ``"particle"``, or a walk with its own
+            settings.
+        num_samples: posterior samples for each measurement; walkers of the population for
+            ``"particle"``, whose error falls with their number: take a thousand or more.
+        steps: budget of network evaluations a sample; None is the walk's default.
+        seed: fixes every sample; (measurement, sample) pairs have streams of their own.  The
+            walkers of a population depend on each other, and on no other measurement.  A seed for
+            each measurement gives each what it gets when it is solved alone with that seed.
+        noise: noise model, or a standard deviation; None uses ``operator.noise``.
+        batch_size: walkers that run together; changes memory and speed, not the samples.  A
+            population runs as a whole, and only evaluations of the prior are split.  Where an
+            accelerator's memory is too small, half as many run together, with a warning.
+        progress: show a progress bar.
+        callback: called with each `Step`; again from a part's first one, if it ran out of memory.
+
+    Raises:
+        ValueError, TypeError: anything wrong with the input, before the first evaluation.
+        WalkDivergedError: the walk became NaN or infinite; finished measurements are attached.
+        torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
+    """
+    run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"solve(batch_size={batch_size}): needs a positive number of walkers")
+    run.walk.crowd.share(num_samples)
+    numbers = torch.Size(run.prior.shape).numel()
+    chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
+    begin = time.monotonic()
+    if y.is_cuda:
+        torch.cuda.reset_peak_memory_stats(y.device)
+    finished: list[_Finished] = []
+    with _progress_bar(progress, run) as bar:
+
+        def work(first: int, last: int) -> _Finished:
+            bar.n = first * (len(run.sigmas) - 1)
+            populations = []
+            for step in _walk(run, first, last):
+                bar.update(last - first)
+                populations.append(step.info.population)
+                if callback is not None:
+                    callback(step)
+            return _Finished(_everyone(run, step.x), _history(populations))
+
+        try:
+            if run.walk.crowd.size > 1:  # trying again would leave the other processes waiting
+                run.prior.chunk = chunk
+                finished = [work(first, last) for first, last in _ends(run)]
+            else:
+                for part in in_parts(run.total, chunk, work, partial(_end, run)):
+                    finished.append(part)
+        except WalkDivergedError as error:
+            error.posterior = _assemble(run, finished, begin)
+            raise
+    if run.solver_error > TOLERANCE:
+        warnings.warn(
+            f"solve: the inner linear solver stopped {run.solver_error:.1e} posterior standard "
+            f"deviations short (aimed at {TOLERANCE:.0e}): the draws at some noise levels are not "
+            "exact. A measured denoising error or a larger noise level makes it easier",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    posterior = _assemble(run, finished, begin)
+    assert posterior is not None
+    return posterior
+
+
+def _end(run: Run, first: int, size: int) -> int:
+    """Last + 1 of the walkers that run together from `first` on, `size` or fewer.
+
+    Of one operator, and whole populations where walkers interact: if `size` is less, the prior is
+    evaluated in parts.
+    """
+    whole = run.total if run.operator.images is None else run.num_samples
+    if run.walk.is_population:
+        run.prior.chunk = size
+        size = max(1, size // run.num_samples) * run.num_samples
+    return min(first + size, (first // whole + 1) * whole)
+
+
+def _ends(run: Run) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) of walkers that run together, as many as one operator has."""
+    first = 0
+    while first < run.total:
+        last = _end(run, first, run.total)
+        yield first, last
+        first = last
+
+
+def _walk(run: Run, first: int, last: int) -> Iterator[Step]:
+    """The loop: walkers `first` to `last` of all (measurement, sample) pairs."""
+    here = run.walk.crowd.share(run.num_samples)
+    pairs = [divmod(index, run.num_samples) for index in range(first, last)]
+    pairs = [pair for pair in pairs if pair[1] in here]
+    measurement = torch.tensor([pair[0] for pair in pairs], device=run.y.device)
+    operator = run.operator.select(pairs[0][0])
+    populations = pairs[-1][0] - pairs[0][0] + 1
+    problem = Problem(run.y[measurement], operator, run.noise, populations=populations)
+    streams = Streams([run.key(*pair) for pair in pairs])
+    steps = len(run.sigmas) - 1
+    values = run.sigmas.tolist()
+    with torch.no_grad():
+        state = run.walk.start(problem, run.prior, values[0], streams)
+    for index in range(steps):
+        level = Level(index, steps, values[index], values[index + 1])
+        with torch.no_grad():
+            state, info = run.walk.step(state, level, problem, run.prior, streams)
+        _refuse_divergence(state.x, info, level, run.walk)
+        run.solver_error = max(run.solver_error, info.solver_error)
+        yield Step(level, state.x, info, (first, last), run.total)
+    run.operator_calls += problem.operator_calls
+
+
+def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:
+    if bool(x.isfinite().all()):
+        return
+    if not bool(info.denoised.isfinite().all()):
+        cause = "the prior returned NaN or infinity; check its trained range and its number type"
+    else:
+        cause = "the likelihood step overshot; use a smaller step, or check the noise level"
+    raise WalkDivergedError(
+        f"the {walk.name} walk became non-finite at step {level.index + 1} of {level.steps} "
+        f"(sigma {level.sigma:.3g}): {cause}"
+    )
+
+
+def _everyone(run: Run, x: Tensor) -> Tensor:
+    """All walkers, where some are in other processes."""
+    if run.walk.crowd.size == 1:  # chunks of independent walkers are no whole populations
+        return x
+    here = len(run.walk.crowd.share(run.num_samples))
+    return run.walk.crowd.gather(x.reshape(-1, here, *x.shape[1:])).reshape(-1, *x.shape[1:])
+
+
+class _Finished(NamedTuple):
+    """Walkers that have arrived, and what their populations went through."""
+
+    x: Tensor
+    population: Population | None
+
+
+def _history(steps: list[PopulationInfo | None]) -> Population | None:
+    """What the steps of a walk say about its populations."""
+    seen = [step for step in steps if step is not None]
+    if not seen:
+        return None
+    last = seen[-1]
+    return Population(
+        weights=last.weights,
+        log_evidence=last.log_evidence,
+        effective_sizes=torch.stack([step.effective_size for step in seen], 1),
+        resamplings=torch.stack([step.resampled for step in seen], 1).sum(1),
+        ancestors=last.ancestors,
+    )
+
+
+def _assemble(run: Run, finished: list[_Finished], begin: float) -> Posterior | None:
+    """The posterior of all measurements whose samples are complete; None if there is none."""
+    walkers = torch.cat([part.x for part in finished]) if finished else run.y[:0]
+    complete = len(walkers) // run.num_samples
+    if complete == 0:
+        return None
+    flat = walkers[: complete * run.num_samples]
+    samples = flat.reshape(complete, run.num_samples, *flat.shape[1:])
+    parts = [part.population for part in finished if part.population is not None]
+    population = Population(*map(torch.cat, zip(*parts, strict=True))) if parts else None
+    if population is None:
+        weights = torch.full(samples.shape[:2], 1 / run.num_samples, dtype=flat.dtype)
+    else:
+        weights = population.weights.to(flat)
+    weights = weights.to(flat.device)
+    chi_square = _chi_square(run, flat).reshape(weights.shape)
+    size = 1 / weights.square().sum(1)
+    if run.single:
+        samples, weights, chi_square, size = samples[0], weights[0], chi_square[0], size[0]
+        population = population and Population(*(field[0] for field in population))
+    count = len(walkers) / run.walk.crowd.size
+    stats = Stats(
+        method=run.walk.name,
+        reason=run.reason,
+        steps=len(run.sigmas) - 1,
+        denoiser_calls=run.prior.calls / count,
+        operator_calls=run.operator_calls / count,
+        seconds=time.monotonic() - begin,
+        peak_memory=torch.cuda.max_memory_allocated(run.y.device) if run.y.is_cuda else 0,
+        solver_error=run.solver_error,
+    )
+    return Posterior(samples, weights, Diagnostics(chi_square, size, population), stats)
+
+
+@torch.no_grad()
+def _chi_square(run: Run, x: Tensor) -> Tensor:
+    """Measurement by measurement: an operator may be made for one image only."""
+    parts = [
+        residual_chi_square(part, run.y[[index]], run.operator.select(index), run.noise)
+        for index, part in enumerate(x.split(run.num_samples))
+    ]
+    return torch.cat(parts)
+
+
+def _progress_bar(show: bool, run: Run):
+    from tqdm import tqdm
+
+    evaluations = run.total * (len(run.sigmas) - 1)
+    return tqdm(total=evaluations, disable=not show, unit="eval", desc=run.walk.name)
