@@ -173,7 +173,8 @@ def test_bad_input_is_refused(make, message):
 
 
 def test_importing_operators_imports_none_of_the_bridged_packages():
-    code = "import operators, sys; print(*{'deepinv', 'pylops', 'scipy'} & set(sys.modules))"
+    names = "{'deepinv', 'pylops', 'scipy'}"
+    code = f"import tweedie_inverse.operators, sys; print(*{names} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

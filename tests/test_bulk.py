@@ -15,7 +15,7 @@ from tweedie_inverse.datasets.slices import CTSlices
 from tweedie_inverse.solving.posterior import Posterior
 
 OPERATOR_FILE = """
-import operators as ops
+from tweedie_inverse import operators as ops
 scanner = ops.Tomography((1, 64, 64), angles=6, noise=ops.GaussianNoise(0.5))
 """
 NAMES = ("a", "b", "c")

@@ -12,7 +12,7 @@ from tweedie_inverse.datasets.slices import CTSlices
 from tweedie_inverse.solving.posterior import Posterior
 
 OPERATOR_FILE = """
-import operators as ops
+from tweedie_inverse import operators as ops
 scanner = ops.Tomography((1, 64, 64), angles=6)
 number = 3
 """
@@ -108,7 +108,8 @@ def test_demo_truths_are_held_out_and_in_range():
 
 def test_complex_measurements_are_refused(tmp_path, capsys):
     (tmp_path / "op.py").write_text(
-        "import operators as ops\nscanner = ops.Mask(ops.random_mask((1, 64, 64), 0.5), "
+        "from tweedie_inverse import operators as ops\n"
+        "scanner = ops.Mask(ops.random_mask((1, 64, 64), 0.5), "
         "noise=ops.GaussianNoise(0.1))\n"
     )
     np.save(tmp_path / "y.npy", np.zeros((1, 64, 64), dtype=complex))

@@ -167,7 +167,8 @@ def test_info_and_solve_on_the_command_line(tmp_path, capsys):
     main(["info", "phantom-64"])
     assert "format: tweedie-inverse" in capsys.readouterr().out
     (tmp_path / "op.py").write_text(
-        "import operators as ops\nmask = ops.Mask(ops.random_mask((1, 16, 16), 0.5))\n"
+        "from tweedie_inverse import operators as ops\n"
+        "mask = ops.Mask(ops.random_mask((1, 16, 16), 0.5))\n"
     )
     np.save(tmp_path / "y.npy", np.zeros((1, 16, 16), dtype=np.float32))
     main(["solve", str(tmp_path / "y.npy"), "--operator", f"{tmp_path / 'op.py'}:mask", "--prior",

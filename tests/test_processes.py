@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from tests.posteriors import random_field
-from tweedie_inverse import priors
 from tweedie_inverse.numerics.random import normal
-from tweedie_inverse.phase_space import processes
+from tweedie_inverse.phase_space import ExactPhaseSpace, processes
 from tweedie_inverse.phase_space.processes import LinearProcess, Rate
 from tweedie_inverse.phase_space.processes.observation import cholesky
 
@@ -246,7 +245,7 @@ def test_a_correlation_lost_to_rounding_is_refused():
 def test_posterior_mean_is_that_of_the_joint_gaussian(process):
     """``E[x0 | z]`` of a correlated field by dense conditioning on all phases at once."""
     field, t = random_field(4), 0.15
-    prior = priors.ExactPhaseSpace(field, process)
+    prior = ExactPhaseSpace(field, process)
     seen, n, k = process.given_image(t), 16, process.phases
     covariance = field.covariance.apply(torch.eye(n).double().reshape(n, 1, 4, 4)).reshape(n, n)
     lift = torch.kron(seen.direction[:, None], torch.eye(n).double())  # (k n, n)

@@ -140,8 +140,8 @@ def test_killed_and_run_again_equals_undisturbed(undisturbed, tmp_path):
 
 KILLED = """
 import sys, time
-from benchmarks import runner
-from benchmarks.records import Store
+from tweedie_inverse.benchmarks.harness import runner
+from tweedie_inverse.benchmarks.harness.records import Store
 from tests.harness import FEW, PLAN, chosen
 runner.run(PLAN, chosen(*FEW), Store(sys.argv[1]), tell=lambda line: time.sleep(0.3))
 """

@@ -220,7 +220,8 @@ def test_a_network_with_attention_solves_larger_images_from_the_command_line(tmp
     diffusers = pytest.importorskip("diffusers")
     folder = save_pipeline(tmp_path / "ddpm", small_unet(), diffusers.DDPMScheduler())
     (tmp_path / "op.py").write_text(
-        "import operators as ops\nmask = ops.Mask(ops.random_mask((1, 24, 20), 0.5))\n"
+        "from tweedie_inverse import operators as ops\n"
+        "mask = ops.Mask(ops.random_mask((1, 24, 20), 0.5))\n"
     )
     np.save(tmp_path / "y.npy", np.full((1, 24, 20), 0.5, dtype=np.float32))
     command = ["solve", str(tmp_path / "y.npy"), "--operator", f"{tmp_path / 'op.py'}:mask"]

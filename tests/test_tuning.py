@@ -121,10 +121,14 @@ def test_the_command_tunes_and_runs_with_the_file(tmp_path, capsys):
     assert "tuned-field.json" in capsys.readouterr().out
     main(["run", *few, "--tuned", str(tmp_path / "tuned-field.json")])
     assert "tuned by crps" in read([tmp_path])[0]["unit"]["settings"]["source"]
-    with pytest.raises(ValueError, match="none of wiener has settings"):
-        main(["tune", "field", "--smoke", "--methods", "wiener", "--out", str(tmp_path)])
-    with pytest.raises(ValueError, match="field has random inpainting, blur"):
-        main(["run", "field", "--smoke", "--tasks", "blurr", "--out", str(tmp_path)])
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ValueError, match="not a file that tune wrote"):
-        main(["run", *few, "--tuned", str(tmp_path / "other.json")])
+    smoke, out = ["field", "--smoke"], ["--out", str(tmp_path)]
+    for arguments, message in (
+        (["tune", *smoke, "--methods", "wiener", *out], "none of wiener has settings"),
+        (["run", *smoke, "--tasks", "blurr", *out], "field has random inpainting, blur"),
+        (["run", *few, "--tuned", str(tmp_path / "other.json")], "not a file that tune wrote"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 2
+        assert message in capsys.readouterr().err
