@@ -4,7 +4,7 @@ In the coordinates u of ``x0 = m + L u``, ``V = L L^T``, the target is ``exp(-U(
 |u|^2 / 2 - log p(y | m + L u)``.  Gauss-Newton steps lead to a mode; there
 ``P = I + L^T J^T F J L``, with J the Jacobian of A and F the information of the noise.  P is
 never assembled: systems with it are solved by conjugate gradients in the coordinates ``T u``, T the
-scale of V, with a diagonal preconditioner as in `gaussian`.
+scale of V, with a diagonal preconditioner as in `linear_gaussian`.
 """
 
 from typing import NamedTuple

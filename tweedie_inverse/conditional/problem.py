@@ -47,6 +47,7 @@ class Problem:
         self.y, self.operator, self.noise, self.populations = y, operator, noise, populations
         self.operator_calls = 0
         self._curvatures: dict[Basis, Tensor] = {}
+        self._matrix: tuple[Basis, Tensor] | None = None
 
     @property
     def is_linear_gaussian(self) -> bool:
@@ -105,6 +106,19 @@ class Problem:
                 total = total.to(back) + (probes * back).sum(0, keepdim=True)
             self._curvatures[basis] = basis.smooth(total / _PROBES)[0].abs()
         return self._curvatures[basis]
+
+    def whitened_matrix(self, basis: Basis) -> Tensor:
+        """``S^-1/2 A B^T`` for Gaussian noise, ``(measurements, coefficients)``, kept for a basis.
+
+        One application of the adjoint for each measurement: for operators with few of them.
+        """
+        if self._matrix is None or self._matrix[0] != basis:
+            shape = tuple(self.y.shape[1:])
+            size = math.prod(shape)
+            units = torch.eye(size, dtype=self.y.dtype, device=self.y.device)
+            whitened = self.gaussian_noise.whiten_transposed(units.reshape(size, *shape))
+            self._matrix = basis, basis.transform(self.adjoint(whitened)).flatten(1)
+        return self._matrix[1]
 
     def information(self, at: "Linearization", basis: Basis) -> Tensor:
         """Diagonal of ``B J^T F J B^T``, a walker each: F the information of the noise.

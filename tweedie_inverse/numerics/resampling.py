@@ -45,3 +45,20 @@ def systematic(weights: Tensor, uniform: Tensor, count: int | None = None) -> Te
     grid = torch.arange(count, dtype=torch.float64, device=weights.device)
     places = (grid + uniform[:, None].to(grid)) / count
     return torch.searchsorted(edges, places).clamp(max=walkers - 1)
+
+
+def systematic_along(place: Tensor, weights: Tensor, uniform: Tensor) -> Tensor:
+    """`systematic` with walkers in the order of their place: neighbours stand for each other.
+
+    Where places separate the modes of a population, the shares of the modes then scatter less
+    than in any other order (Gerber, Chopin and Whiteley 2019).
+
+    Args:
+        place: ``(populations, walkers)``, where each walker stands on a line.
+        weights, uniform: as in `systematic`.
+
+    Returns:
+        Indices ``(populations, walkers)``: whose place each walker takes.
+    """
+    order = place.argsort(dim=1, stable=True)
+    return order.gather(1, systematic(weights.gather(1, order), uniform))
