@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.numerics.autograd import linear_map
-from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.operators.base import LinearOperator, Operator
+from tweedie_inverse.operators.checks import adjoint_error
 from tweedie_inverse.operators.deepinv.copies import FAILURES, Copies
 from tweedie_inverse.operators.deepinv.layout import Layout, Part
 from tweedie_inverse.operators.deepinv.noise import (
@@ -185,18 +185,9 @@ def _linear(
     )
 
 
-@torch.no_grad()
 def _dot_error(operator: LinearOperator, copies: Copies) -> float:
     """`adjoint_error` in the dtype and on the device of the physics; inf if it raises."""
-
-    def draw(number: int, shape: tuple[int, ...]) -> Tensor:
-        return normal((20250612, number), (1, *shape)).to(copies.device, copies.dtype)
-
-    x, y = draw(0, operator.domain_shape), draw(1, operator.range_shape)
     try:
-        ax = operator.forward(x)
-        y = ax + y * (ax.norm() / y.norm())
-        left, right = float((ax * y).sum()), float((x * operator.adjoint(y)).sum())
+        return adjoint_error(operator, seed=20250612, dtype=copies.dtype, device=copies.device)
     except FAILURES:
         return float("inf")
-    return abs(left - right) / max(abs(left), 1e-30)
