@@ -116,7 +116,7 @@ class _MatrixFree(LinearOperator):
         # Half precision has no place in SciPy's products.
         dtype = torch.float32 if x.dtype == torch.float32 else torch.float64
         # A copy: foreign code may write to its argument, and some of it wants contiguous arrays.
-        columns = np.array(x.detach().to("cpu", dtype).flatten(1).mT.numpy(), order="C")
+        columns = np.array(x.detach().cpu().to(dtype).flatten(1).mT.numpy(), order="C")
         rows = np.ascontiguousarray(product(columns).T)
         return torch.from_numpy(rows).to(x).reshape(x.shape[0], *shape)
 

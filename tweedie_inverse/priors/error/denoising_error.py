@@ -102,7 +102,7 @@ class DenoisingError:
 
     def _place(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Index of the level below each of ``(count,)``, and how far the next one is reached."""
-        position = sigma_to_timestep(sigma.double().cpu(), self.sigmas.double())
+        position = sigma_to_timestep(sigma.cpu().double(), self.sigmas.double())
         left = position.floor().long().clamp(max=len(self.sigmas) - 2)
         return left, position - left
 
