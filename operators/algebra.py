@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tweedie_inverse.numerics.spectral import Pixels, Spectrum
 from tweedie_inverse.operators.base import LinearOperator, Operator
-from tweedie_inverse.operators.noise.base import GaussianNoise, NoiseModel
+from tweedie_inverse.operators.noise.base import GaussianNoise, NoiseModel, number
 
 
 def compose(*operators: Operator, noise: NoiseModel | None = None) -> Operator:
@@ -20,7 +20,8 @@ def compose(*operators: Operator, noise: NoiseModel | None = None) -> Operator:
         noise: None takes the outermost operator's.
 
     Raises:
-        ValueError: shapes that do not follow on each other.
+        ValueError: shapes that do not follow on each other, or `per_image` operators of different
+            numbers of images.
     """
     if not operators:
         raise ValueError("compose: needs at least one operator")
@@ -47,7 +48,7 @@ def stack(*operators: Operator, noise: NoiseModel | None = None) -> "Stack":
         noise: of the flat y; None takes the noise models of the parts, each for its part.
 
     Raises:
-        ValueError: different image shapes.
+        ValueError: different image shapes, or `per_image` operators of different numbers of images.
     """
     shapes = {operator.domain_shape for operator in operators}
     if len(shapes) != 1:
@@ -74,6 +75,21 @@ def transpose(operator: LinearOperator, *, noise: NoiseModel | None = None) -> L
     return _Transposed(operator, noise)
 
 
+def common_images(caller: str, operators: Sequence[Operator]) -> int | None:
+    """How many images operators that work together are made for; None where none of them minds.
+
+    Raises:
+        ValueError: they are made for different numbers of images.
+    """
+    counts = {operator.images for operator in operators if operator.images is not None}
+    if len(counts) > 1:
+        raise ValueError(
+            f"{caller}: the operators hold one operator for each of {sorted(counts)} images; they "
+            "need one number of images"
+        )
+    return counts.pop() if counts else None
+
+
 class _Chain(Operator):
     """Operators one after another."""
 
@@ -84,6 +100,12 @@ class _Chain(Operator):
             noise=noise,
         )
         self.operators = tuple(operators)
+        self.images = common_images("compose", operators)
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        return compose(*(part.select(index) for part in self.operators), noise=self.noise)
 
     @property
     def observed(self) -> Tensor | None:
@@ -117,17 +139,27 @@ class Stack(Operator):
         super().__init__(
             domain_shape=operators[0].domain_shape, range_shape=(sum(self._sizes),), noise=noise
         )
+        self.images = common_images("stack", operators)
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        return stack(*(part.select(index) for part in self.operators), noise=self.noise)
 
     @property
     def observed(self) -> Tensor | None:
         parts = [operator.observed for operator in self.operators]
         if all(part is None for part in parts):
             return None
+        batch = () if self.images is None else (self.images,)
         return torch.cat(
             [
-                torch.ones(size, dtype=torch.bool) if part is None else part.flatten()
-                for part, size in zip(parts, self._sizes, strict=True)
-            ]
+                torch.ones((*batch, size), dtype=torch.bool)
+                if part is None
+                else part.expand(*batch, *operator.range_shape).reshape(*batch, size)
+                for operator, part, size in zip(self.operators, parts, self._sizes, strict=True)
+            ],
+            dim=-1,
         )
 
     def split(self, y: Tensor) -> list[Tensor]:
@@ -222,13 +254,21 @@ class _Scaled(LinearOperator):
     """``factor * A``."""
 
     def __init__(self, operator: LinearOperator, factor: float):
+        factor = number("scale", "factor", factor)
         if factor == 0 or not math.isfinite(factor):
             raise ValueError(f"scale(factor={factor}): needs a finite factor other than 0")
         noise = None if operator.noise is None else operator.noise.scaled(factor)
         super().__init__(
             domain_shape=operator.domain_shape, range_shape=operator.range_shape, noise=noise
         )
-        self.operator, self.factor = operator, factor
+        self.operator, self.factor, self.images = operator, factor, operator.images
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        part = self.operator.select(index)
+        assert isinstance(part, LinearOperator)
+        return _Scaled(part, self.factor)
 
     @property
     def observed(self) -> Tensor | None:
@@ -261,7 +301,14 @@ class _Transposed(LinearOperator):
         super().__init__(
             domain_shape=operator.range_shape, range_shape=operator.domain_shape, noise=noise
         )
-        self.operator = operator
+        self.operator, self.images = operator, operator.images
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        part = self.operator.select(index)
+        assert isinstance(part, LinearOperator)
+        return _Transposed(part, self.noise)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.operator.adjoint(x)

@@ -85,7 +85,14 @@ class Transmission(Operator):
         super().__init__(
             domain_shape=operator.domain_shape, range_shape=operator.range_shape, noise=noise
         )
-        self.operator = operator
+        self.operator, self.images = operator, operator.images
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        part = self.operator.select(index)
+        assert isinstance(part, LinearOperator)
+        return Transmission(part, self.photons, noise=self.noise)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.photons.to(x) * torch.exp(-self.operator.forward(x))

@@ -84,6 +84,7 @@ class GaussianNoise(NoiseModel):
     """
 
     def __init__(self, std: float | Tensor, *, basis: Basis | None = None):
+        refuse_flag("GaussianNoise", "std", std)
         self.std = torch.as_tensor(std, dtype=torch.float64)
         self.basis = Pixels() if basis is None else basis
         if not bool((self.std.isfinite() & (self.std > 0)).all()):
@@ -159,6 +160,23 @@ class GaussianNoise(NoiseModel):
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         return self.whiten(y - ax)
+
+
+def number(caller: str, name: str, value: float) -> float:
+    """`value` as a float.
+
+    Raises:
+        TypeError: it is a truth value, which Python would take for 0 or 1.
+    """
+    refuse_flag(caller, name, value)
+    return float(value)
+
+
+def refuse_flag(caller: str, name: str, value: object) -> None:
+    """Raise a `TypeError` where a truth value stands for a number: True is not 1 unit of y."""
+    kind = value.dtype if isinstance(value, Tensor) else type(value)
+    if kind in (bool, torch.bool):
+        raise TypeError(f"{caller}({name}={value}): needs a number, got a truth value")
 
 
 def white_noise(like: Tensor, seed: int, purpose: str = "noise") -> Tensor:

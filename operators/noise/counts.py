@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.numerics.random import generator
-from tweedie_inverse.operators.noise.base import NoiseModel, white_noise
+from tweedie_inverse.operators.noise.base import NoiseModel, number, white_noise
 
 # Below this many expected counts the rate is continued smoothly (`_rate`).
 FLOOR = 1e-2
@@ -197,12 +197,13 @@ def _log_poisson(k: Tensor, rate: Tensor) -> Tensor:
 
 
 def _counts(rate: Tensor, seed: int) -> Tensor:
-    rows = rate.double().cpu().numpy()
+    rows = rate.cpu().double().numpy()
     drawn = [generator(("counts", seed, i)).poisson(row) for i, row in enumerate(rows)]
     return torch.stack([torch.from_numpy(row) for row in drawn]).to(rate)
 
 
 def _positive(model: str, name: str, value: float) -> float:
+    value = number(model, name, value)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{model}({name}={value}): needs a positive, finite number, in units of y")
-    return float(value)
+    return value

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from tweedie_inverse.operators.noise.base import NoiseModel, white_noise
+from tweedie_inverse.operators.noise.base import NoiseModel, number, white_noise
 
 
 class DigitizedNoise(NoiseModel):
@@ -27,6 +27,10 @@ class DigitizedNoise(NoiseModel):
     def __init__(
         self, std: float, *, step: float = 0.0, low: float = -math.inf, high: float = math.inf
     ):
+        std, step, low, high = (
+            number("DigitizedNoise", name, value)
+            for name, value in (("std", std), ("step", step), ("low", low), ("high", high))
+        )
         if not (math.isfinite(std) and std > 0 and step >= 0 and low < high):
             raise ValueError(
                 f"DigitizedNoise(std={std}, step={step}, low={low}, high={high}): needs std > 0, "
