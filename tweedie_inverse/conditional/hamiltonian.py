@@ -16,7 +16,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.laplace import Flat, Reference, Target, choose, dot, laplace
+from tweedie_inverse.conditional.laplace import (
+    Reference,
+    Target,
+    UnitPrecision,
+    choose,
+    dot,
+    laplace,
+)
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.random import Streams
@@ -76,8 +83,8 @@ def conditional_moves(
         covariance = Covariance(problem.basis, covariance.variance)
     target = Target(mean, covariance, problem)
     zero = torch.zeros_like(target.coordinates(mean))
-    near, wide = laplace(target, zero, iterations=newton), Reference(zero, Flat())
-    u = near.mode + near.curvature.draw(streams, zero)
+    near, wide = laplace(target, zero, iterations=newton), Reference(zero, UnitPrecision())
+    u = near.mode + near.precision.draw(streams, zero)
     point = _Point(u, zero, *_force(target, u))
     if x0 is not None:
         u = target.coordinates(x0)
@@ -92,7 +99,7 @@ def conditional_moves(
             turn = _FRACTIONS[index % len(_FRACTIONS)] * math.pi / 2
             point, probability = _move(target, reference, point, turn, leapfrogs, streams)
             total += probability if reference is near else 0
-    return Moved(target.place(point.u), total / moves, near.curvature.error)
+    return Moved(target.place(point.u), total / moves, near.precision.error)
 
 
 def _move(
@@ -104,7 +111,7 @@ def _move(
     streams: Streams,
 ) -> tuple[_Point, Tensor]:
     """A trajectory with a new velocity, accepted or not; and the probability that it is."""
-    point = point._replace(velocity=reference.curvature.draw(streams, point.u))
+    point = point._replace(velocity=reference.precision.draw(streams, point.u))
     jitter, level = torch.special.ndtr(streams.normal((2,), like=point.u)).unbind(1)
     end = _trajectory(target, reference, point, turn * (0.8 + 0.4 * jitter) / leapfrogs, leapfrogs)
     gained = _hamiltonian(reference, point) - _hamiltonian(reference, end)
@@ -122,14 +129,14 @@ def _trajectory(
     half = turn.reshape(-1, *[1] * (point.u.ndim - 1)) / 2
     cos, sin = (2 * half).cos(), (2 * half).sin()
     u, velocity, energy, gradient = point
-    pull = reference.curvature.solve(gradient)
+    pull = reference.precision.solve(gradient)
     for _ in range(leapfrogs):
         offset = u - reference.mode
         velocity = velocity - half * (pull - offset)
         offset, velocity = cos * offset + sin * velocity, cos * velocity - sin * offset
         u = reference.mode + offset
         energy, gradient = _force(target, u)
-        pull = reference.curvature.solve(gradient)
+        pull = reference.precision.solve(gradient)
         velocity = velocity - half * (pull - offset)
     return _Point(u, velocity, energy, gradient)
 
@@ -141,5 +148,5 @@ def _force(target: Target, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _hamiltonian(reference: Reference, point: _Point) -> Tensor:
-    kinetic = 0.5 * dot(point.velocity, reference.curvature.apply(point.velocity))
+    kinetic = 0.5 * dot(point.velocity, reference.precision.apply(point.velocity))
     return point.energy + kinetic
