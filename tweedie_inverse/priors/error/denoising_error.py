@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.numerics.covariance import Covariance
-from tweedie_inverse.numerics.schedules import sigma_to_timestep
 from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier
+from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 from tweedie_inverse.priors.error.local_error import LocalError, contrast_of
 
 Transform = Literal["cosine", "fourier"]
