@@ -76,7 +76,7 @@ def transpose(operator: LinearOperator, *, noise: NoiseModel | None = None) -> L
 
 
 def common_images(caller: str, operators: Sequence[Operator]) -> int | None:
-    """How many images operators that work together are made for; None where none of them minds.
+    """How many images operators that work together are made for; None is any number.
 
     Raises:
         ValueError: they are made for different numbers of images.
@@ -207,7 +207,7 @@ class _StackedNoise(NoiseModel):
         ]
 
     def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
-        # The parts' streams must differ; a large odd factor keeps neighbouring seeds apart.
+        # The parts need different streams; a large factor keeps neighbouring seeds apart.
         drawn = [
             model.sample(part, seed=seed + 1_000_003 * index)
             for index, (model, (part,)) in enumerate(self._split(ax))
@@ -238,7 +238,7 @@ class _StackedNoise(NoiseModel):
 
 
 def _joint_noise(operators: Sequence[Operator]) -> NoiseModel | None:
-    """One Gaussian where all are Gaussian in their entries, so that draws stay exact."""
+    """The noise of a stack: one Gaussian where every part is Gaussian, so that draws stay exact."""
     models = [operator.noise for operator in operators]
     if any(model is None for model in models):
         return None

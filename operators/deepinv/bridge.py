@@ -1,4 +1,4 @@
-"""One operator object for every method, ours and deepinv's (Tachella et al. 2025).
+"""Operators of this package as deepinv physics, and the other way round (Tachella et al. 2025).
 
 deepinv is imported inside the functions, so that the package does not need it.
 """
@@ -23,7 +23,8 @@ from tweedie_inverse.operators.deepinv.noise import (
 from tweedie_inverse.operators.deepinv.shapes import observed_entries, runnable_copies
 from tweedie_inverse.operators.noise.base import NoiseModel
 
-# Relative errors of a dot test: up to the first, deepinv's adjoint is used; past the second, none.
+# Relative errors of a dot test.  Below the first, deepinv's own adjoint is used.  Above the second,
+# the derived one is not used either.
 _EXACT = {torch.float64: 1e-10, torch.float32: 1e-5}
 _WRONG = {torch.float64: 1e-7, torch.float32: 1e-3}
 
@@ -168,7 +169,7 @@ class _DeepinvLinear(_Deepinv, LinearOperator):
 def _linear(
     physics: Any, copies: Copies, mapped: MappedNoise, has_own_noise: bool
 ) -> LinearOperator:
-    """With deepinv's adjoint if that is exact, else with a derived one, else none."""
+    """An operator with deepinv's adjoint if that is exact, else with a derived one."""
     own = _DeepinvLinear(physics, copies, mapped, has_own_noise)
     error = _dot_error(own, copies)
     if error < _EXACT[copies.dtype]:

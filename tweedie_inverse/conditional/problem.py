@@ -147,8 +147,8 @@ class Problem:
         if isinstance(self.operator, LinearOperator):
             return Linearization(self.forward(x), self.forward, self.adjoint)
         # Products with J are the derivative of a vector-Jacobian product in its vector.  Measured
-        # against `torch.func` in torch 2.14: its `linearize` takes about half a second a call, stops
-        # at sparse matrices, and treats maps that leave torch as constants without a word; its `jvp`
+        # against `torch.func` in torch 2.14: its `linearize` takes half a second a call, stops at
+        # sparse matrices, and treats maps that leave torch as constants without a word; its `jvp`
         # evaluates A for every product; and both need autograd functions with a `jvp` of their own.
         with torch.enable_grad():
             x = x.detach().requires_grad_()

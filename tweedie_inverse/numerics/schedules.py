@@ -1,8 +1,7 @@
 """Noise-level grids: functions that return ``(steps + 1,)`` float64, falling, the last one 0.
 
-``sigmas[k]`` is the level of the k-th step and ``sigmas[k + 1]`` the one walked to.  All take
-``(steps, sigma_min, sigma_max)`` in the unit of the prior they are used with; `SCHEDULES` has them
-by name.
+Step k walks from the level ``sigmas[k]`` to ``sigmas[k + 1]``.  All grids take ``(steps, sigma_min,
+sigma_max)`` in the unit of the prior that they are used with; `SCHEDULES` has them by name.
 
 The schedules of discretely trained networks are even in the timestep of a table of training levels;
 `timesteps` has the tables, and their names are repeated here.
@@ -153,8 +152,8 @@ def vp_linear(
 ) -> Tensor:
     """The training levels of DDPM: linear betas.  1000 steps give 157.4 down to 0.0100005.
 
-    Differs from the seed paper's code between the table's entries: it interpolates sigma, this
-    log sigma.
+    Differs from the seed paper's code between the entries of the table: that interpolates sigma,
+    this log sigma.
     """
     return even_in_timestep(steps, vp_linear_table(beta_min, beta_max), sigma_min, sigma_max)
 

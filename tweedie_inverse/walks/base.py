@@ -44,7 +44,7 @@ class PopulationInfo(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What a step leaves for its spectator; no later step needs it."""
+    """What a step reports about itself; no later step needs it."""
 
     denoised: Tensor  # (walkers, *shape), D(x, sigma)
     iterations: int = 0  # of the inner linear solver

@@ -1,8 +1,8 @@
 """The particle walk: a weighted population that converges to the posterior itself.
 
 Walkers move through ``pi_k(x) ~ p_sigma_k(x) l_k(x)``; ``l_k`` is a path (`paths`) that ends in the
-exact likelihood ``p(y | x)``.  A step denoises and weighs, then resamples where weights have
-degenerated, and moves on:
+exact likelihood ``p(y | x)``.  A step denoises and weighs, resamples the populations whose
+weights have degenerated, and moves on:
 
     m  = D(x, sigma)
     w *= integral(bridge * l_{k+1}) / l_k(x)          how well the walker explains y, knowing m
@@ -41,7 +41,7 @@ from tweedie_inverse.walks.bridge import Bridge, Joint, Model
 from tweedie_inverse.walks.communicator import Communicator, SingleProcess
 from tweedie_inverse.walks.paths import PATHS, Moments, Path, Wiener
 
-# Of an effective size, relative.
+# Relative rounding error of an effective size.
 _ROUNDING = 1e-9
 
 
@@ -102,7 +102,7 @@ class Selection(NamedTuple):
 class Particle(Walk[ParticleState]):
     """Settings of the walk.
 
-    Cost: one network evaluation a step, correctors included.
+    Cost: one network evaluation for each step and each corrector.
 
     Attributes:
         path: ``"tweedie"``, ``"wiener"`` or ``"flat"``.
@@ -111,10 +111,10 @@ class Particle(Walk[ParticleState]):
             weighted steps that renew noise instead.
         corrector_time: t of a corrector.
         threshold: resample where the effective size falls below this share of the walkers.
-        rho: of the Karras schedule.
+        rho: exponent of the Karras schedule.
         sigma_max: None is `reach` times the largest standard deviation of the prior in any
             direction; the start is exact in mean and covariance, so that a few times suffice.
-        sigma_min: the last level before 0; None is the prior's own.
+        sigma_min: the last level before 0; None takes that of the prior.
         communicator: ``ti.walks.ProcessGroup()`` where every population is spread over a process
             group.
     """

@@ -2,7 +2,7 @@
 
 A path models the clean image behind a walker, ``x0 | x ~ N(slope x + offset, variance)``, and with
 it the likelihood ``l(x) = integral N(x0; ...) p(y | x0)``.  At sigma 0 every path is ``p(y | x)``:
-the path changes how much the weights scatter, never what they converge to.
+the path changes how much the weights scatter, and never what they converge to.
 
 Everything is diagonal in one basis; arrays are coefficients there.
 """
@@ -25,7 +25,7 @@ class Moments(NamedTuple):
 
 
 class Path(ABC):
-    """Which model; subclasses are frozen dataclasses without settings.
+    """A rule for the model at each level; subclasses are frozen dataclasses without settings.
 
     Attributes:
         remembers: whether the model at the next level depends on the present walker.  Where it
