@@ -7,9 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from tweedie_inverse.numerics.spectral import Pixels, Spectrum
+from tweedie_inverse.numerics.spectral import Spectrum
 from tweedie_inverse.operators.base import LinearOperator, Operator
-from tweedie_inverse.operators.noise.base import GaussianNoise, NoiseModel, number
+from tweedie_inverse.operators.noise.base import NoiseModel, number
+from tweedie_inverse.operators.noise.stacked import stacked_noise
 
 
 def compose(*operators: Operator, noise: NoiseModel | None = None) -> Operator:
@@ -135,7 +136,10 @@ class Stack(Operator):
         self.operators = tuple(operators)
         self._sizes = [math.prod(operator.range_shape) for operator in operators]
         if noise is None:
-            noise = _joint_noise(self.operators)
+            noise = stacked_noise(
+                [operator.noise for operator in operators],
+                [operator.range_shape for operator in operators],
+            )
         super().__init__(
             domain_shape=operators[0].domain_shape, range_shape=(sum(self._sizes),), noise=noise
         )
@@ -186,68 +190,6 @@ class _LinearStack(Stack, LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         pairs = zip(self.operators, self.split(y), strict=True)
         return sum((operator.adjoint(part) for operator, part in pairs), y.new_zeros(()))
-
-
-class _StackedNoise(NoiseModel):
-    """Independent noise models, each for its part of a flat measurement."""
-
-    def __init__(self, operators: Sequence[Operator]):
-        self._models = [operator.noise for operator in operators if operator.noise is not None]
-        self._shapes = [operator.range_shape for operator in operators]
-        self._sizes = [math.prod(shape) for shape in self._shapes]
-
-    def __repr__(self) -> str:
-        return f"stack({', '.join(map(repr, self._models))})"
-
-    def _split(self, *tensors: Tensor) -> list[tuple[NoiseModel, list[Tensor]]]:
-        cut = [tensor.split(self._sizes, dim=1) for tensor in tensors]
-        return [
-            (model, [part[i].reshape(-1, *shape) for part in cut])
-            for i, (model, shape) in enumerate(zip(self._models, self._shapes, strict=True))
-        ]
-
-    def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
-        # The parts need different streams; a large factor keeps neighbouring seeds apart.
-        drawn = [
-            model.sample(part, seed=seed + 1_000_003 * index)
-            for index, (model, (part,)) in enumerate(self._split(ax))
-        ]
-        return torch.cat([part.flatten(1) for part in drawn], dim=1)
-
-    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
-        return torch.stack([model.log_prob(*parts) for model, parts in self._split(y, ax)]).sum(0)
-
-    def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
-        return self._joined([model.gradient(*parts) for model, parts in self._split(y, ax)])
-
-    def variance(self, ax: Tensor) -> Tensor:
-        return self._joined(
-            [model.variance(part).expand_as(part) for model, (part,) in self._split(ax)]
-        )
-
-    def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
-        return self._joined([model.standardize(*parts) for model, parts in self._split(y, ax)])
-
-    def refuse(self, y: Tensor) -> None:
-        for model, (part,) in self._split(y):
-            model.refuse(part)
-
-    @staticmethod
-    def _joined(parts: list[Tensor]) -> Tensor:
-        return torch.cat([part.flatten(1) for part in parts], dim=1)
-
-
-def _joint_noise(operators: Sequence[Operator]) -> NoiseModel | None:
-    """The noise of a stack: one Gaussian where every part is Gaussian, so that draws stay exact."""
-    models = [operator.noise for operator in operators]
-    if any(model is None for model in models):
-        return None
-    stds = [
-        model.std.expand(operator.range_shape).flatten()
-        for model, operator in zip(models, operators, strict=True)
-        if isinstance(model, GaussianNoise) and isinstance(model.basis, Pixels)
-    ]
-    return GaussianNoise(torch.cat(stds)) if len(stds) == len(models) else _StackedNoise(operators)
 
 
 class _Scaled(LinearOperator):

@@ -29,9 +29,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.linear_gaussian import Measurement, Solved, measurement_in
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.covariance import Covariance, along, common_basis
+from tweedie_inverse.numerics.covariance import along
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic_along
 from tweedie_inverse.numerics.schedules import karras
@@ -39,41 +38,11 @@ from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import Info, Level, PopulationInfo, Walk
 from tweedie_inverse.walks.bridge import Bridge, Joint, Model
 from tweedie_inverse.walks.communicator import Communicator, SingleProcess
+from tweedie_inverse.walks.frame import Frame, Likelihood, basis_of, frame_of
 from tweedie_inverse.walks.paths import PATHS, Moments, Path, Wiener
 
 # Relative rounding error of an effective size.
 _ROUNDING = 1e-9
-
-
-class Likelihood(NamedTuple):
-    """``log integral N(x0; mean, variance) p(y | x0)``, split so that no precision is lost."""
-
-    relative: Tensor  # (walkers,), float64: the part that differs between walkers
-    scale: float  # the part that is the same for all of them
-    error: float  # of the linear solves, in posterior standard deviations
-
-
-class Frame(NamedTuple):
-    """The same at all levels: the measurement in a basis, and the prior's moments there."""
-
-    measurement: Measurement
-    moments: Moments
-
-    def covariance(self, variance: Tensor) -> Covariance:
-        """The covariance with these variances in the basis."""
-        return Covariance(self.measurement.basis, variance)
-
-    def likelihood(self, mean: Tensor, variance: Tensor) -> Likelihood:
-        """Of walkers that expect ``x0 ~ N(mean, variance)``."""
-        covariance = self.covariance(variance)
-        found = self.measurement.log_marginal(mean, covariance)
-        return Likelihood(found.value, self.measurement.log_scale(covariance), found.error)
-
-    def draw_clean(self, joint: Joint, white: Tensor, streams: Streams) -> Solved:
-        """``x0 | x, y``."""
-        data_white = streams.normal(self.measurement.noise_shape, like=white)
-        covariance = self.covariance(joint.clean_variance)
-        return self.measurement.draw(joint.clean_mean, covariance, white, data_white)
 
 
 class ParticleState(NamedTuple):
@@ -167,18 +136,15 @@ class Particle(Walk[ParticleState]):
                 f"bridges reach, and {type(prior).__name__} has none measured. Use "
                 "ti.measure_denoising_error, or method='decoupled'"
             )
-        common_basis(*_covariances(prior, prior.sigma_max), problem.basis, prior.shape)
+        basis_of(problem, prior, prior.sigma_max)
 
     def start(
         self, problem: Problem, prior: Prior, sigma: float, streams: Streams
     ) -> ParticleState:
-        mean, covariance = prior.moments()
-        basis = common_basis(*_covariances(prior, sigma), problem.basis, prior.shape)
-        m = basis.transform(mean.to(problem.y)[None])
-        moments = Moments(m, along(covariance, basis, prior.shape).to(problem.y))
-        frame = Frame(measurement_in(basis, problem), moments)
+        frame = frame_of(problem, prior, sigma)
+        moments = frame.moments
         # A walker that comes from infinitely far away knows no more than the prior's moments.
-        m = m.expand(len(streams), *m.shape[1:])
+        m = moments.mean.expand(len(streams), *moments.mean.shape[1:])
         bridge = Bridge.around(m, moments.variance, sigma)
         # No denoiser has spoken yet, so that the Tweedie path too begins with the moments alone.
         path = Wiener() if self._path.remembers else self._path
@@ -210,7 +176,7 @@ class Particle(Walk[ParticleState]):
         streams: Streams,
     ) -> tuple[ParticleState, Info]:
         denoised, frame = prior.denoise(state.x, level.sigma), state.frame
-        basis = frame.measurement.basis
+        basis = frame.basis
         x, m = basis.transform(state.x), basis.transform(denoised)
         error = along(prior.denoising_error(level.sigma), basis, prior.shape).to(x)
         if level.sigma == level.sigma_next and not self._path.remembers:
@@ -323,7 +289,7 @@ def _arrived(state: ParticleState, x: Tensor, model: Model, error: float) -> Par
     """The state with walkers at x, coefficients, where `model` holds."""
     likelihood = state.frame.likelihood(model.mean(x), model.variance)
     return state._replace(
-        x=state.frame.measurement.basis.inverse(x),
+        x=state.frame.basis.inverse(x),
         log_likelihood=likelihood.relative.reshape_as(state.log_weights),
         log_scale=likelihood.scale,
         solver_error=max(state.solver_error, error, likelihood.error),
@@ -334,7 +300,3 @@ def _places(m: Tensor, moments: Moments) -> Tensor:
     """Where each walker stands along the prior's widest direction, ``(walkers,)``."""
     widest = int(moments.variance.expand(m.shape[1:]).flatten().argmax())
     return m.flatten(1)[:, widest]
-
-
-def _covariances(prior: Prior, sigma: float) -> tuple[Covariance, Covariance]:
-    return prior.moments()[1], prior.denoising_error(sigma)
