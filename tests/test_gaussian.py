@@ -193,3 +193,16 @@ def test_correlated_noise(solver, monkeypatch):
     whitened = ops.MatrixOperator(whiten.matrix @ ops.dense_matrix(operator))
     exact = gaussian_posterior(prior, whitened, whiten.forward(y.flatten(1))[0], 1.0)
     assert agreement(result.x, exact).worst_z < 5
+
+
+def test_the_matrix_of_few_measurements_is_assembled_once():
+    """A draw then applies the operator once for each walker, whatever its covariance."""
+    operator, count, noise = OPERATORS["tomography"], 3, ops.GaussianNoise(0.1)
+    prior = random_field(SIZE)
+    problem = Problem(normal((1,), (count, *operator.range_shape)), operator, noise)
+    white = normal((3,), (count, *prior.shape)), normal((4,), problem.y.shape)
+    mean = prior.mean.expand(count, *prior.shape)
+    conditional_draw(mean, prior.covariance, problem, *white)
+    assert problem.operator_calls == count + problem.y[0].numel()
+    conditional_draw(mean, prior.covariance.map(lambda v: 2 * v), problem, *white)
+    assert problem.operator_calls == 2 * count + problem.y[0].numel()
