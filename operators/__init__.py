@@ -1,12 +1,11 @@
 """Forward operators of imaging instruments, with their noise models.
 
-The base classes and what makes operators of operators lie here, instruments in folders.  Nothing
-here knows a prior or a walk.
+The base classes and the combinations of operators are in this folder, instruments and noise models
+in folders of it.  Nothing here knows a prior or a walk.
 """
 
-if (
-    __name__ != "tweedie_inverse.operators"
-):  # a second copy of every class, which nothing would accept
+# Under another name this would be a second copy of every class, which nothing would accept.
+if __name__ != "tweedie_inverse.operators":
     raise ImportError(
         f"{__name__} is the folder of tweedie_inverse.operators seen from its repository; write "
         "'from tweedie_inverse import operators'"

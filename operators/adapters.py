@@ -1,7 +1,7 @@
 """Linear operators of SciPy and PyLops, or anything with `shape`, `matvec` and `rmatvec`.
 
-Inside they work on numpy arrays on the CPU; outside, dtype and device of the tensor are kept, and
-gradients flow through `forward` and `adjoint`.
+The products are computed with numpy arrays on the CPU.  Results have the dtype and device of the
+tensor that came in, and gradients flow through `forward` and `adjoint`.
 """
 
 import math
@@ -26,8 +26,9 @@ def from_scipy(
 ) -> LinearOperator:
     """A SciPy linear operator, sparse or dense matrix.
 
-    An operator with complex values maps real images to complex measurements; they come as real
-    parts, then imaginary parts, along the first axis of the measurement, which is twice as long.
+    An operator with complex values maps real images to complex measurements.  These are given as
+    real parts, then imaginary parts, along the first axis of the measurement, which is then twice
+    as long.
     Its adjoint is then the real part of the complex one, which is the transpose of this real map.
 
     Args:
@@ -113,10 +114,10 @@ class _MatrixFree(LinearOperator):
     def _apply(
         product: Callable[[np.ndarray], np.ndarray], x: Tensor, shape: tuple[int, ...]
     ) -> Tensor:
-        # Half precision has no place in SciPy's products.
+        # SciPy's products do not take half precision.
         dtype = torch.float32 if x.dtype == torch.float32 else torch.float64
         # A copy: foreign code may write to its argument, and some of it wants contiguous arrays.
-        columns = np.array(x.detach().to("cpu", dtype).flatten(1).mT.numpy(), order="C")
+        columns = np.array(x.detach().cpu().to(dtype).flatten(1).mT.numpy(), order="C")
         rows = np.ascontiguousarray(product(columns).T)
         return torch.from_numpy(rows).to(x).reshape(x.shape[0], *shape)
 

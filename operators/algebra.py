@@ -7,9 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from tweedie_inverse.numerics.spectral import Pixels, Spectrum
+from tweedie_inverse.numerics.spectral import Spectrum
 from tweedie_inverse.operators.base import LinearOperator, Operator
-from tweedie_inverse.operators.noise.base import GaussianNoise, NoiseModel
+from tweedie_inverse.operators.noise.base import NoiseModel, number
+from tweedie_inverse.operators.noise.stacked import stacked_noise
 
 
 def compose(*operators: Operator, noise: NoiseModel | None = None) -> Operator:
@@ -20,7 +21,8 @@ def compose(*operators: Operator, noise: NoiseModel | None = None) -> Operator:
         noise: None takes the outermost operator's.
 
     Raises:
-        ValueError: shapes that do not follow on each other.
+        ValueError: shapes that do not follow on each other, or `per_image` operators of different
+            numbers of images.
     """
     if not operators:
         raise ValueError("compose: needs at least one operator")
@@ -47,7 +49,7 @@ def stack(*operators: Operator, noise: NoiseModel | None = None) -> "Stack":
         noise: of the flat y; None takes the noise models of the parts, each for its part.
 
     Raises:
-        ValueError: different image shapes.
+        ValueError: different image shapes, or `per_image` operators of different numbers of images.
     """
     shapes = {operator.domain_shape for operator in operators}
     if len(shapes) != 1:
@@ -74,6 +76,21 @@ def transpose(operator: LinearOperator, *, noise: NoiseModel | None = None) -> L
     return _Transposed(operator, noise)
 
 
+def common_images(caller: str, operators: Sequence[Operator]) -> int | None:
+    """How many images operators that work together are made for; None is any number.
+
+    Raises:
+        ValueError: they are made for different numbers of images.
+    """
+    counts = {operator.images for operator in operators if operator.images is not None}
+    if len(counts) > 1:
+        raise ValueError(
+            f"{caller}: the operators hold one operator for each of {sorted(counts)} images; they "
+            "need one number of images"
+        )
+    return counts.pop() if counts else None
+
+
 class _Chain(Operator):
     """Operators one after another."""
 
@@ -84,6 +101,12 @@ class _Chain(Operator):
             noise=noise,
         )
         self.operators = tuple(operators)
+        self.images = common_images("compose", operators)
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        return compose(*(part.select(index) for part in self.operators), noise=self.noise)
 
     @property
     def observed(self) -> Tensor | None:
@@ -113,21 +136,34 @@ class Stack(Operator):
         self.operators = tuple(operators)
         self._sizes = [math.prod(operator.range_shape) for operator in operators]
         if noise is None:
-            noise = _joint_noise(self.operators)
+            noise = stacked_noise(
+                [operator.noise for operator in operators],
+                [operator.range_shape for operator in operators],
+            )
         super().__init__(
             domain_shape=operators[0].domain_shape, range_shape=(sum(self._sizes),), noise=noise
         )
+        self.images = common_images("stack", operators)
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        return stack(*(part.select(index) for part in self.operators), noise=self.noise)
 
     @property
     def observed(self) -> Tensor | None:
         parts = [operator.observed for operator in self.operators]
         if all(part is None for part in parts):
             return None
+        batch = () if self.images is None else (self.images,)
         return torch.cat(
             [
-                torch.ones(size, dtype=torch.bool) if part is None else part.flatten()
-                for part, size in zip(parts, self._sizes, strict=True)
-            ]
+                torch.ones((*batch, size), dtype=torch.bool)
+                if part is None
+                else part.expand(*batch, *operator.range_shape).reshape(*batch, size)
+                for operator, part, size in zip(self.operators, parts, self._sizes, strict=True)
+            ],
+            dim=-1,
         )
 
     def split(self, y: Tensor) -> list[Tensor]:
@@ -156,79 +192,25 @@ class _LinearStack(Stack, LinearOperator):
         return sum((operator.adjoint(part) for operator, part in pairs), y.new_zeros(()))
 
 
-class _StackedNoise(NoiseModel):
-    """Independent noise models, each for its part of a flat measurement."""
-
-    def __init__(self, operators: Sequence[Operator]):
-        self._models = [operator.noise for operator in operators if operator.noise is not None]
-        self._shapes = [operator.range_shape for operator in operators]
-        self._sizes = [math.prod(shape) for shape in self._shapes]
-
-    def __repr__(self) -> str:
-        return f"stack({', '.join(map(repr, self._models))})"
-
-    def _split(self, *tensors: Tensor) -> list[tuple[NoiseModel, list[Tensor]]]:
-        cut = [tensor.split(self._sizes, dim=1) for tensor in tensors]
-        return [
-            (model, [part[i].reshape(-1, *shape) for part in cut])
-            for i, (model, shape) in enumerate(zip(self._models, self._shapes, strict=True))
-        ]
-
-    def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
-        # The parts' streams must differ; a large odd factor keeps neighbouring seeds apart.
-        drawn = [
-            model.sample(part, seed=seed + 1_000_003 * index)
-            for index, (model, (part,)) in enumerate(self._split(ax))
-        ]
-        return torch.cat([part.flatten(1) for part in drawn], dim=1)
-
-    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
-        return torch.stack([model.log_prob(*parts) for model, parts in self._split(y, ax)]).sum(0)
-
-    def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
-        return self._joined([model.gradient(*parts) for model, parts in self._split(y, ax)])
-
-    def variance(self, ax: Tensor) -> Tensor:
-        return self._joined(
-            [model.variance(part).expand_as(part) for model, (part,) in self._split(ax)]
-        )
-
-    def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
-        return self._joined([model.standardize(*parts) for model, parts in self._split(y, ax)])
-
-    def refuse(self, y: Tensor) -> None:
-        for model, (part,) in self._split(y):
-            model.refuse(part)
-
-    @staticmethod
-    def _joined(parts: list[Tensor]) -> Tensor:
-        return torch.cat([part.flatten(1) for part in parts], dim=1)
-
-
-def _joint_noise(operators: Sequence[Operator]) -> NoiseModel | None:
-    """One Gaussian where all are Gaussian in their entries, so that draws stay exact."""
-    models = [operator.noise for operator in operators]
-    if any(model is None for model in models):
-        return None
-    stds = [
-        model.std.expand(operator.range_shape).flatten()
-        for model, operator in zip(models, operators, strict=True)
-        if isinstance(model, GaussianNoise) and isinstance(model.basis, Pixels)
-    ]
-    return GaussianNoise(torch.cat(stds)) if len(stds) == len(models) else _StackedNoise(operators)
-
-
 class _Scaled(LinearOperator):
     """``factor * A``."""
 
     def __init__(self, operator: LinearOperator, factor: float):
+        factor = number("scale", "factor", factor)
         if factor == 0 or not math.isfinite(factor):
             raise ValueError(f"scale(factor={factor}): needs a finite factor other than 0")
         noise = None if operator.noise is None else operator.noise.scaled(factor)
         super().__init__(
             domain_shape=operator.domain_shape, range_shape=operator.range_shape, noise=noise
         )
-        self.operator, self.factor = operator, factor
+        self.operator, self.factor, self.images = operator, factor, operator.images
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        part = self.operator.select(index)
+        assert isinstance(part, LinearOperator)
+        return _Scaled(part, self.factor)
 
     @property
     def observed(self) -> Tensor | None:
@@ -261,7 +243,14 @@ class _Transposed(LinearOperator):
         super().__init__(
             domain_shape=operator.range_shape, range_shape=operator.domain_shape, noise=noise
         )
-        self.operator = operator
+        self.operator, self.images = operator, operator.images
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        part = self.operator.select(index)
+        assert isinstance(part, LinearOperator)
+        return _Transposed(part, self.noise)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.operator.adjoint(x)

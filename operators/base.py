@@ -1,7 +1,8 @@
 """The two base classes: an operator, and a linear one.
 
-An instrument is a forward map and a noise model.  A user's own is a subclass with `forward`; a
-linear one gets its adjoint from automatic differentiation unless it writes its own.
+An instrument is a forward map and a noise model.  An operator of your own is a subclass that
+writes `forward`; a linear one gets its adjoint from automatic differentiation unless it writes
+`adjoint` as well.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +28,7 @@ class Operator(ABC):
             ``noise=`` to `solve`).
     """
 
-    # How many images it is made for, where each has an operator of its own; None: any number.
+    # The number of images it is made for, where each has its own operator; None is any number.
     images: int | None = None
 
     def __init__(
@@ -47,7 +48,7 @@ class Operator(ABC):
         self.noise = noise
 
     def __init_subclass__(cls) -> None:
-        """Refuse images and measurements of a wrong shape: most of them would broadcast."""
+        """Let methods refuse images and measurements of a wrong shape: most would broadcast."""
         for name in ("forward", "adjoint", "pseudo_inverse"):
             if name in cls.__dict__:
                 setattr(cls, name, checked_shape(cls.__dict__[name], name))
@@ -57,7 +58,7 @@ class Operator(ABC):
         """Noise-free measurements ``(batch, *range_shape)`` of ``(batch, *domain_shape)``."""
 
     def select(self, index: int) -> "Operator":
-        """The operator of one image; this one, unless each has its own (`per_image`)."""
+        """The operator of one image: this one, unless each image has its own (`per_image`)."""
         return self
 
     @staticmethod
@@ -166,7 +167,7 @@ class LinearOperator(Operator):
     def pseudo_inverse(self, y: Tensor) -> Tensor:
         """Images ``(batch, *domain_shape)`` from y: `least_squares`, or the instrument's own way.
 
-        For first pictures and comparisons; nothing in the samplers uses it.
+        It is for first pictures and comparisons; the samplers do not use it.
         """
         return self.least_squares(y)
 
@@ -176,10 +177,11 @@ class LinearOperator(Operator):
 
         Args:
             y: ``(batch, *range_shape)``.
-            iterations: of conjugate gradients at most, a forward and an adjoint each.
+            iterations: most iterations of conjugate gradients; each takes a forward and an adjoint.
         """
         rhs = self.adjoint(y)
-        # Past the square root of the number type's resolution a singular system only grows noise.
+        # Beyond the square root of the resolution of the number type, iterations on a singular
+        # system only amplify noise.
         resolution = torch.finfo(y.dtype).eps ** 0.5
         return conjugate_gradient(
             lambda x: self.adjoint(self.forward(x)),
@@ -205,7 +207,7 @@ class _Function(Operator):
 
 
 class _LinearFunction(_Function, LinearOperator):
-    """Its adjoint is derived."""
+    """A linear function whose adjoint comes from automatic differentiation."""
 
 
 class _LinearPair(LinearOperator):

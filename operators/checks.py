@@ -1,7 +1,12 @@
 """Is it linear, is its adjoint the adjoint, how large is it: public, so users test their own.
 
-All in float64 by default, on random inputs from a fixed seed.
+All in float64 by default, on random inputs from a fixed seed.  `adjoint_error` and
+`linearity_error` draw these inputs; `dot_test` and `deviation_from_linear` are the same tests on
+inputs that the caller gives, with functions in place of an operator.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,41 +14,79 @@ from torch import Tensor
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.operators.base import LinearOperator, Operator
 
+# The factors of a sum whose image is compared with the sum of the images.
+_FIRST, _SECOND = 0.7, -1.9
 
-def _draw(shape: tuple[int, ...], dtype: torch.dtype, key: tuple[int, ...]) -> Tensor:
-    return normal(key, (1, *shape)).to(dtype)
+
+class InnerProducts(NamedTuple):
+    """``<A x, y>`` and ``<x, A^T y>``, which are equal where ``A^T`` is the adjoint of A."""
+
+    of_measurements: float
+    of_images: float
+
+    @property
+    def error(self) -> float:
+        """Their difference, relative to the first where that is not 0."""
+        difference = abs(self.of_measurements - self.of_images)
+        return difference / (abs(self.of_measurements) or 1.0)
 
 
 @torch.no_grad()
-def adjoint_error(
-    operator: LinearOperator, *, seed: int = 0, dtype: torch.dtype = torch.float64
-) -> float:
-    """``|<A x, y> - <x, A^T y>| / |<A x, y>|``, relative; rounding for a true adjoint.
+def dot_test(
+    forward: Callable[[Tensor], Tensor],
+    adjoint: Callable[[Tensor], Tensor],
+    x: Tensor,
+    noise: Tensor,
+) -> InnerProducts:
+    """The two inner products for images x and ``y = A x`` plus as much noise.
 
-    y is ``A x`` plus as much noise: a purely random y would be nearly orthogonal to ``A x`` and
-    hide a wrong scale behind cancellation.
+    A purely random y would be nearly orthogonal to ``A x`` and hide a wrong scale behind
+    cancellation.
+
+    Args:
+        forward, adjoint: A and ``A^T``, on batches.
+        x: images ``(batch, *domain_shape)``, in the dtype and on the device to be tested.
+        noise: random numbers ``(batch, *range_shape)``; its size does not matter.
     """
-    x = _draw(operator.domain_shape, dtype, (seed, 0))
-    ax = operator.forward(x)
-    y = _draw(operator.range_shape, dtype, (seed, 1))
-    y = ax + y * (ax.norm() / y.norm())
-    left, right = (ax * y).sum(), (x * operator.adjoint(y)).sum()
-    if left == 0:
-        return float(right.abs())
-    return float((left - right).abs() / left.abs())
+    ax = forward(x)
+    y = ax + noise * (ax.norm() / noise.norm())
+    return InnerProducts(_inner(ax, y), _inner(x, adjoint(y)))
 
 
 @torch.no_grad()
+def deviation_from_linear(forward: Callable[[Tensor], Tensor], x: Tensor, z: Tensor) -> float:
+    """``|A(a x + b z) - a A x - b A z| / |A(a x + b z)|`` for images x and z, a batch each."""
+    together = forward(_FIRST * x + _SECOND * z)
+    difference = together - _FIRST * forward(x) - _SECOND * forward(z)
+    return float(difference.norm()) / (float(together.norm()) or 1.0)
+
+
+def adjoint_error(
+    operator: LinearOperator,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> float:
+    """``|<A x, y> - <x, A^T y>| / |<A x, y>|``, relative; rounding for a true adjoint."""
+    x = _draw(operator, operator.domain_shape, (seed, 0)).to(device, dtype)
+    noise = _draw(operator, operator.range_shape, (seed, 1)).to(device, dtype)
+    return dot_test(operator.forward, operator.adjoint, x, noise).error
+
+
 def linearity_error(
-    operator: Operator, *, seed: int = 0, dtype: torch.dtype = torch.float64
+    operator: Operator,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
 ) -> float:
     """``|A(a x + b z) - a A x - b A z| / |A(a x + b z)|``; catches offsets and clipping."""
-    x, z = (_draw(operator.domain_shape, dtype, (seed, i)) for i in (2, 3))
-    a, b = 0.7, -1.9
-    together = operator.forward(a * x + b * z)
-    difference = together - a * operator.forward(x) - b * operator.forward(z)
-    scale = together.norm()
-    return float(difference.norm() / scale) if scale > 0 else float(difference.norm())
+    x, z = (
+        _draw(operator, operator.domain_shape, (seed, number)).to(device, dtype)
+        for number in (2, 3)
+    )
+    return deviation_from_linear(operator.forward, x, z)
 
 
 @torch.no_grad()
@@ -57,7 +100,7 @@ def operator_norm(
     device: torch.device | str = "cpu",
 ) -> float:
     """Largest singular value, by power iteration on ``A^T A`` until it changes by < `tolerance`."""
-    x = _draw(operator.domain_shape, dtype, (seed, 4)).to(device)
+    x = _draw(operator, operator.domain_shape, (seed, 4)).to(dtype).to(device)
     x, norm = x / x.norm(), 0.0
     for _ in range(iterations):
         x = operator.adjoint(operator.forward(x))
@@ -73,3 +116,13 @@ def dense_matrix(operator: LinearOperator, *, dtype: torch.dtype = torch.float64
     size = torch.Size(operator.domain_shape).numel()
     columns = operator.forward(torch.eye(size, dtype=dtype).reshape(size, *operator.domain_shape))
     return columns.reshape(size, -1).mT
+
+
+def _draw(operator: Operator, shape: tuple[int, ...], key: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers for one image, or for as many as the operator is made for."""
+    return normal(key, (operator.images or 1, *shape))
+
+
+def _inner(a: Tensor, b: Tensor) -> float:
+    # On the CPU in float64, which not every device has: rounding of the sum is no error of A.
+    return float((a.cpu().double() * b.cpu().double()).sum())

@@ -1,4 +1,4 @@
-"""One operator for each image of a batch: other masks, other kernels, other angles."""
+"""One operator for each image of a batch: different masks, kernels or angles."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def per_image(operators: Sequence[Operator], *, noise: NoiseModel | None = None)
 
     Args:
         operators: as many as the batch has images, of the same shapes.
-        noise: None takes the operators' noise, which must then be one and the same object.
+        noise: None takes the noise of the operators, which must then be one and the same object.
 
     Raises:
         ValueError: different shapes, or different noise models.

@@ -1,4 +1,4 @@
-"""Images and measurements of a wrong shape or type are refused: many would pass in silence."""
+"""Images and measurements of a wrong shape or type are refused, since many would broadcast."""
 
 import functools
 from collections.abc import Callable

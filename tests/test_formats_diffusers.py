@@ -11,6 +11,7 @@ from tests.networks import (
     small_unet,
 )
 from tweedie_inverse.priors import formats
+from tweedie_inverse.priors.formats.diffusers_schedulers import noise_levels
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -129,3 +130,52 @@ def test_hub_ids_are_fetched_with_a_pinned_revision(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(ValueError, match=r"hub did not give it \(no route to host\); download"):
         ti.load_prior("owner/ddpm-small")
+
+
+BETAS = {
+    "linear": {"beta_schedule": "linear"},
+    "scaled-linear": {"beta_schedule": "scaled_linear", "beta_end": 0.012},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "sigmoid": {"beta_schedule": "sigmoid"},
+    "trained": {"trained_betas": [1e-4, 2e-3, 0.03, 0.4]},
+    "no-signal-at-the-end": {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *(("DDPMScheduler", name) for name in BETAS),
+        *(("EulerDiscreteScheduler", name) for name in BETAS if name != "sigmoid"),
+    ],
+)
+def test_noise_levels_are_those_of_the_scheduler(kind, name):
+    """Increasing, one a timestep: catches a level without signal that is dropped at the wrong end.
+
+    The scheduler's own sums are float32, which is good to a few parts in ten thousand.
+    """
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = getattr(diffusers, kind)(**BETAS[name])
+    levels = noise_levels(dict(scheduler.config) | {"_class_name": kind}, "test")
+    bar = scheduler.alphas_cumprod.double()
+    if name == "no-signal-at-the-end":
+        bar = bar[:-1]
+    assert levels.dtype == torch.float64
+    assert levels.shape == bar.shape
+    assert bool((levels.diff() > 0).all())
+    torch.testing.assert_close(levels, ((1 - bar) / bar).sqrt(), rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        ({"_class_name": "OurScheduler"}, "has no scheduler 'OurScheduler'"),
+        ({"_class_name": "UNet2DModel"}, "has no scheduler 'UNet2DModel'"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "has no betas"),
+        ({"_class_name": "DDPMScheduler", "beta_schedule": "strange"}, "strange"),
+    ],
+)
+def test_schedulers_without_noise_levels_are_refused(scheduler, message):
+    pytest.importorskip("diffusers")
+    with pytest.raises(ValueError, match=message):
+        noise_levels(scheduler, "test")

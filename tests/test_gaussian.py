@@ -9,8 +9,8 @@ import tweedie_inverse as ti
 from tests.posteriors import agreement, gaussian_posterior, prior_covariance, random_field
 from tests.registry import OPERATORS as REGISTERED
 from tweedie_inverse import operators as ops
-from tweedie_inverse.conditional import gaussian
-from tweedie_inverse.conditional.gaussian import conditional_draw
+from tweedie_inverse.conditional import linear_gaussian
+from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import normal
@@ -28,7 +28,7 @@ OPERATORS = {
 def only(solver, monkeypatch):
     """Rule the other ways out."""
     monkeypatch.setattr(Problem, "is_diagonal", lambda self, basis: False)
-    monkeypatch.setattr(gaussian, "DIRECT_LIMIT", 10_000 if solver == "direct" else 0)
+    monkeypatch.setattr(linear_gaussian, "DIRECT_LIMIT", 10_000 if solver == "direct" else 0)
 
 
 def draw(operator, std, dtype=torch.float64):
@@ -55,7 +55,7 @@ def test_draws_have_the_posterior_mean_and_covariance(name, std, solver, monkeyp
     result, exact = draw(OPERATORS[name], std)
     assert agreement(result.x, exact).worst_z < 5
     assert (result.iterations > 0) == (solver == "iterative")
-    assert result.error <= gaussian.TOLERANCE
+    assert result.error <= linear_gaussian.TOLERANCE
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -66,11 +66,11 @@ def test_both_solvers_give_the_same_draws(name, monkeypatch):
     iterated, _ = draw(OPERATORS[name], 0.1)
     spread = float(exact.covariance.trace() / exact.covariance.shape[0]) ** 0.5
     difference = float((direct.x - iterated.x).square().mean().sqrt())
-    assert difference < 3 * gaussian.TOLERANCE * max(spread, 1)
+    assert difference < 3 * linear_gaussian.TOLERANCE * max(spread, 1)
 
 
 def test_single_precision_is_good_enough(monkeypatch):
-    monkeypatch.setattr(gaussian, "DIRECT_LIMIT", 0)
+    monkeypatch.setattr(linear_gaussian, "DIRECT_LIMIT", 0)
     single, exact = draw(OPERATORS["mask"], 0.01, torch.float32)
     assert single.x.dtype == torch.float32
     assert agreement(single.x, exact).worst_z < 5
@@ -193,3 +193,16 @@ def test_correlated_noise(solver, monkeypatch):
     whitened = ops.MatrixOperator(whiten.matrix @ ops.dense_matrix(operator))
     exact = gaussian_posterior(prior, whitened, whiten.forward(y.flatten(1))[0], 1.0)
     assert agreement(result.x, exact).worst_z < 5
+
+
+def test_the_matrix_of_few_measurements_is_assembled_once():
+    """A draw then applies the operator once for each walker, whatever its covariance."""
+    operator, count, noise = OPERATORS["tomography"], 3, ops.GaussianNoise(0.1)
+    prior = random_field(SIZE)
+    problem = Problem(normal((1,), (count, *operator.range_shape)), operator, noise)
+    white = normal((3,), (count, *prior.shape)), normal((4,), problem.y.shape)
+    mean = prior.mean.expand(count, *prior.shape)
+    conditional_draw(mean, prior.covariance, problem, *white)
+    assert problem.operator_calls == count + problem.y[0].numel()
+    conditional_draw(mean, prior.covariance.map(lambda v: 2 * v), problem, *white)
+    assert problem.operator_calls == 2 * count + problem.y[0].numel()

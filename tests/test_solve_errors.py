@@ -9,7 +9,7 @@ import tweedie_inverse as ti
 from tests.posteriors import random_field
 from tests.solve_problems import FIELD, MASK, NonLinear, UserOperator, Y
 from tweedie_inverse import operators as ops
-from tweedie_inverse.conditional import gaussian
+from tweedie_inverse.conditional import linear_gaussian
 
 
 class Forbidden(ti.priors.Prior):
@@ -60,7 +60,10 @@ class Detached(NonLinear):
         ({"prior": random_field(16)}, r"prior for images of shape \(1, 16, 16\)"),
         ({"operator": WrongAdjoint(), "y": torch.zeros(1, 8, 7)}, r"off by 2.0e-01, relative"),
         ({"operator": Offset(), "y": torch.zeros(1, 8, 7)}, "is declared linear, but"),
-        ({"operator": WrongShape(), "y": torch.zeros(1, 8, 7)}, r"must return \(1, 1, 8, 7\)"),
+        (
+            {"operator": WrongShape(), "y": torch.zeros(1, 8, 7)},
+            r"must return shape \(1, 1, 8, 7\)",
+        ),
         ({"operator": NonLinear(), "method": "langevin"}, r"Langevin\(norm="),
         ({"noise": ops.PoissonNoise(), "method": "langevin"}, "counts cannot be negative"),
         ({"noise": ops.PoissonNoise(), "y": Y.abs(), "method": "langevin"}, r"Langevin\(lipschitz"),
@@ -114,8 +117,8 @@ def test_a_walk_that_diverges_says_where_and_keeps_what_was_finished():
 
 
 def test_an_unfinished_linear_solve_is_told(monkeypatch):
-    monkeypatch.setattr(gaussian, "DIRECT_LIMIT", 0)
-    monkeypatch.setattr(gaussian, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(linear_gaussian, "DIRECT_LIMIT", 0)
+    monkeypatch.setattr(linear_gaussian, "MAX_ITERATIONS", 1)
     with pytest.warns(RuntimeWarning, match="posterior standard deviations short"):
         ti.solve(Y[0], MASK, FIELD, num_samples=1, steps=2)
 

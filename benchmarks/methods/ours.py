@@ -14,7 +14,7 @@ from torch import Tensor
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.benchmarks.harness.suites import Task
-from tweedie_inverse.conditional.gaussian import conditional_draw
+from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams, normal
 from tweedie_inverse.numerics.resampling import systematic

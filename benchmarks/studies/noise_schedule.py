@@ -20,7 +20,8 @@ from torch import Tensor
 import tweedie_inverse as ti
 from tweedie_inverse.datasets.digits import Digits
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
-from tweedie_inverse.numerics.schedules import cosine_table, from_table, vp_linear_table
+from tweedie_inverse.numerics.schedules import from_table
+from tweedie_inverse.numerics.timesteps import cosine_table, vp_linear_table
 from tweedie_inverse.priors import NetworkPrior
 from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.learned_noise import (

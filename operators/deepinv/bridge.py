@@ -1,4 +1,4 @@
-"""One operator object for every method, ours and deepinv's (Tachella et al. 2025).
+"""Operators of this package as deepinv physics, and the other way round (Tachella et al. 2025).
 
 deepinv is imported inside the functions, so that the package does not need it.
 """
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.numerics.autograd import linear_map
-from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.operators.base import LinearOperator, Operator
+from tweedie_inverse.operators.checks import adjoint_error
 from tweedie_inverse.operators.deepinv.copies import FAILURES, Copies
 from tweedie_inverse.operators.deepinv.layout import Layout, Part
 from tweedie_inverse.operators.deepinv.noise import (
@@ -23,7 +23,8 @@ from tweedie_inverse.operators.deepinv.noise import (
 from tweedie_inverse.operators.deepinv.shapes import observed_entries, runnable_copies
 from tweedie_inverse.operators.noise.base import NoiseModel
 
-# Relative errors of a dot test: up to the first, deepinv's adjoint is used; past the second, none.
+# Relative errors of a dot test.  Below the first, deepinv's own adjoint is used.  Above the second,
+# the derived one is not used either.
 _EXACT = {torch.float64: 1e-10, torch.float32: 1e-5}
 _WRONG = {torch.float64: 1e-7, torch.float32: 1e-3}
 
@@ -168,7 +169,7 @@ class _DeepinvLinear(_Deepinv, LinearOperator):
 def _linear(
     physics: Any, copies: Copies, mapped: MappedNoise, has_own_noise: bool
 ) -> LinearOperator:
-    """With deepinv's adjoint if that is exact, else with a derived one, else none."""
+    """An operator with deepinv's adjoint if that is exact, else with a derived one."""
     own = _DeepinvLinear(physics, copies, mapped, has_own_noise)
     error = _dot_error(own, copies)
     if error < _EXACT[copies.dtype]:
@@ -185,18 +186,9 @@ def _linear(
     )
 
 
-@torch.no_grad()
 def _dot_error(operator: LinearOperator, copies: Copies) -> float:
     """`adjoint_error` in the dtype and on the device of the physics; inf if it raises."""
-
-    def draw(number: int, shape: tuple[int, ...]) -> Tensor:
-        return normal((20250612, number), (1, *shape)).to(copies.device, copies.dtype)
-
-    x, y = draw(0, operator.domain_shape), draw(1, operator.range_shape)
     try:
-        ax = operator.forward(x)
-        y = ax + y * (ax.norm() / y.norm())
-        left, right = float((ax * y).sum()), float((x * operator.adjoint(y)).sum())
+        return adjoint_error(operator, seed=20250612, dtype=copies.dtype, device=copies.device)
     except FAILURES:
         return float("inf")
-    return abs(left - right) / max(abs(left), 1e-30)

@@ -1,16 +1,16 @@
-"""A deepinv physics run on copies of itself, one a number type and device.
+"""A deepinv physics is run on copies of itself, one for each number type and device.
 
-The user's object is never called: some physics cache or overwrite parts of themselves when they
-are.  deepinv keeps its constants in float32; in a copy they are as precise as the images.
+The user's object is never called, because some physics cache or overwrite parts of themselves when
+they are.  deepinv keeps its constants in float32; in a copy they are as precise as the images.
 """
 
-import copy
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.operators.deepinv.duplicate import duplicate
 from tweedie_inverse.operators.deepinv.layout import Layout, layout_of
 
 # What a foreign `A` may raise on an image of the wrong type or shape.
@@ -27,7 +27,13 @@ FAILURES = (
 
 
 class Copy(NamedTuple):
-    """`physics` computes in `dtype`; `image_by_image` if it mixes up or refuses a batch."""
+    """One copy of a physics.
+
+    Attributes:
+        physics: the copy.
+        dtype: the number type that it computes in.
+        image_by_image: whether it mixes up the images of a batch, or refuses a batch.
+    """
 
     physics: Any
     dtype: torch.dtype
@@ -76,13 +82,19 @@ class Copies:
             self._copies[key] = self._make(dtype, device)
         return self._copies[key]
 
+    def _duplicate(self, dtype: torch.dtype, device: torch.device) -> Any:
+        try:
+            return duplicate(self._physics, dtype, device)
+        except FAILURES:  # it holds handles of a foreign library: use it as it is
+            return self._physics
+
     @torch.no_grad()
     def _make(self, dtype: torch.dtype, device: torch.device) -> Copy:
         other = torch.float64 if dtype == torch.float32 else torch.float32
         failure: Exception | None = None
         for candidate in (dtype, other):
             try:
-                physics = _converted(self._physics, candidate, device)
+                physics = self._duplicate(candidate, device)
                 two = probe_image(self.domain.shape).to(device, candidate)
                 one = physics.A(self.domain.from_real(two[1:]))
                 layout = layout_of(one)
@@ -117,70 +129,5 @@ def _mixes(physics: Any, domain: Layout, layout: Layout, two: Tensor, second: Te
 
 
 def _device(physics: Any) -> torch.device:
-    for tensor in (*physics.parameters(), *physics.buffers()):
-        return tensor.device
-    return torch.device("cpu")
-
-
-def _converted(physics: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    memo: dict[int, Any] = {}
-    _copy_by_hand(physics, memo, set())
-    try:
-        duplicate = copy.deepcopy(physics, memo)
-    except FAILURES:  # it holds handles of a foreign library: use it as it is
-        return physics
-    _convert(duplicate, dtype, device, set())
-    return duplicate
-
-
-def _copy_by_hand(value: Any, memo: dict[int, Any], seen: set[int]) -> None:
-    """Fill deepcopy's memory with what it cannot copy: generators, tensors with a history.
-
-    `Physics.clone` does so too, but visits everything in sight, classes included: a quarter of a
-    second a copy.
-    """
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, torch.Generator):
-        memo[id(value)] = torch.Generator(value.device)
-        memo[id(value)].set_state(value.get_state())
-    elif isinstance(value, Tensor) and value.grad_fn is not None:
-        memo[id(value)] = value.detach().clone()
-    elif isinstance(value, torch.nn.Module):
-        _copy_by_hand(vars(value), memo, seen)
-    elif isinstance(value, dict):
-        for item in value.values():
-            _copy_by_hand(item, memo, seen)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _copy_by_hand(item, memo, seen)
-
-
-def _convert(value: Any, dtype: torch.dtype, device: torch.device, seen: set[int]) -> Any:
-    """The same with tensors and number types converted; modules, lists and dictionaries in place.
-
-    `Module.to` would not do: it drops the imaginary part of complex buffers, and does not see
-    tensors and modules in plain lists.
-    """
-    if isinstance(value, Tensor):
-        if value.is_complex():
-            return value.detach().to(device, dtype.to_complex())
-        return value.detach().to(device, dtype if value.is_floating_point() else value.dtype)
-    if isinstance(value, torch.dtype):
-        if value.is_complex:
-            return dtype.to_complex()
-        return dtype if value.is_floating_point else value
-    if isinstance(value, tuple) and type(value) is tuple:
-        return tuple(_convert(item, dtype, device, seen) for item in value)
-    if id(value) in seen:
-        return value
-    seen.add(id(value))
-    if isinstance(value, torch.nn.Module):
-        _convert(vars(value), dtype, device, seen)
-    elif isinstance(value, dict):
-        for key in value:
-            value[key] = _convert(value[key], dtype, device, seen)
-    elif isinstance(value, list):
-        value[:] = [_convert(item, dtype, device, seen) for item in value]
-    return value
+    first = next((tensor for tensor in (*physics.parameters(), *physics.buffers())), None)
+    return torch.device("cpu") if first is None else first.device

@@ -21,7 +21,7 @@ from tweedie_inverse.operators.noise.counts import PoissonGaussianNoise, Poisson
 
 
 class MappedNoise(NamedTuple):
-    """Our noise model, and what deepinv's divides the noise-free measurement by."""
+    """Our noise model, and the divisor that brings ``A(x)`` of deepinv to its units."""
 
     model: NoiseModel | None
     divisor: float = 1.0

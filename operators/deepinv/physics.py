@@ -1,7 +1,7 @@
-"""Our operators as deepinv physics.  Needs deepinv: import this module inside functions only.
+"""Our operators as deepinv physics.
 
-The methods take deepinv's ``**kwargs`` (parameters it passes to every physics) and have no use for
-them.
+This module needs deepinv, so it is imported inside functions only.  The methods take deepinv's
+``**kwargs``, parameters that it passes to every physics, and do not use them.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from tweedie_inverse.operators.noise import base as our_noise
 
 
 class WrappedOperator:
-    """What our operators have in common as physics: the noise, with zeros where nothing is seen."""
+    """What our operators have in common as physics: noise, and zeros in entries not observed."""
 
     operator: Operator
     noise_model: NoiseModel

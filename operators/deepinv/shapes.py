@@ -1,6 +1,6 @@
 """What a deepinv physics knows: the shape of its images, and which entries it observes.
 
-Every class keeps it elsewhere; this is the one place that knows where.
+Every class of deepinv keeps it under another name; the names are collected here.
 """
 
 from collections.abc import Sequence

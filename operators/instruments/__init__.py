@@ -1,4 +1,4 @@
-"""Instruments other than tomography, one a file: blur, mask, downsampling, Fourier sampling, ...
+"""Instruments other than tomography, each in a file: blur, mask, downsampling, Fourier sampling.
 
 An instrument knows its own physics and noise; it must not know priors or other instruments.
 """

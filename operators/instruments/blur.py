@@ -1,4 +1,4 @@
-"""Convolution with a known kernel, for five ways to treat the border."""
+"""Convolution with a known kernel; the border is treated in one of five ways."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ class Blur(LinearOperator):
 
     Args:
         kernel: ``(h, w)`` or ``(1, 1, h, w)`` for all channels, or ``(channels, h, w)``; no larger
-            than the image; its centre is the pixel ``(h // 2, w // 2)``.  Used as given:
+            than the image; its centre is the pixel ``(h // 2, w // 2)``.  It is used as given:
             normalize it to keep the brightness.
         image_shape: ``(channels, height, width)``.
         padding: what lies beyond the border: ``"circular"`` the other side, ``"zero"`` nothing,
@@ -75,7 +75,7 @@ class Blur(LinearOperator):
             return None
         transfer, basis = self._full_transfer, Fourier()
         magnitude = transfer.abs()
-        # Rounding leaves frequencies that the kernel does not pass at 1e-17: not measured.
+        # Frequencies that the kernel does not pass are not measured; rounding leaves 1e-17 of them.
         magnitude = torch.where(magnitude > 1e-14 * magnitude.max(), magnitude, 0.0)
         phase = torch.where(magnitude > 0, transfer / magnitude, 0.0)[
             ..., : self.transfer.shape[-1]

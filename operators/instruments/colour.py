@@ -13,7 +13,7 @@ class Greyscale(LinearOperator):
 
     Args:
         image_shape: ``(channels, height, width)``.
-        weights: one a channel; the default is the luma of Rec. 601.
+        weights: one for each channel; the default is the luma of Rec. 601.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Greyscale(LinearOperator):
 
 
 class Demosaicing(LinearOperator):
-    """A raw camera image ``(1, height, width)``: each pixel saw one of three colours.
+    """A raw camera image ``(1, height, width)``: each pixel measures one of three colours.
 
     Args:
         image_shape: ``(3, height, width)``.

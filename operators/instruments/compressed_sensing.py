@@ -15,7 +15,7 @@ class StructuredRandom(LinearOperator):
     """``y = sqrt(n / m) P H diag(signs) x``: m of the n coefficients of a scrambled image.
 
     H is the orthonormal real Fourier (Hartley) transform of each channel, `signs` are random +-1
-    and P picks coefficients at random: behaves like a Gaussian random matrix at the cost of one
+    and P picks coefficients at random.  It behaves like a Gaussian random matrix at the cost of one
     FFT (Do et al. 2012).  The scale keeps ``|y|^2`` equal to ``|x|^2`` on average.
 
     Args:

@@ -1,7 +1,7 @@
-"""What a detector does to each value: saturate, round, count what gets through.
+"""What a detector does to each value: it saturates, rounds, or counts what gets through.
 
-For noise that is there *before* rounding or saturation, as in a real converter, use
-`DigitizedNoise` on a linear operator; these are for noise that comes after.
+These operators are for noise that comes after rounding or saturation.  For noise that is there
+*before*, as in a real converter, use `DigitizedNoise` on a linear operator.
 """
 
 import math
@@ -42,12 +42,12 @@ class Clipping(Operator):
 class Quantization(Operator):
     """``y = step * round(x / step)``, value by value.
 
-    Its gradient is handed on as if nothing were rounded: the true one is zero almost everywhere.
-    Walks that accept or refuse their moves by the likelihood itself stay exact with it.
+    Its gradient is that of ``y = x``, because the true one is zero almost everywhere.  Walks that
+    accept or refuse their moves by the likelihood itself stay exact with it.
 
     Args:
         shape: of one image, without the batch axis.
-        step: distance of the values that are left.
+        step: distance between the values that y can have.
     """
 
     def __init__(self, shape: Sequence[int], step: float, *, noise: NoiseModel | None = None):
@@ -85,7 +85,14 @@ class Transmission(Operator):
         super().__init__(
             domain_shape=operator.domain_shape, range_shape=operator.range_shape, noise=noise
         )
-        self.operator = operator
+        self.operator, self.images = operator, operator.images
+
+    def select(self, index: int) -> Operator:
+        if self.images is None:
+            return self
+        part = self.operator.select(index)
+        assert isinstance(part, LinearOperator)
+        return Transmission(part, self.photons, noise=self.noise)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.photons.to(x) * torch.exp(-self.operator.forward(x))

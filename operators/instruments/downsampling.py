@@ -25,7 +25,7 @@ def _lanczos(t: Tensor) -> Tensor:
     return torch.where(t.abs() < 3, torch.sinc(t) * torch.sinc(t / 3), torch.zeros_like(t))
 
 
-# The function, in units of the small pixel, and where it ends.
+# Each function of the distance, in units of the small pixel, and the distance where it ends.
 _KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "bicubic": (_cubic, 2),
     "lanczos": (_lanczos, 3),

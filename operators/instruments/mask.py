@@ -1,4 +1,4 @@
-"""Inpainting: some pixels are seen, the others are not."""
+"""Inpainting: some pixels are measured, the others are not."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,12 @@ from tweedie_inverse.operators.noise.base import NoiseModel
 
 
 class Mask(LinearOperator):
-    """``y = mask * x``; measurements are images with zeros where nothing was seen.
+    """``y = mask * x``; measurements are images with zeros where nothing was measured.
 
     Args:
         mask: boolean or 0/1, ``(channels, height, width)``, or ``(height, width)`` for all
-            channels alike.  One mask an image: ``ops.per_image([ops.Mask(m) for m in masks])``.
+            channels alike.  Images with masks of their own need
+            ``ops.per_image([ops.Mask(m) for m in masks])``.
         channels: number of channels of the image when `mask` is ``(height, width)``.
     """
 

@@ -10,7 +10,7 @@ from tweedie_inverse.numerics.spectral import Dense, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
 
-# Beyond this many columns a decomposition takes minutes; the walks then iterate instead.
+# A decomposition of more columns than this takes minutes; the walks then iterate instead.
 _LARGEST_DECOMPOSED = 4096
 
 

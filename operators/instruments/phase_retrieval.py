@@ -1,4 +1,4 @@
-"""Phase retrieval: only the magnitude of a Fourier transform is seen."""
+"""Phase retrieval: only the magnitude of a Fourier transform is measured."""
 
 import math
 
@@ -16,11 +16,11 @@ class PhaseRetrieval(Operator):
     """``y = |F (c_l x)|``, or its square: oversampled Fourier magnitudes, or coded diffraction.
 
     F is unitary, with the origin in the centre; the image is padded with zeros to `oversampling`
-    times its sides first.  Every channel of a real image is seen on its own; y is ``(channels *
+    times its sides first.  Every channel of a real image is measured on its own; y is ``(channels *
     codes, height', width')``, the codes of a channel side by side.
 
-    From plain magnitudes (no codes) an image can be told from its shifted copies and its point
-    reflection by the prior only.
+    Plain magnitudes, without codes, do not distinguish an image from its shifted copies and its
+    point reflection; only the prior does.
 
     Args:
         image_shape: ``(channels, height, width)``; ``(2, height, width)`` with `complex_image`.
@@ -76,7 +76,7 @@ class PhaseRetrieval(Operator):
         energy = field.real**2 + field.imag**2
         if self.intensity:
             return energy
-        # The magnitude has no gradient at 0; 0 is as good as any.
+        # The magnitude has no gradient at 0, where 0 is used for it.
         return torch.where(energy > 0, torch.where(energy > 0, energy, 1.0).sqrt(), 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Sampling patterns: which pixels, or which frequencies, are seen.  Booleans, from a seed."""
+"""Sampling patterns: which pixels, or which frequencies, are measured; boolean, from a seed."""
 
 import math
 
@@ -47,8 +47,8 @@ def cartesian_mask(
 
     Args:
         size: height and width of the image.
-        acceleration: width divided by the number of columns seen, 1 or more.
-        centre: share of the columns, around the origin, that is always seen.
+        acceleration: width divided by the number of measured columns, 1 or more.
+        centre: share of the columns, around the origin, that is always measured.
         seed: fixes the others, drawn evenly.
     """
     height, width = size

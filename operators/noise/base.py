@@ -12,12 +12,12 @@ from tweedie_inverse.numerics.spectral import Basis, Fourier, Pixels
 class NoiseModel(ABC):
     """The law of ``y`` given ``Ax``.
 
-    A user's own needs `sample`, `log_prob` and `variance`.
+    A noise model of your own needs `sample`, `log_prob` and `variance`.
     """
 
     @abstractmethod
     def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
-        """Noisy measurements ``(batch, *range_shape)``; one random stream an entry of the batch."""
+        """Noisy measurements ``(batch, *range_shape)``; each of the batch has its own stream."""
 
     @abstractmethod
     def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
@@ -35,14 +35,14 @@ class NoiseModel(ABC):
         return gradient
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
-        """Residuals of mean 0 and variance 1 where `ax` is the truth, as many as y has entries."""
+        """Residuals like y, of mean 0 and variance 1 where `ax` is the noise-free measurement."""
         return (y - ax) / self.variance(ax).sqrt()
 
     def curvature(self, y: Tensor, ax: Tensor) -> Tensor:
         """Information about each entry of Ax, not negative: how sharply `log_prob` bends there.
 
-        The expected one (Fisher) or the observed one; here the inverse variances, which is the
-        first for Gaussian and Poisson noise.
+        It is the expected (Fisher) or the observed information; by default the inverse variance,
+        which is the expected information of Gaussian and Poisson noise.
         """
         return (1 / self.variance(ax)).expand(ax.shape)
 
@@ -84,6 +84,7 @@ class GaussianNoise(NoiseModel):
     """
 
     def __init__(self, std: float | Tensor, *, basis: Basis | None = None):
+        refuse_flag("GaussianNoise", "std", std)
         self.std = torch.as_tensor(std, dtype=torch.float64)
         self.basis = Pixels() if basis is None else basis
         if not bool((self.std.isfinite() & (self.std > 0)).all()):
@@ -154,14 +155,31 @@ class GaussianNoise(NoiseModel):
     def variance(self, ax: Tensor) -> Tensor:
         if isinstance(self.basis, Pixels):
             return self.std.to(ax) ** 2
-        # In a Fourier-like basis every entry gets a share of every coefficient.
+        # In a Fourier basis every coefficient contributes equally to every entry.
         return (self.std.to(ax) ** 2).expand(ax.shape[1:]).mean()
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         return self.whiten(y - ax)
 
 
+def number(caller: str, name: str, value: float) -> float:
+    """`value` as a float.
+
+    Raises:
+        TypeError: it is a truth value, which Python would take for 0 or 1.
+    """
+    refuse_flag(caller, name, value)
+    return float(value)
+
+
+def refuse_flag(caller: str, name: str, value: object) -> None:
+    """Raise a `TypeError` where a truth value stands for a number: True is not 1 unit of y."""
+    kind = value.dtype if isinstance(value, Tensor) else type(value)
+    if kind in (bool, torch.bool):
+        raise TypeError(f"{caller}({name}={value}): needs a number, got a truth value")
+
+
 def white_noise(like: Tensor, seed: int, purpose: str = "noise") -> Tensor:
-    """Standard normal numbers like ``(batch, ...)``, one stream an entry of the batch."""
+    """Standard normal numbers like ``(batch, ...)``; each of the batch has its own stream."""
     rows = [normal((purpose, seed, i), like.shape[1:]) for i in range(len(like))]
     return torch.stack(rows).to(like)

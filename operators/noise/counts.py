@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.numerics.random import generator
-from tweedie_inverse.operators.noise.base import NoiseModel, white_noise
+from tweedie_inverse.operators.noise.base import NoiseModel, number, white_noise
 
 # Below this many expected counts the rate is continued smoothly (`_rate`).
 FLOOR = 1e-2
@@ -17,12 +17,12 @@ _MOST_COUNTS = 100
 class PoissonNoise(NoiseModel):
     """``y = gain * k``, ``k ~ Poisson(Ax / gain)``: k photons, `gain` units of y each.
 
-    A rate has to be positive, but an image in the middle of a walk may make ``Ax`` negative: below
-    0.01 expected counts the rate runs out exponentially instead, with the same slope, and there
-    sampling and likelihood agree too.
+    A rate has to be positive, but an image in the middle of a walk may make ``Ax`` negative.  Below
+    0.01 expected counts the rate is therefore continued by an exponential with the same slope;
+    sampling and likelihood agree there too.
 
     Args:
-        gain: units of y one count makes; 1 where y is the counts themselves.
+        gain: units of y that one count makes; 1 where y holds the counts themselves.
 
     Raises:
         ValueError: a gain that is not positive and finite.
@@ -56,7 +56,7 @@ class PoissonNoise(NoiseModel):
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         rate = _rate(ax, self.gain)
-        # One count where hardly any is expected must not outweigh an image.
+        # A count where hardly any is expected must not outweigh the rest of an image.
         return (y / self.gain - rate) / rate.clamp(min=FLOOR).sqrt()
 
     def refuse(self, y: Tensor) -> None:
@@ -77,8 +77,8 @@ class PoissonGaussianNoise(NoiseModel):
     Cost: ``12 std / gain`` passes over y.
 
     Args:
-        gain: units of y one count makes.
-        std: of the read-out noise, in units of y.
+        gain: units of y that one count makes.
+        std: standard deviation of the read-out noise, in units of y.
 
     Raises:
         ValueError: a number that is not positive and finite, or std above 100 counts: then the
@@ -151,13 +151,13 @@ class PoissonGaussianNoise(NoiseModel):
 
 
 def _likely_count(seen: Tensor, rate: Tensor, variance: float) -> Tensor:
-    """About the k with the largest ``Poisson(k; rate) N(seen; k, variance)``, a whole number.
+    """A whole number close to the k with the largest ``Poisson(k; rate) N(seen; k, variance)``.
 
-    Where its derivative vanishes, ``k = variance u`` with ``u + log u = a``: Lambert's function, by
-    Newton's method.
+    Where the derivative vanishes, ``k = variance u`` with ``u + log u = a``, which is Lambert's
+    function; u comes from Newton's method.
     """
     a = (rate / variance).log() + seen / variance
-    a = a.clamp(min=-20)  # no count at all, and u stays a number
+    a = a.clamp(min=-20)  # so low that k is 0, and u is still a number
     u = torch.where(a > 1, a.clamp(min=1) - a.clamp(min=1).log(), a.clamp(max=1).exp() / 2)
     for _ in range(5):
         u = (u * (1 + a - u.log()) / (1 + u)).clamp(min=1e-30)
@@ -176,10 +176,10 @@ def _slope(rate: Tensor) -> Tensor:
 
 
 def _spread(k: Tensor, rate: Tensor) -> Tensor:
-    """Square of how far a rate may be off, in counts: the rate itself, but 1 where none came.
+    """Squared uncertainty of a rate, in counts: the rate itself, but at least 1 where k is 0.
 
-    At a rate near 0 the Fisher information grows without bound, yet no count only says that the
-    rate is of the order of 1 or less.
+    At rates near 0 the Fisher information grows without bound, while a count of 0 only says that
+    the rate is of the order of 1 or less.
     """
     return torch.where(k > 0.5, rate, rate.clamp(min=1))
 
@@ -197,12 +197,13 @@ def _log_poisson(k: Tensor, rate: Tensor) -> Tensor:
 
 
 def _counts(rate: Tensor, seed: int) -> Tensor:
-    rows = rate.double().cpu().numpy()
+    rows = rate.cpu().double().numpy()
     drawn = [generator(("counts", seed, i)).poisson(row) for i, row in enumerate(rows)]
     return torch.stack([torch.from_numpy(row) for row in drawn]).to(rate)
 
 
 def _positive(model: str, name: str, value: float) -> float:
+    value = number(model, name, value)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{model}({name}={value}): needs a positive, finite number, in units of y")
-    return float(value)
+    return value

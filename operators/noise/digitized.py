@@ -5,18 +5,18 @@ import math
 import torch
 from torch import Tensor
 
-from tweedie_inverse.operators.noise.base import NoiseModel, white_noise
+from tweedie_inverse.operators.noise.base import NoiseModel, number, white_noise
 
 
 class DigitizedNoise(NoiseModel):
     """``y = clip(round((Ax + std n) / step) * step, low, high)``.
 
-    What is known after rounding is an interval, so the likelihood is the Gaussian probability of
-    it, ``Phi((b - Ax) / std) - Phi((a - Ax) / std)``; at the ends of the range one side is open
-    (Tobin 1958).  With `step` 0 only the range is cut.
+    After rounding only an interval is known, so the likelihood is the Gaussian probability of this
+    interval, ``Phi((b - Ax) / std) - Phi((a - Ax) / std)``; at the ends of the range one side is
+    open (Tobin 1958).  With `step` 0 nothing is rounded, and only the range is cut.
 
     Args:
-        std: of the noise before digitization, in units of y.
+        std: standard deviation of the noise before digitization, in units of y.
         step: one digital unit, in units of y; 0 for no rounding.
         low, high: range of the detector, in units of y.
 
@@ -27,6 +27,10 @@ class DigitizedNoise(NoiseModel):
     def __init__(
         self, std: float, *, step: float = 0.0, low: float = -math.inf, high: float = math.inf
     ):
+        std, step, low, high = (
+            number("DigitizedNoise", name, value)
+            for name, value in (("std", std), ("step", step), ("low", low), ("high", high))
+        )
         if not (math.isfinite(std) and std > 0 and step >= 0 and low < high):
             raise ValueError(
                 f"DigitizedNoise(std={std}, step={step}, low={low}, high={high}): needs std > 0, "
@@ -64,7 +68,7 @@ class DigitizedNoise(NoiseModel):
         return self._derivatives(y, ax)[0]
 
     def curvature(self, y: Tensor, ax: Tensor) -> Tensor:
-        """The observed one: nothing where a saturated value is far beyond the range."""
+        """The observed information; it is 0 where a saturated value is far beyond the range."""
         return self._derivatives(y, ax)[1].clamp(min=0)
 
     def _derivatives(self, y: Tensor, ax: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +88,7 @@ class DigitizedNoise(NoiseModel):
         return slope / self.std, bend / self.std**2
 
     def variance(self, ax: Tensor) -> Tensor:
-        """Of the noise and of rounding; saturation, which only lowers it, is left out."""
+        """The variance of noise and rounding; saturation, which lowers it, is left out."""
         return torch.full_like(ax, self.std**2 + self.step**2 / 12)
 
     def refuse(self, y: Tensor) -> None:
@@ -99,7 +103,7 @@ class DigitizedNoise(NoiseModel):
         return (y <= self.low) | (y >= self.high)
 
     def _interval(self, y: Tensor, ax: Tensor) -> tuple[Tensor, Tensor]:
-        """Ends of what the noisy value can have been, in standard deviations from Ax."""
+        """The interval in which the noisy value was, in standard deviations from Ax."""
         lower = torch.where(y <= self.low, -math.inf, y - self.step / 2)
         upper = torch.where(y >= self.high, math.inf, y + self.step / 2)
         return (lower - ax) / self.std, (upper - ax) / self.std

@@ -1,19 +1,19 @@
-"""How noisy is a measurement: an estimate for users who do not know."""
+"""An estimate of the noise level of a measurement, for users who do not know it."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# High-pass filter of the Daubechies wavelet with two vanishing moments: blind to linear ramps.
+# High-pass filter of the Daubechies wavelet with two vanishing moments: it removes linear ramps.
 _HIGH_PASS = (-0.12940952255126, -0.22414386804201, 0.83651630373781, -0.48296291314453)
 
 
 def estimate_noise(y: Tensor) -> float:
     """Standard deviation of white noise in images or sinograms ``(..., height, width)``.
 
-    The median magnitude of the finest diagonal wavelet details over 0.6745: edges are few among
-    them (Donoho and Johnstone 1994).  Too high where y is rich in texture.  Values that are exactly
-    0 are taken as unobserved.
+    It is the median magnitude of the finest diagonal wavelet details, divided by 0.6745, because
+    few of these details are edges (Donoho and Johnstone 1994).  The estimate is too high where y is
+    rich in texture.  Values that are exactly 0 are taken as unobserved.
 
     Raises:
         ValueError: less than 4x4 entries, or hardly a 4x4 window fully observed.

@@ -17,7 +17,7 @@ from tweedie_inverse.operators.tomography.geometry import ScanGeometry
 
 # A gap between neighbouring angles this many times the median one is a wedge without data.
 _WEDGE = 4.0
-# Interpolation weights worked on at once: what bounds the memory, some 50 bytes each.
+# Interpolation weights computed at once, at some 50 bytes each: bounds the memory.
 _CHUNK = 2**21
 
 

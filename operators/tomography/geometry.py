@@ -35,7 +35,7 @@ class ScanGeometry:
 
     @property
     def radius(self) -> float:
-        """Of the circle around the image."""
+        """Radius of the circle around the image."""
         return self.pixel_size * math.hypot(self.height, self.width) / 2
 
     def bins(self, device: torch.device | str = "cpu") -> Tensor:

@@ -10,9 +10,9 @@ from torch import Tensor
 from tweedie_inverse.numerics.sparse import csr
 from tweedie_inverse.operators.tomography.geometry import ScanGeometry
 
-# Candidate weights worked on at once: what bounds the memory, some 100 bytes each.
+# Candidate weights computed at once, at some 100 bytes each: bounds the memory.
 CHUNK = 2**18
-# Rays along the grid pass the next pixel by a rounding error: no weight of its own.
+# Rays along the grid touch the next pixel by a rounding error, which must not become a weight.
 _ROUNDING = 1e-12
 
 
@@ -26,7 +26,7 @@ def chunks(geometry: ScanGeometry) -> list[tuple[int, int]]:
 def joseph_weights(
     geometry: ScanGeometry, first: int, stop: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What rays `first` to `stop` may cross.
+    """Pixels that rays `first` to `stop` may cross, and their weights.
 
     Returns:
         pixel, weight: ``(rays, 2 lines)`` each; outside the image the weight is 0, the pixel too.
@@ -68,7 +68,7 @@ def joseph_rows(
 def joseph_columns(
     geometry: ScanGeometry, first: int, stop: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """The transpose of `joseph_rows`, ``(pixels, rays)`` compressed, without building that."""
+    """The transpose of `joseph_rows`, ``(pixels, rays)`` compressed, without building the rows."""
     pixel, weight, _ = joseph_weights(geometry, first, stop, dtype, device)
     kept = weight.flatten().nonzero()[:, 0]
     ordered, order = pixel.flatten()[kept].sort(stable=True)

@@ -22,14 +22,14 @@ MATRIX_LIMIT = 4 * 2**30
 
 
 def matrix_bytes(geometry: ScanGeometry) -> int:
-    """About how much the matrix and its transpose take in float32, told without building them."""
+    """About how many bytes the matrix and its transpose take in float32, without building them."""
     pixels = geometry.height * geometry.width
     rows = len(geometry.angles) * geometry.detectors
     return 2 * nonzeros(geometry) * (4 + 4) + 4 * (pixels + rows)
 
 
 class StoredMatrix:
-    """The matrix and its transpose, built at first use, one pair a dtype and device."""
+    """The matrix and its transpose, built at first use, a pair for each dtype and device."""
 
     storage = "matrix"
 
@@ -56,7 +56,7 @@ class StoredMatrix:
         return self._pairs[key]
 
     def nbytes(self) -> int:
-        """What is stored so far."""
+        """Bytes that are stored so far."""
         return sum(nbytes(matrix) for pair in self._pairs.values() for matrix in pair)
 
 

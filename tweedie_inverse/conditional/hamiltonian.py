@@ -6,8 +6,8 @@ rotation of position and velocity, done exactly, and only the rest of the force 
 al. 2014; Beskos et al. 2011).  Every move is accepted or refused by the true likelihood, so the
 reference, and even the gradient, affect the effort and not the law.
 
-For a linear operator with Gaussian noise the reference is the target: nothing kicks, and a quarter
-turn is an independent draw.
+For a linear operator with Gaussian noise the reference is the target: there is no force left to
+kick with, and a quarter turn is an independent draw.
 """
 
 import math
@@ -16,31 +16,37 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.laplace import Flat, Reference, Target, choose, dot, laplace
+from tweedie_inverse.conditional.laplace import (
+    Reference,
+    Target,
+    UnitPrecision,
+    choose,
+    dot,
+    laplace,
+)
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.random import Streams
 
-# Moves take these fractions of a quarter turn in rotation: the whole where the reference is good,
-# less where it is not.  They are fixed because angles that follow each walker's own acceptance
-# settle where it is stuck, and change the law: 40 % too much variance on a staircase likelihood.
+# Moves take these fractions of a quarter turn one after the other: the whole turn suits a good
+# reference, less suits a poor one.  They are fixed, because angles that adapt to the acceptance of
+# each walker stop adapting where it is stuck, which changes the law: on a staircase likelihood the
+# variance came out 40 % too large.
 _FRACTIONS = (1.0, 0.3, 0.1)
-# How many standard deviations of the energy make an x0 stale.
+# An x0 whose energy is this many standard deviations above that of a fresh draw is replaced.
 _STALE = 4.0
 
 
 class Moved(NamedTuple):
-    """``x0 (walkers, *shape)`` after the moves; how likely those about the Laplace approximation
-    were to be accepted, ``(walkers,)``.
-    """
+    """What the moves led to."""
 
-    x0: Tensor
-    acceptance: Tensor
+    x0: Tensor  # (walkers, *shape)
+    acceptance: Tensor  # (walkers,), mean probability of moves about the Laplace approximation
     error: float  # of the linear solver's draws, in standard deviations of that approximation
 
 
 class _Point(NamedTuple):
-    """A walker: position, velocity, U and its gradient."""
+    """Where the walkers are in the coordinates u."""
 
     u: Tensor
     velocity: Tensor
@@ -61,12 +67,13 @@ def conditional_moves(
 ) -> Moved:
     """`moves` pairs of Hamiltonian trajectories in every walker's target.
 
-    One of a pair turns about the Laplace approximation, the other about ``N(m, V)``: where the
-    likelihood is a plateau with edges, its curvature says nothing about its width.
+    The first of a pair turns about the Laplace approximation, the second about ``N(m, V)``: where
+    the likelihood is a plateau with edges, its curvature says nothing about its width.
 
     Args:
-        x0: where to begin, ``(walkers, *shape)``; None, and every walker whose x0 is far outside
-            of what the target allows, begins at a draw from the Laplace approximation.
+        x0: where to begin, ``(walkers, *shape)``.  Without it, walkers begin at a draw from the
+            Laplace approximation; so does every walker whose x0 is far less likely than such a
+            draw.
         mean: m, ``(walkers, *shape)``.
         covariance: V.
         leapfrogs: integrator steps of a trajectory.
@@ -76,13 +83,14 @@ def conditional_moves(
         covariance = Covariance(problem.basis, covariance.variance)
     target = Target(mean, covariance, problem)
     zero = torch.zeros_like(target.coordinates(mean))
-    near, wide = laplace(target, zero, iterations=newton), Reference(zero, Flat())
-    u = near.mode + near.curvature.draw(streams, zero)
+    near, wide = laplace(target, zero, iterations=newton), Reference(zero, UnitPrecision())
+    u = near.mode + near.precision.draw(streams, zero)
     point = _Point(u, zero, *_force(target, u))
     if x0 is not None:
         u = target.coordinates(x0)
         kept = _Point(u, zero, *_force(target, u))
-        # Energies of the target's own samples differ by sqrt(size); one far beyond is no sample.
+        # Energies of samples of the target differ by about sqrt(size); one that is far higher does
+        # not belong to a sample.
         stale = kept.energy > point.energy + _STALE * u[0].numel() ** 0.5
         both = zip(point, kept, strict=True)
         point = _Point(*(choose(stale, fresh, old) for fresh, old in both))
@@ -92,7 +100,7 @@ def conditional_moves(
             turn = _FRACTIONS[index % len(_FRACTIONS)] * math.pi / 2
             point, probability = _move(target, reference, point, turn, leapfrogs, streams)
             total += probability if reference is near else 0
-    return Moved(target.place(point.u), total / moves, near.curvature.error)
+    return Moved(target.place(point.u), total / moves, near.precision.error)
 
 
 def _move(
@@ -103,12 +111,12 @@ def _move(
     leapfrogs: int,
     streams: Streams,
 ) -> tuple[_Point, Tensor]:
-    """A trajectory with a new velocity, accepted or not; and the probability that it is."""
-    point = point._replace(velocity=reference.curvature.draw(streams, point.u))
+    """Where the walkers are after a trajectory, accepted or not, and the acceptance probability."""
+    point = point._replace(velocity=reference.precision.draw(streams, point.u))
     jitter, level = torch.special.ndtr(streams.normal((2,), like=point.u)).unbind(1)
     end = _trajectory(target, reference, point, turn * (0.8 + 0.4 * jitter) / leapfrogs, leapfrogs)
     gained = _hamiltonian(reference, point) - _hamiltonian(reference, end)
-    # Not a number: the trajectory left the region where the likelihood is defined.
+    # It is not a number where the trajectory left the region in which the likelihood is defined.
     probability = gained.nan_to_num(nan=-math.inf).clamp(max=0).exp().to(point.u)
     accepted = level < probability
     chosen = (choose(accepted, new, old) for new, old in zip(end, point, strict=True))
@@ -122,24 +130,24 @@ def _trajectory(
     half = turn.reshape(-1, *[1] * (point.u.ndim - 1)) / 2
     cos, sin = (2 * half).cos(), (2 * half).sin()
     u, velocity, energy, gradient = point
-    pull = reference.curvature.solve(gradient)
+    pull = reference.precision.solve(gradient)
     for _ in range(leapfrogs):
         offset = u - reference.mode
         velocity = velocity - half * (pull - offset)
         offset, velocity = cos * offset + sin * velocity, cos * velocity - sin * offset
         u = reference.mode + offset
         energy, gradient = _force(target, u)
-        pull = reference.curvature.solve(gradient)
+        pull = reference.precision.solve(gradient)
         velocity = velocity - half * (pull - offset)
     return _Point(u, velocity, energy, gradient)
 
 
 def _force(target: Target, u: Tensor) -> tuple[Tensor, Tensor]:
     energy, gradient = target.energy_and_gradient(u)
-    # A walker that flew off would stall the solver for all; it is refused by its energy anyway.
+    # A walker that diverged would stall the solver for all; its energy lets it be refused anyway.
     return energy, gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 def _hamiltonian(reference: Reference, point: _Point) -> Tensor:
-    kinetic = 0.5 * dot(point.velocity, reference.curvature.apply(point.velocity))
+    kinetic = 0.5 * dot(point.velocity, reference.precision.apply(point.velocity))
     return point.energy + kinetic

@@ -4,9 +4,10 @@ In the coordinates u of ``x0 = m + L u``, ``V = L L^T``, the target is ``exp(-U(
 |u|^2 / 2 - log p(y | m + L u)``.  Gauss-Newton steps lead to a mode; there
 ``P = I + L^T J^T F J L``, with J the Jacobian of A and F the information of the noise.  P is
 never assembled: systems with it are solved by conjugate gradients in the coordinates ``T u``, T the
-scale of V, with a diagonal preconditioner as in `gaussian`.
+scale of V, with a diagonal preconditioner as in `linear_gaussian`.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,8 @@ from tweedie_inverse.numerics.krylov import Solution, conjugate_gradient
 from tweedie_inverse.numerics.random import Streams
 
 # Errors of a solve, in standard deviations of the Gaussian, root mean square.  Only draws have to
-# be exact: any step may lead to a mode, and any force may push a trajectory.
+# be exact: a Gauss-Newton step and a force may be rough, since neither changes the law of the
+# moves.
 _TOLERANCE, _MAX_ITERATIONS = 1e-3, 500
 _ROUGH, _FEW_ITERATIONS = 1e-2, 60
 # Fractions of a Gauss-Newton step that are tried, the best of which is taken; 0 is no step.
@@ -45,17 +47,17 @@ class Target:
         return self.covariance.factor_inverse(x0 - self.mean)
 
     def energy(self, u: Tensor) -> Tensor:
-        """U ``(walkers,)`` in float64: its differences are small, it is not."""
+        """U ``(walkers,)`` in float64, because small differences of large values matter."""
         return 0.5 * dot(u, u) - self.problem.log_likelihood(self.place(u)).double()
 
     def energy_and_gradient(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """U, and its gradient like u."""
+        """U ``(walkers,)``, and its gradient like u."""
         value, gradient = self.problem.value_and_gradient(self.place(u))
         return 0.5 * dot(u, u) - value.double(), u - self.covariance.factor_transposed(gradient)
 
 
-class Flat:
-    """``P = I``, as if there were no measurement.
+class Precision(ABC):
+    """P, the inverse covariance of a Gaussian in the coordinates u: products, solves and draws.
 
     Attributes:
         error: of the worst draw so far, in standard deviations.
@@ -63,21 +65,34 @@ class Flat:
 
     error = 0.0
 
+    @abstractmethod
     def apply(self, u: Tensor) -> Tensor:
         """``P u``."""
+
+    @abstractmethod
+    def solve(self, rhs: Tensor) -> Tensor:
+        """``P^-1 rhs``, roughly."""
+
+    @abstractmethod
+    def draw(self, streams: Streams, like: Tensor) -> Tensor:
+        """``N(0, P^-1)``, like u."""
+
+
+class UnitPrecision(Precision):
+    """``P = I``: that of ``N(m, V)`` alone, as if there were no measurement."""
+
+    def apply(self, u: Tensor) -> Tensor:
         return u
 
     def solve(self, rhs: Tensor) -> Tensor:
-        """``P^-1 rhs``, roughly."""
         return rhs
 
     def draw(self, streams: Streams, like: Tensor) -> Tensor:
-        """``N(0, P^-1)``, like u."""
         return streams.normal(like.shape[1:], like=like)
 
 
-class Curvature(Flat):
-    """P at one place of every walker."""
+class CurvaturePrecision(Precision):
+    """``P = I + L^T J^T F J L``: the curvature of U at one place of every walker."""
 
     def __init__(self, target: Target, u: Tensor):
         self._covariance, self._noise = target.covariance, target.problem.noise
@@ -110,8 +125,8 @@ class Curvature(Flat):
     def draw(self, streams: Streams, like: Tensor) -> Tensor:
         # The solution of P with a right-hand side of covariance P.
         white = streams.normal(like.shape[1:], like=like)
-        seen = streams.normal(self._range_shape, like=like)
-        root = self._noise.information_root(seen, self._y, self._at.ax)
+        data_white = streams.normal(self._range_shape, like=like)
+        root = self._noise.information_root(data_white, self._y, self._at.ax)
         pulled = self._covariance.factor_transposed(self._at.pull(root))
         found = self._solve(white + pulled, _TOLERANCE, _MAX_ITERATIONS)
         self.error = max(self.error, float(found.residual.max()))
@@ -119,24 +134,27 @@ class Curvature(Flat):
 
     def _measured(self, q: Tensor) -> Tensor:
         """``F^T J^T (information) J F q``."""
-        seen = self._at.push(self._covariance.filter(q))
-        information = self._noise.information(seen, self._y, self._at.ax)
+        measured = self._at.push(self._covariance.filter(q))
+        information = self._noise.information(measured, self._y, self._at.ax)
         return self._covariance.filter_transposed(self._at.pull(information))
 
 
 class Reference(NamedTuple):
-    """``N(mode, curvature^-1)`` in the coordinates u."""
+    """``N(mode, precision^-1)`` in the coordinates u."""
 
     mode: Tensor
-    curvature: Flat
+    precision: Precision
 
 
 def laplace(target: Target, start: Tensor, *, iterations: int) -> Reference:
-    """Gauss-Newton from `start`, each step cut where a part of it leads lower."""
+    """The Gaussian about the place where Gauss-Newton steps from `start` lead.
+
+    A fraction of a step is taken where it leads lower than the whole step.
+    """
     u = start
     for _ in range(iterations):
         energy, gradient = target.energy_and_gradient(u)
-        step = Curvature(target, u).solve(gradient)
+        step = CurvaturePrecision(target, u).solve(gradient)
         best = u
         for fraction in _FRACTIONS:
             tried = u - fraction * step
@@ -144,7 +162,7 @@ def laplace(target: Target, start: Tensor, *, iterations: int) -> Reference:
             better = found < energy
             best, energy = choose(better, tried, best), torch.where(better, found, energy)
         u = best
-    return Reference(u, Curvature(target, u))
+    return Reference(u, CurvaturePrecision(target, u))
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""A measurement, its operator and its noise: everything a walk may ask about the data.
+"""A measurement, its operator and its noise: everything that a walk may ask about the data.
 
-The counter of operator calls lives here too.
+Applications of the operator are counted here too.
 """
 
 import math
@@ -26,7 +26,7 @@ _TOGETHER = 2**20  # numbers in the probes that are taken at once: bounds the me
 
 
 class Linearization(NamedTuple):
-    """``A(x)``, and products with the Jacobian J at x: ``push`` is J, ``pull`` its transpose."""
+    """``A(x)``, and products with the Jacobian J at x: ``push`` with J, ``pull`` with ``J^T``."""
 
     ax: Tensor
     push: Callable[[Tensor], Tensor]
@@ -38,8 +38,8 @@ class Problem:
 
     Attributes:
         y: ``(walkers, *range_shape)``.
-        populations: measurements among them, for walks whose walkers interact: equally many
-            walkers each, measurement after measurement.
+        populations: number of measurements among them, for walks whose walkers interact; each has
+            equally many walkers, and they stand one measurement after the other.
         operator_calls: applications of A or its adjoint so far, counted per walker.
     """
 
@@ -47,6 +47,7 @@ class Problem:
         self.y, self.operator, self.noise, self.populations = y, operator, noise, populations
         self.operator_calls = 0
         self._curvatures: dict[Basis, Tensor] = {}
+        self._matrix: tuple[Basis, Tensor] | None = None
 
     @property
     def is_linear_gaussian(self) -> bool:
@@ -75,7 +76,7 @@ class Problem:
 
     @cached_property
     def basis(self) -> Basis:
-        """Where A is closest to diagonal: for covariances that are diagonal in any basis."""
+        """The basis in which A is closest to diagonal: for isotropic covariances, which fit any."""
         if isinstance(self.operator, LinearOperator) and self.operator.spectrum is not None:
             return self.spectrum.basis
         return Cosines() if len(self.operator.domain_shape) == 3 else Pixels()
@@ -88,10 +89,10 @@ class Problem:
         return self.operator.spectrum is not None and self.spectrum.basis == basis
 
     def curvature(self, basis: Basis) -> Tensor:
-        """Diagonal of ``B A^T S^-1 A B^T`` for Gaussian noise, estimated, once a basis.
+        """Diagonal of ``B A^T S^-1 A B^T`` for Gaussian noise, estimated once for a basis.
 
-        By random signs (Hutchinson 1990), smoothed over neighbouring frequencies, its sign errors
-        folded back; good enough to precondition with, and the same for all walkers.
+        The estimate uses random signs (Hutchinson 1990), is smoothed over neighbouring frequencies
+        and made positive.  It is good enough for a preconditioner, and the same for all walkers.
         """
         if basis not in self._curvatures:
             shape, total = self.operator.domain_shape, torch.zeros(())
@@ -106,11 +107,24 @@ class Problem:
             self._curvatures[basis] = basis.smooth(total / _PROBES)[0].abs()
         return self._curvatures[basis]
 
-    def information(self, at: "Linearization", basis: Basis) -> Tensor:
-        """Diagonal of ``B J^T F J B^T``, a walker each: F the information of the noise.
+    def whitened_matrix(self, basis: Basis) -> Tensor:
+        """``S^-1/2 A B^T`` for Gaussian noise, ``(measurements, coefficients)``, kept for a basis.
 
-        From products with the transposed Jacobian only, ``mean (B J^T F^1/2 z)^2`` over random
-        signs z, smoothed over neighbouring frequencies; the same signs for every walker.
+        One application of the adjoint for each measurement: for operators with few of them.
+        """
+        if self._matrix is None or self._matrix[0] != basis:
+            shape = tuple(self.y.shape[1:])
+            size = math.prod(shape)
+            units = torch.eye(size, dtype=self.y.dtype, device=self.y.device)
+            whitened = self.gaussian_noise.whiten_transposed(units.reshape(size, *shape))
+            self._matrix = basis, basis.transform(self.adjoint(whitened)).flatten(1)
+        return self._matrix[1]
+
+    def information(self, at: "Linearization", basis: Basis) -> Tensor:
+        """Diagonal of ``B J^T F J B^T`` for every walker, F being the information of the noise.
+
+        It takes products with the transposed Jacobian only: ``mean (B J^T F^1/2 z)^2`` over random
+        signs z, the same for every walker, smoothed over neighbouring frequencies.
         """
         signs = normal(("probes",), (_PROBES, *self.operator.range_shape)).sign().to(at.ax)
         roots = (self.noise.information_root(z.expand_as(at.ax), self.y, at.ax) for z in signs)
@@ -132,6 +146,10 @@ class Problem:
         """``A(x)``, and products with the Jacobian of A at x."""
         if isinstance(self.operator, LinearOperator):
             return Linearization(self.forward(x), self.forward, self.adjoint)
+        # Products with J are the derivative of a vector-Jacobian product in its vector.  Measured
+        # against `torch.func` in torch 2.14: its `linearize` takes half a second a call, stops at
+        # sparse matrices, and treats maps that leave torch as constants without a word; its `jvp`
+        # evaluates A for every product; and both need autograd functions with a `jvp` of their own.
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             ax = self.forward(x)
@@ -180,8 +198,8 @@ class Problem:
 def residual_chi_square(x: Tensor, y: Tensor, operator: Operator, noise: NoiseModel) -> Tensor:
     """Mean squared standardized residual of the observed entries, ``(batch,)``.
 
-    ``|y - A(x)|^2 / std^2`` for Gaussian noise, Pearson's chi-square for counts; 1 on average for
-    the truth.
+    It is ``|y - A(x)|^2 / std^2`` for Gaussian noise and Pearson's chi-square for counts, and 1 on
+    average for the true image.
     """
     squares = noise.standardize(y, operator.forward(x)).square()
     if operator.observed is None:

@@ -197,7 +197,7 @@ def _continuous(expected: Expectation, time: Time) -> Callable[[Tensor], Draw]:
     after = mass.cumsum(0)
 
     def draw(u: Tensor) -> Draw:
-        u64 = u.double().cpu().contiguous()
+        u64 = u.cpu().double().contiguous()
         cell = torch.searchsorted(after, u64).clamp(max=_CELLS - 1)
         within = ((u64 - after[cell] + mass[cell]) / mass[cell]).clamp(0, 1)
         sigma = (edges[cell] + width * within).exp()
@@ -219,7 +219,7 @@ def _discrete(levels: Tensor, expected: Expectation, time: Time) -> Callable[[Te
     after = mass.cumsum(0)
 
     def draw(u: Tensor) -> Draw:
-        step = torch.searchsorted(after, u.double().cpu().contiguous()).clamp(max=steps - 1)
+        step = torch.searchsorted(after, u.cpu().double().contiguous()).clamp(max=steps - 1)
         weight = drop[step] / (2 * mass[step])
         return Draw(levels[1:][step].to(u), weight.to(u), expected.square[cell][step].to(u))
 

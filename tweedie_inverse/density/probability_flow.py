@@ -61,7 +61,7 @@ class ProbabilityFlow:
         count, dimensions = len(images), images[0].numel()
         signs = torch.sign(streams.normal(prior.shape, images))
         slope = self._slope(prior, images, signs)
-        start = np.concatenate([images.double().cpu().numpy().ravel(), np.zeros(count)])
+        start = np.concatenate([images.cpu().double().numpy().ravel(), np.zeros(count)])
         ends = (math.log(low), math.log(high))
         solution = solve_ivp(
             slope, ends, start, self.solver, rtol=self.tolerance, atol=self.tolerance

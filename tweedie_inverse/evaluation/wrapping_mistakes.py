@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.numerics.random import normal
-from tweedie_inverse.numerics.schedules import timestep_to_sigma
+from tweedie_inverse.numerics.timesteps import timestep_to_sigma
 from tweedie_inverse.priors import NetworkPrior, Prior
 from tweedie_inverse.priors.network import Coordinates, Parameterization
 

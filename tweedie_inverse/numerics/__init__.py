@@ -1,4 +1,4 @@
-"""Numerical tools without images in mind: keyed random numbers, solvers, bases, covariances, grids.
+"""Numerical tools that know nothing of priors or instruments: keyed random numbers, solvers.
 
-The ground floor: it imports torch and nothing of this package.
+Nothing here imports another part of this package.
 """

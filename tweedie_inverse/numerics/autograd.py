@@ -30,6 +30,6 @@ def linear_map(
 ) -> Tensor:
     """``apply(x)``, whose gradient is `transpose`, to any order.
 
-    For maps that leave torch, and for those whose own derivative is slower than their adjoint.
+    It is for maps that leave torch, and for maps whose derivative is slower than their adjoint.
     """
     return _LinearMap.apply(x, apply, transpose)

@@ -1,10 +1,10 @@
 """Covariances that are diagonal in an orthonormal basis: pixels, cosines, Fourier, or any matrix.
 
 A denoising error, a Gaussian random field and a plain ``sigma^2 I`` are all of this kind.  The
-variances may depend on nothing but frequency (``(height, width)``), or on channel and frequency;
-for colour images an orthogonal mixing of the channels can come first.  A scale lets the size differ
+variances depend on the frequency alone (``(height, width)``), or on channel and frequency; for
+colour images an orthogonal mixing of the channels can come first.  A scale lets the size differ
 from place to place: it multiplies white noise, which the variances then filter, so that a frequency
-without variance has none whatever the scale.
+without variance stays without variance.
 """
 
 import math
@@ -55,11 +55,11 @@ class Covariance:
         return self._multiplied(coefficients, None if self.scale is None else 1 / self.scale)
 
     def precision(self, coefficients: Tensor) -> Tensor:
-        """``T^-2`` times coefficients: the precision of ``c`` when ``F c`` has this covariance."""
+        """``T^-2`` times coefficients: the precision of c where ``F c`` has this covariance."""
         return self._multiplied(coefficients, None if self.scale is None else self.scale**-2)
 
     def mean_precision(self) -> Tensor:
-        """Mean of the diagonal of `precision`, of each image; broadcasts as `scale` does."""
+        """Mean of the diagonal of `precision` for each image; it broadcasts as `scale` does."""
         if self.scale is None:
             return torch.ones((), dtype=self.variance.dtype)
         return self.scale.pow(-2).mean(dim=(-2, -1), keepdim=True)
@@ -96,7 +96,7 @@ def isotropic(variance: float) -> Covariance:
     return Covariance(Pixels(), torch.tensor(float(variance), dtype=torch.float64))
 
 
-# Up to this many numbers an image, a covariance is looked at along another basis through a matrix.
+# Images of up to this many numbers have their covariance written in another basis by a matrix.
 _LARGEST_DENSE = 4096
 
 
@@ -122,7 +122,7 @@ def common_basis(
 def along(covariance: Covariance, basis: Basis, shape: tuple[int, ...]) -> Tensor:
     """Variances of images of `shape` along the vectors of `basis`, like one image's coefficients.
 
-    Correlations between these are left out; there are none where the bases are the same.
+    Correlations between them are left out; where the bases are the same there are none.
     """
     if covariance.variance.ndim == 0 or covariance.basis == basis:
         return covariance.variance

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Solution(NamedTuple):
-    """``solution`` like the right-hand side; ``residual (batch,)`` as `tolerance` measures it."""
+    """``solution``, like the right-hand side; ``residual (batch,)`` is what `tolerance` bounds."""
 
     solution: Tensor
     iterations: int
@@ -32,8 +32,8 @@ def conjugate_gradient(
     Args:
         apply: M, on ``(batch, *shape)``.
         rhs: ``(batch, *shape)``.
-        tolerance: number or ``(batch,)``; a system counts as solved when ``sqrt(r . P r / size)``
-            is at or below it; with no preconditioner that is the residual's root mean square.
+        tolerance: number or ``(batch,)``; a system is solved when ``sqrt(r . P r / size)`` is at or
+            below it.  Without a preconditioner that is the root mean square of the residual.
         precondition: P, an approximate inverse of M, symmetric positive definite.
 
     Source: Hestenes and Stiefel 1952, preconditioned form.
@@ -48,7 +48,7 @@ def conjugate_gradient(
     while iterations < max_iterations and bool(active.any()):
         mp = apply(p)
         curvature = _dot(p, mp)
-        # No curvature left (a singular M, or rounding): nothing to gain along p.
+        # Without curvature (a singular M, or rounding) there is nothing to gain along p.
         active = active & (curvature > 0)
         step = torch.where(active, rho / curvature, torch.zeros_like(rho))
         z = z + _column(step, p) * p
@@ -59,7 +59,7 @@ def conjugate_gradient(
         p = s + _column(torch.where(active, rho_next / rho, torch.zeros_like(rho)), p) * p
         rho = rho_next
         iterations += 1
-        del mp, s  # or they would take memory while the next product is made
+        del mp, s  # they would take memory while the next product is computed
     return Solution(z, iterations, (rho.clamp(min=0) / rhs[0].numel()).sqrt())
 
 

@@ -1,8 +1,8 @@
-"""Random numbers that depend on names, not on order: one independent stream a key.
+"""Random numbers that depend on names and not on order: every key has an independent stream.
 
-Counter-based (Philox), so a stream is fixed by its key alone: the batch it runs in, the number of
-devices and the global state of any generator make no difference, and CPU and GPU see the same
-numbers.
+The generator is counter-based (Philox), so that a stream is fixed by its key alone: the batch it
+runs in, the number of devices and the global state of any generator make no difference, and CPU and
+GPU get the same numbers.
 
 A key begins with a word for what the numbers are used for: a mask, the noise of a measurement and
 the walk that inverts it must not share their numbers because the user gave all three seed 0.
@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Numbers are drawn in blocks: a Python call a stream and step would dominate small problems.
+# Numbers are drawn in blocks: one Python call for each stream and step would dominate small
+# problems.
 _BLOCK = 1024
 
 
@@ -25,7 +26,7 @@ Key = Sequence[int | str]
 
 def generator(key: Key) -> np.random.Generator:
     """The random stream named `key`."""
-    # The length goes first: SeedSequence cannot tell [1] from [1, 0].
+    # The length goes first, because SeedSequence cannot tell [1] from [1, 0].
     numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
     sequence = np.random.SeedSequence([len(key), *(int(part) & (2**64 - 1) for part in numbers)])
     return np.random.Generator(np.random.Philox(sequence))
@@ -40,7 +41,7 @@ class Streams:
     """One stream of standard normal numbers for each walker.
 
     Args:
-        keys: one a walker, such as ("walk", seed, measurement, sample).
+        keys: one for each walker, such as ("walk", seed, measurement, sample).
     """
 
     def __init__(self, keys: Sequence[Key]):
@@ -59,7 +60,7 @@ class Streams:
             for row, stream in zip(fresh, self._streams, strict=True):
                 stream.standard_normal(out=row)
             self._buffer = np.concatenate([self._buffer, fresh], axis=1)
-            del fresh  # of a large image, as large as the result
+            del fresh  # for large images it takes as much memory as the result
         out, self._buffer = self._buffer[:, :count], self._buffer[:, count:]
         if self._buffer.shape[1] < count:  # a view would keep all the numbers in memory
             self._buffer = self._buffer.copy()

@@ -1,12 +1,10 @@
 """Noise-level grids: functions that return ``(steps + 1,)`` float64, falling, the last one 0.
 
-``sigmas[k]`` is the level of the k-th step and ``sigmas[k + 1]`` the one walked to.  All take
-``(steps, sigma_min, sigma_max)`` in the unit of the prior they are used with; `SCHEDULES` has them
-by name.
+Step k walks from the level ``sigmas[k]`` to ``sigmas[k + 1]``.  All grids take ``(steps, sigma_min,
+sigma_max)`` in the unit of the prior that they are used with; `SCHEDULES` has them by name.
 
-The schedules of discretely trained networks are even in the timestep t of a *table* of training
-levels ``sqrt((1 - abar_t) / abar_t)``.  Between the entries t is continuous: `sigma_to_timestep`
-and `timestep_to_sigma` interpolate linearly in log sigma and are inverse to each other.
+The schedules of discretely trained networks are even in the timestep of a table of training levels;
+`timesteps` has the tables, and their names are repeated here.
 """
 
 import math
@@ -14,6 +12,38 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from tweedie_inverse.numerics.timesteps import (
+    TABLES,
+    cosine_table,
+    scaled_linear_table,
+    sigma_to_timestep,
+    timestep_to_sigma,
+    vp_linear_table,
+)
+
+__all__ = [
+    "SCHEDULES",
+    "TABLES",
+    "Schedule",
+    "check_schedule",
+    "cosine",
+    "cosine_table",
+    "even_in_timestep",
+    "from_table",
+    "geometric",
+    "karras",
+    "linear",
+    "log_snr",
+    "scaled_linear",
+    "scaled_linear_table",
+    "sigma_to_timestep",
+    "sigmoid",
+    "sigmoid_v1",
+    "timestep_to_sigma",
+    "vp_linear",
+    "vp_linear_table",
+]
 
 Schedule = Callable[[int, float, float], Tensor]
 
@@ -122,8 +152,8 @@ def vp_linear(
 ) -> Tensor:
     """The training levels of DDPM: linear betas.  1000 steps give 157.4 down to 0.0100005.
 
-    Differs from the seed paper's code between the table's entries: it interpolates sigma, this
-    log sigma.
+    Differs from the seed paper's code between the entries of the table: that interpolates sigma,
+    this log sigma.
     """
     return even_in_timestep(steps, vp_linear_table(beta_min, beta_max), sigma_min, sigma_max)
 
@@ -164,62 +194,6 @@ SCHEDULES: dict[str, Schedule] = {
     "sigmoid-v1": sigmoid_v1,
     "vp-linear": vp_linear,
 }
-
-
-def vp_linear_table(
-    beta_min: float = 1e-4, beta_max: float = 0.02, timesteps: int = 1000
-) -> Tensor:
-    """Noise levels ``(timesteps,)`` of linear betas, increasing (Ho et al. 2020)."""
-    return _levels_of(torch.linspace(beta_min, beta_max, timesteps, dtype=torch.float64))
-
-
-def scaled_linear_table(
-    beta_min: float = 0.00085, beta_max: float = 0.012, timesteps: int = 1000
-) -> Tensor:
-    """Noise levels ``(timesteps,)`` of betas whose root is linear (Rombach et al. 2022)."""
-    root = torch.linspace(beta_min**0.5, beta_max**0.5, timesteps, dtype=torch.float64)
-    return _levels_of(root**2)
-
-
-def cosine_table(
-    timesteps: int = 1000, *, beta_max: float = 0.999, offset: float = 0.008
-) -> Tensor:
-    """Noise levels ``(timesteps,)`` of ``abar = cos^2((t + offset) / (1 + offset) * pi / 2)``."""
-    t = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
-    abar = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
-    return _levels_of((1 - abar[1:] / abar[:-1]).clamp(max=beta_max))
-
-
-TABLES: dict[str, Callable[[], Tensor]] = {
-    "cosine": cosine_table,
-    "scaled-linear": scaled_linear_table,
-    "vp-linear": vp_linear_table,
-}
-
-
-def sigma_to_timestep(sigma: Tensor, table: Tensor) -> Tensor:
-    """Fractional index into the increasing noise levels `table` ``(timesteps,)``.
-
-    Linear in log sigma between the entries; outside the table clamped to its ends.
-    """
-    logs, log_sigma = table.log(), sigma.log()
-    right = torch.searchsorted(logs, log_sigma).clamp(1, len(table) - 1)
-    left = logs[right - 1]
-    fraction = (log_sigma - left) / (logs[right] - left)
-    return right - 1 + fraction.clamp(0, 1)
-
-
-def timestep_to_sigma(timestep: Tensor, table: Tensor) -> Tensor:
-    """Inverse of `sigma_to_timestep`; outside ``[0, timesteps - 1]`` clamped to the ends."""
-    timestep = timestep.clamp(0, len(table) - 1)
-    left = timestep.floor().long().clamp(max=len(table) - 2)
-    logs = table.log()
-    return torch.lerp(logs[left], logs[left + 1], timestep - left).exp()
-
-
-def _levels_of(beta: Tensor) -> Tensor:
-    # sqrt((1 - abar) / abar) without the cancellation of 1 - abar at small t.
-    return torch.expm1(-torch.log1p(-beta).cumsum(0)).sqrt()
 
 
 def _grid(levels: Tensor) -> Tensor:

@@ -14,12 +14,14 @@ _CHUNK = 2**21
 
 
 def csr(counts: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
-    """The matrix ``(rows, width)`` with `counts` entries a row, row after row, columns in order."""
+    """The matrix ``(rows, width)``; row i has ``counts[i]`` entries, with increasing columns."""
     # 32 bits count up to 2^31 - 1 entries.
     index = torch.int32 if len(values) < 2**31 else torch.int64
     starts = torch.zeros(len(counts) + 1, dtype=index, device=values.device)
     starts[1:] = counts.cumsum(0)
-    with warnings.catch_warnings():  # torch tells once a process that CSR tensors are in beta
+    with (
+        warnings.catch_warnings()
+    ):  # torch warns once in every process that CSR tensors are in beta
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
         return torch.sparse_csr_tensor(
             starts, columns.to(index), values, (len(counts), width), check_invariants=False
@@ -27,7 +29,7 @@ def csr(counts: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
 
 
 def stack_rows(parts: list[Tensor]) -> Tensor:
-    """Matrices below each other, as one."""
+    """One matrix that has the rows of all `parts`, in their order."""
     return csr(
         torch.cat([part.crow_indices().diff() for part in parts]),
         torch.cat([part.col_indices() for part in parts]),
@@ -39,8 +41,8 @@ def stack_rows(parts: list[Tensor]) -> Tensor:
 def transpose(matrix: Tensor) -> Tensor:
     """The transpose, again in compressed rows, by a counting sort in chunks.
 
-    Beside the result it holds one chunk: sorting all entries at once would take three times as
-    much as the matrix.
+    Apart from the result it needs the memory of one chunk; sorting all entries at once would take
+    three times the memory of the matrix.
     """
     height, width = matrix.shape
     starts, old_columns, old_values = matrix.crow_indices(), matrix.col_indices(), matrix.values()
@@ -62,5 +64,6 @@ def transpose(matrix: Tensor) -> Tensor:
 
 
 def nbytes(matrix: Tensor) -> int:
+    """Memory of indices and values, in bytes."""
     parts = (matrix.crow_indices(), matrix.col_indices(), matrix.values())
     return sum(part.numel() * part.element_size() for part in parts)

@@ -1,8 +1,8 @@
 """Orthonormal bases of images, and operators that are diagonal between two of them.
 
 A covariance is diagonal in a `Basis`; an operator with a `Spectrum` is ``A = U diag(s) W`` with W
-such a basis.  Where both share the basis, the posterior of a Gaussian is known mode by mode, and
-nothing has to be iterated.
+such a basis.  Where both share the basis, the posterior of a Gaussian is known coefficient by
+coefficient, and no linear system has to be solved.
 """
 
 import math
@@ -21,14 +21,14 @@ class Basis(ABC):
 
     @abstractmethod
     def transform(self, x: Tensor) -> Tensor:
-        """Coefficients of x, as many as there are pixels."""
+        """Coefficients of x, as many as x has numbers."""
 
     @abstractmethod
     def inverse(self, coefficients: Tensor) -> Tensor:
         """The image with these coefficients."""
 
     def smooth(self, spectrum: Tensor) -> Tensor:
-        """Rough spectra ``(batch, ...)``, neighbours averaged where coefficients have any."""
+        """Spectra ``(batch, ...)`` averaged over neighbours, where coefficients have neighbours."""
         return spectrum
 
 
@@ -57,8 +57,9 @@ def _cosine_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tenso
 class Cosines(Basis):
     """Orthonormal 2-D DCT-II, after an optional orthogonal `mixing` ``(channels, channels)``.
 
-    Coefficients are ``(batch, channels, height, width)``; rows are vertical frequencies.  As
-    matrix products: up to a few hundred pixels a side they beat an FFT-based transform.
+    Coefficients are ``(batch, channels, height, width)``; rows are vertical frequencies.  The
+    transform is a matrix product for each axis, which is faster than an FFT for images of up to a
+    few hundred pixels a side.
     """
 
     mixing: Tensor | None = None
@@ -80,7 +81,7 @@ class Cosines(Basis):
         return x
 
     def smooth(self, spectrum: Tensor) -> Tensor:
-        # 5x5 neighbours; fewer where the image itself is smaller.
+        # It averages 5x5 neighbours, or fewer where the image itself is smaller.
         reach = min(2, spectrum.shape[-2] - 1, spectrum.shape[-1] - 1)
         padded = F.pad(spectrum, (reach,) * 4, mode="reflect")
         return F.avg_pool2d(padded, 2 * reach + 1, stride=1)
@@ -193,7 +194,7 @@ class Completed(Basis):
     """A few orthonormal vectors, completed to a basis by reflections; flattened images of `shape`.
 
     The first coefficients belong to the columns of the `vectors` that it was made from, up to
-    signs.  Applying it costs as many products as there are such vectors, and no ``(n, n)`` matrix.
+    signs.  Applying it takes as many products as there are such vectors, and no ``(n, n)`` matrix.
 
     Attributes:
         reflectors, scales: as `torch.geqrf` returns them.

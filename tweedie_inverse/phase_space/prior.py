@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.phase_space.processes import LinearProcess, Observation, act
+from tweedie_inverse.phase_space.processes.checks import float64
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
 
@@ -75,7 +76,8 @@ class PhaseSpacePrior(Prior):
         return self._denoise(x, sigma, noise((self.process.phases - 1, *self.shape)))
 
     def _denoise(self, x: Tensor, sigma: float | Tensor, rest: Tensor) -> Tensor:
-        level = sigma_column(x.double(), sigma).flatten() / self.scale
+        on_cpu = torch.empty(len(x), dtype=torch.float64)  # not every device has float64
+        level = sigma_column(on_cpu, float64(sigma)) / self.scale
         same = bool((level == level[0]).all()) if len(level) else True
         t = self.process.time_of(level[0] if same else level)
         seen = self.process.given_image(t)

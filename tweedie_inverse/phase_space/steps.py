@@ -141,9 +141,9 @@ class AdaptiveFlow(Sampler):
             flow = act(process.drift, state) - act(
                 process.diffusion, prior.phase_score(state, time)
             )
-            return float(process.rate.at(time)) * flow.double().cpu().numpy().ravel()
+            return float(process.rate.at(time)) * flow.cpu().double().numpy().ravel()
 
-        start = z.double().cpu().numpy().ravel()
+        start = z.cpu().double().numpy().ravel()
         found = solve_ivp(
             slope, (t, earlier), start, self.solver, rtol=self.tolerance, atol=self.tolerance
         )

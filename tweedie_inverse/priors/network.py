@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
-from tweedie_inverse.numerics.schedules import sigma_to_timestep
+from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
 from tweedie_inverse.priors.tiles import TiledNetwork

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.gaussian import TOLERANCE
+from tweedie_inverse.conditional.linear_gaussian import TOLERANCE
 from tweedie_inverse.conditional.problem import Problem, residual_chi_square
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.operators import NoiseModel, Operator
@@ -107,7 +107,7 @@ def solve(
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"solve(batch_size={batch_size}): needs a positive number of walkers")
-    run.walk.crowd.share(num_samples)
+    run.walk.communicator.share(num_samples)
     numbers = torch.Size(run.prior.shape).numel()
     chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
     begin = time.monotonic()
@@ -127,7 +127,9 @@ def solve(
             return _Finished(_everyone(run, step.x), _history(populations))
 
         try:
-            if run.walk.crowd.size > 1:  # trying again would leave the other processes waiting
+            if (
+                run.walk.communicator.size > 1
+            ):  # trying again would leave the other processes waiting
                 run.prior.chunk = chunk
                 finished = [work(first, last) for first, last in _ends(run)]
             else:
@@ -173,7 +175,7 @@ def _ends(run: Run) -> Iterator[tuple[int, int]]:
 
 def _walk(run: Run, first: int, last: int) -> Iterator[Step]:
     """The loop: walkers `first` to `last` of all (measurement, sample) pairs."""
-    here = run.walk.crowd.share(run.num_samples)
+    here = run.walk.communicator.share(run.num_samples)
     pairs = [divmod(index, run.num_samples) for index in range(first, last)]
     pairs = [pair for pair in pairs if pair[1] in here]
     measurement = torch.tensor([pair[0] for pair in pairs], device=run.y.device)
@@ -210,10 +212,10 @@ def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:
 
 def _everyone(run: Run, x: Tensor) -> Tensor:
     """All walkers, where some are in other processes."""
-    if run.walk.crowd.size == 1:  # chunks of independent walkers are no whole populations
+    if run.walk.communicator.size == 1:  # chunks of independent walkers are no whole populations
         return x
-    here = len(run.walk.crowd.share(run.num_samples))
-    return run.walk.crowd.gather(x.reshape(-1, here, *x.shape[1:])).reshape(-1, *x.shape[1:])
+    here = len(run.walk.communicator.share(run.num_samples))
+    return run.walk.communicator.gather(x.reshape(-1, here, *x.shape[1:])).reshape(-1, *x.shape[1:])
 
 
 class _Finished(NamedTuple):
@@ -258,7 +260,7 @@ def _assemble(run: Run, finished: list[_Finished], begin: float) -> Posterior | 
     if run.single:
         samples, weights, chi_square, size = samples[0], weights[0], chi_square[0], size[0]
         population = population and Population(*(field[0] for field in population))
-    count = len(walkers) / run.walk.crowd.size
+    count = len(walkers) / run.walk.communicator.size
     stats = Stats(
         method=run.walk.name,
         reason=run.reason,

@@ -11,6 +11,7 @@ from tweedie_inverse.operators import (
     Operator,
     estimate_noise,
 )
+from tweedie_inverse.operators.checks import deviation_from_linear, dot_test
 
 # Above this the adjoint is not the adjoint; rounding stays far below.
 _ADJOINT_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
@@ -50,7 +51,7 @@ def check_measurement(y: Tensor, operator: Operator) -> tuple[Tensor, bool]:
 
 def resolve_noise(noise: NoiseModel | float | None, operator: Operator, y: Tensor) -> NoiseModel:
     """The noise model of a solve: the argument, else the operator's; refused if it cannot be."""
-    if isinstance(noise, int | float):
+    if isinstance(noise, int | float) and not isinstance(noise, bool):
         noise = GaussianNoise(float(noise))
     chosen = noise if noise is not None else operator.noise
     if chosen is None:
@@ -101,43 +102,40 @@ def check_operator(operator: Operator, like: Tensor) -> None:
     def draw(shape: tuple[int, ...]) -> Tensor:
         return torch.randn((1, *shape), generator=generator, dtype=torch.float64).to(like)
 
-    def norm(a: Tensor) -> float:
-        return float(torch.linalg.vector_norm(a.double()))
+    def forward(x: Tensor) -> Tensor:
+        return _of_shape(operator, "forward", operator.forward(x), operator.range_shape)
 
-    x, z = draw(operator.domain_shape), draw(operator.domain_shape)
-    ax = operator.forward(x)
-    _refuse_shape(operator, "forward", x, ax, operator.range_shape)
+    x, z, noise = (draw(shape) for shape in (*[operator.domain_shape] * 2, operator.range_shape))
     if not isinstance(operator, LinearOperator):
+        forward(x)
         return
     tolerance, name = _ADJOINT_TOLERANCE[like.dtype], type(operator).__name__
-    together, az = operator.forward(x + 2 * z), operator.forward(z)
-    bend = norm(together - ax - 2 * az) / max(norm(together), 1e-30)
-    if bend > tolerance:
+    bend = deviation_from_linear(forward, x, z)
+    if not bend <= tolerance:
         raise ValueError(
-            f"solve: {name} is declared linear, but A(x + 2 z) differs from A x + 2 A z by "
+            f"solve: {name} is declared linear, but A(a x + b z) differs from a A x + b A z by "
             f"{bend:.1e}, relative. Subtract a constant offset from y instead of adding it in "
             "forward(), or derive from ops.Operator"
         )
-    y = draw(operator.range_shape)
-    y = ax + y * (norm(ax) / norm(y))
-    back = operator.adjoint(y)
-    _refuse_shape(operator, "adjoint", y, back, operator.domain_shape)
-    left, right = float((ax * y).double().sum()), float((x * back).double().sum())
-    error = abs(left - right) / max(abs(left), 1e-30)
-    if not error <= tolerance:
+
+    def adjoint(y: Tensor) -> Tensor:
+        return _of_shape(operator, "adjoint", operator.adjoint(y), operator.domain_shape)
+
+    found = dot_test(forward, adjoint, x, noise)
+    if not found.error <= tolerance:
         raise ValueError(
             f"solve: adjoint() of {name} is not the adjoint of forward(): on random x and y, "
-            f"<A x, y> = {left:.6g} but <x, A^T y> = {right:.6g}, off by {error:.1e}, relative "
-            f"(allowed {tolerance:.0e}). Mend adjoint(), or leave it out: it is then derived from "
-            "forward() by automatic differentiation"
+            f"<A x, y> = {found.of_measurements:.6g} but <x, A^T y> = {found.of_images:.6g}, off "
+            f"by {found.error:.1e}, relative (allowed {tolerance:.0e}). Mend adjoint(), or leave "
+            "it out: it is then derived from forward() by automatic differentiation"
         )
 
 
-def _refuse_shape(
-    operator: Operator, method: str, given: Tensor, got: Tensor, wanted: tuple[int, ...]
-) -> None:
+def _of_shape(operator: Operator, method: str, got: Tensor, wanted: tuple[int, ...]) -> Tensor:
+    """What a method returned for one image or measurement, if it has the declared shape."""
     if tuple(got.shape) != (1, *wanted):
         raise ValueError(
-            f"solve: {type(operator).__name__}.{method}() of a batch {tuple(given.shape)} must "
-            f"return {(1, *wanted)}, as declared; it returned {tuple(got.shape)}"
+            f"solve: {type(operator).__name__}.{method}() of a batch of one must return shape "
+            f"{(1, *wanted)}, as declared; it returned {tuple(got.shape)}"
         )
+    return got

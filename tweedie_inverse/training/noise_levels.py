@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tweedie_inverse.numerics.schedules import TABLES
+from tweedie_inverse.numerics.timesteps import TABLES
 
 
 class NoiseLevels(Protocol):

@@ -4,7 +4,7 @@ A walk is a pure step between noise levels: it knows no concrete prior or operat
 """
 
 from tweedie_inverse.walks.base import Info, Level, PopulationInfo, Walk
-from tweedie_inverse.walks.communicator import Crowd, Group
+from tweedie_inverse.walks.communicator import Communicator, ProcessGroup, SingleProcess
 from tweedie_inverse.walks.decoupled import Decoupled
 from tweedie_inverse.walks.integrators import (
     INTEGRATORS,
@@ -36,9 +36,8 @@ __all__ = [
     "RECIPES",
     "Churn",
     "Coloured",
-    "Crowd",
+    "Communicator",
     "Decoupled",
-    "Group",
     "Heun",
     "Info",
     "Integrator",
@@ -47,7 +46,9 @@ __all__ = [
     "Multistep",
     "Particle",
     "PopulationInfo",
+    "ProcessGroup",
     "Recipe",
+    "SingleProcess",
     "Template",
     "Walk",
     "consistent",

@@ -9,7 +9,7 @@ from torch import Tensor
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.walks.communicator import Crowd
+from tweedie_inverse.walks.communicator import Communicator, SingleProcess
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PopulationInfo(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What a step leaves for its spectator; no later step needs it."""
+    """What a step reports about itself; no later step needs it."""
 
     denoised: Tensor  # (walkers, *shape), D(x, sigma)
     iterations: int = 0  # of the inner linear solver
@@ -71,13 +71,13 @@ class Walk(ABC, Generic[S]):
     Attributes:
         is_population: whether the walkers of one measurement interact; `solve` then runs all of
             them together, and only the evaluations of the prior in chunks.
-        crowd: the processes that share such a population.
+        communicator: the processes that share such a population.
     """
 
     name: str
     default_steps: int
     is_population: bool = False
-    crowd: Crowd = Crowd()
+    communicator: Communicator = SingleProcess()
 
     @abstractmethod
     def sigmas(self, prior: Prior, steps: int) -> Tensor:

@@ -1,10 +1,12 @@
 """Where the walkers of a population are: all in this process, or spread over a process group.
 
-Weights, effective sizes and resampling concern all walkers of a population; these few operations
-are here, so that a walk reads the same in both cases.  Every process weighs and resamples the same
-numbers and comes to the same parents; only walkers whose parent lives elsewhere travel.
+Weights, effective sizes and resampling concern all walkers of a population.  The few operations
+that involve walkers of other processes are collected here, so that a walk reads the same in both
+cases.  Every process weighs and resamples the same numbers and comes to the same parents; only
+walkers whose parent lives elsewhere travel.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -12,18 +14,31 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Crowd:
-    """All walkers are in this process."""
+class Communicator(ABC):
+    """Processes that share populations, each with equally many walkers of every population."""
 
     @property
+    @abstractmethod
     def size(self) -> int:
-        """Processes, each with as many walkers of every population."""
-        return 1
+        """The number of processes."""
 
     @property
+    @abstractmethod
     def rank(self) -> int:
-        return 0
+        """The number of this process, from 0."""
+
+    @abstractmethod
+    def gather(self, values: Tensor) -> Tensor:
+        """``(populations, all walkers, ...)`` of ``(populations, walkers here, ...)``."""
+
+    @abstractmethod
+    def fetch(self, rows: Tensor, parents: Tensor) -> Tensor:
+        """What each walker here gets from its parent.
+
+        Args:
+            rows: ``(populations * walkers here, ...)``, one population after the other.
+            parents: ``(populations, all walkers)``, the same in all processes.
+        """
 
     def share(self, walkers: int) -> range:
         """Which walkers of a population of so many are here.
@@ -40,22 +55,9 @@ class Crowd:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def here(self, values: Tensor) -> Tensor:
-        """Of ``(populations, all walkers, ...)``, those here."""
+        """The part of ``(populations, all walkers, ...)`` that belongs to the walkers here."""
         mine = self.share(values.shape[1])
         return values[:, mine.start : mine.stop]
-
-    def gather(self, values: Tensor) -> Tensor:
-        """``(populations, all walkers, ...)`` of ``(populations, walkers here, ...)``."""
-        return values
-
-    def fetch(self, rows: Tensor, parents: Tensor) -> Tensor:
-        """What each walker here gets from its parent.
-
-        Args:
-            rows: ``(populations * walkers here, ...)``, one population after the other.
-            parents: ``(populations, all walkers)``, the same in all processes.
-        """
-        return rows[self._row(parents).flatten()]
 
     def _row(self, walkers: Tensor) -> Tensor:
         """Rows of walkers ``(populations, ...)`` in the process that has them."""
@@ -65,8 +67,27 @@ class Crowd:
 
 
 @dataclass(frozen=True)
-class Group(Crowd):
-    """Walkers spread over torch's default process group, gloo or nccl.
+class SingleProcess(Communicator):
+    """All walkers are in this process."""
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    def gather(self, values: Tensor) -> Tensor:
+        return values
+
+    def fetch(self, rows: Tensor, parents: Tensor) -> Tensor:
+        return rows[self._row(parents).flatten()]
+
+
+@dataclass(frozen=True)
+class ProcessGroup(Communicator):
+    """Walkers are spread over torch's default process group, gloo or nccl.
 
     Every process calls `solve` with the same arguments and gets the same posterior, that of one
     process up to rounding.
@@ -86,7 +107,7 @@ class Group(Crowd):
         return torch.cat(parts, dim=1)
 
     def fetch(self, rows: Tensor, parents: Tensor) -> Tensor:
-        """A row travels once to each process that wants it; both sides know which do."""
+        # A row travels once to each process that wants it; both sides know which do.
         each = parents.shape[1] // self.size
         owner, row = parents // each, self._row(parents)
         mine_owner, mine_row = self.here(owner).flatten(), self.here(row).flatten()

@@ -6,8 +6,8 @@
 
 If ``x ~ p(x_sigma | y)`` and ``p(x0 | x_sigma) = N(m, V_sigma)`` then ``x' ~ p(x_sigma' | y)`` for
 any correlation rho, because ``(x - x0) / sigma`` is white noise too: no ``p(y | x_sigma)`` appears.
-With rho = 0 every step takes the whole of the draw's spread, and what V has wrong adds up over the
-steps; the more of the noise is kept, the less V matters where nothing was measured.
+With rho = 0 every step renews the whole spread of the draw, and errors of V add up over the steps;
+the more of the noise is kept, the less V matters where nothing was measured.
 
 V is the prior's measured denoising error; with it the walk is exact for a Gaussian prior at any
 number of steps.  With ``V = sigma^2 I`` and rho = 0 it is DAPS (Zhang et al. 2024) with a one-step
@@ -25,8 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.gaussian import conditional_draw
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
+from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import Streams
@@ -36,10 +36,10 @@ from tweedie_inverse.walks.base import Info, Level, Walk
 
 
 class DecoupledState(NamedTuple):
-    """``x (walkers, *shape)``; the last x0 too, where Hamiltonian moves begin."""
+    """What the next step needs."""
 
-    x: Tensor
-    x0: Tensor | None = None
+    x: Tensor  # (walkers, *shape)
+    x0: Tensor | None = None  # like x: the last draw, where Hamiltonian moves begin
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,20 @@ class Decoupled(Walk[DecoupledState]):
     moves (leapfrogs + 1)`` linear solves.
 
     Attributes:
-        rho: of the Karras schedule over the prior's range of noise levels.
-        schedule: another one, ``(steps, sigma_min, sigma_max)``.
-        sigma_max, sigma_min: ends of the schedule in data units; None is the prior's own.
+        rho: exponent of the Karras schedule over the prior's range of noise levels.
+        schedule: a schedule to use instead, ``(steps, sigma_min, sigma_max)``.
+        sigma_max, sigma_min: ends of the schedule in data units; None takes those of the prior.
         memory: noise is kept from one level to the next with the correlation
             ``rho = (sigma' / sigma)^memory``; infinity renews all of it, 1 is Bayes' bridge as in
-            DDPM, 0 keeps it whole as in DDIM.  Where V is isotropic all is renewed: what
-            ``sigma^2 I`` leaves over is not white.
-        error: covariance V of the draw. ``"measured"`` is the prior's ``conditional_covariance``:
+            DDPM, 0 keeps it whole as in DDIM.  Where V is isotropic, all noise is renewed, because
+            the noise that a draw with ``sigma^2 I`` leaves is not white.
+        error: covariance V of the draw.  ``"measured"`` is the prior's ``conditional_covariance``:
             its denoising error, larger where the denoised image has edges; ``"average"`` is the
-            plain denoising error, the same everywhere, ``"isotropic"`` ``sigma^2 I``.
-        moves, leapfrogs: Hamiltonian moves a step and integrator steps a move, for nonlinear
-            operators and noise that is not Gaussian; the first step makes `first_moves`.
-        newton: Gauss-Newton steps to the Gaussian that the moves turn about.
+            plain denoising error, the same everywhere; ``"isotropic"`` is ``sigma^2 I``.
+        moves, leapfrogs: pairs of Hamiltonian moves in each step and integrator steps in each move,
+            for nonlinear operators and noise that is not Gaussian; the first step makes
+            `first_moves` pairs.
+        newton: Gauss-Newton steps to the centre of the Gaussian that the moves turn about.
     """
 
     rho: float = 7.0
@@ -97,7 +98,7 @@ class Decoupled(Walk[DecoupledState]):
 
     def refuse(self, problem: Problem, prior: Prior) -> None:
         if not problem.is_linear_gaussian:
-            # The gradient is needed; a forward map that has none raises here.
+            # The moves need the gradient; a forward map that has none raises here.
             problem.gradient(torch.as_tensor(prior.centre).to(problem.y).expand(1, *prior.shape))
 
     def start(
@@ -145,7 +146,7 @@ class Decoupled(Walk[DecoupledState]):
     def _renoise(
         self, x0: Tensor, x: Tensor, level: Level, prior: Prior, streams: Streams
     ) -> Tensor:
-        """The next x, with noise of its own and some of what x had."""
+        """The next x, with some of the noise of x and fresh noise for the rest."""
         renewed = self.error == "isotropic" or not prior.error_is_measured
         rho = 0.0 if renewed else (level.sigma_next / level.sigma) ** self.memory
         fresh = streams.normal(x0.shape[1:], like=x0)

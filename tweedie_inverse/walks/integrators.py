@@ -1,8 +1,8 @@
-"""How to get from one noise level to the next: the template's one evaluation, and more than that.
+"""Rules that lead from one noise level to the next: the template step, and more elaborate ones.
 
-`Template` is the only single template step.  `Heun` and `Churn` evaluate the network twice a step,
-`Multistep` remembers its last evaluation, the noise of `Coloured` is not white; none of them is a
-row of the paper's table.
+`Template` is the only one that is a row of the paper's table.  `Heun` and `Churn` evaluate the
+network twice in a step, `Multistep` remembers its last evaluation, and the noise of `Coloured` is
+not white.
 """
 
 import math
@@ -41,7 +41,7 @@ class Integrator(ABC):
     evaluations: int = 1
 
     def steps_within(self, budget: int) -> int:
-        """How many steps a budget of network evaluations pays for."""
+        """How many steps a budget of network evaluations allows."""
         return (budget - 1) // self.evaluations + 1
 
     def cost(self, steps: int) -> int:
@@ -67,8 +67,8 @@ class Integrator(ABC):
 class Template(Integrator):
     """The paper's template with the numbers of a recipe: one evaluation, no memory.
 
-    Of first order where the recipe's step follows the levels; `ncsn` and `simple` keep a fixed
-    step, and its bias.
+    It is of first order where the step of the recipe follows the levels; `ncsn` and `simple` keep a
+    fixed step and the bias that comes with it.
     """
 
     recipe: Recipe
@@ -95,8 +95,8 @@ class Template(Integrator):
 class Heun(Integrator):
     """Second-order deterministic sampler of Karras et al. 2022, algorithm 1.
 
-    Euler to the next level, then the mean of the slopes at both ends.  The last step, to
-    sigma 0, is Euler's.
+    An Euler step to the next level is repeated with the mean of the slopes at both ends.  The last
+    step, to sigma 0, is an Euler step.
     """
 
     name = "heun"
@@ -118,10 +118,10 @@ class Heun(Integrator):
 class Churn(Integrator):
     """Second-order stochastic sampler of Karras et al. 2022, algorithm 2.
 
-    Raise the noise level by a factor ``1 + gamma`` with fresh noise, then a Heun step.
+    Fresh noise raises the noise level by a factor ``1 + gamma``, then follows a Heun step.
 
-    Differs from the paper: the raised level never exceeds the first level of the grid, which is
-    as far as the network may be asked.
+    Differs from the paper: the raised level never exceeds the first level of the grid, beyond which
+    the network may not be evaluated.
 
     Attributes:
         churn: S_churn; ``gamma = churn / steps``, at most ``sqrt(2) - 1``.
@@ -165,8 +165,8 @@ class Churn(Integrator):
 class Multistep(Integrator):
     """DPM-Solver++(2M) of Lu et al. 2022: second order from the memory of one evaluation.
 
-    Extrapolates D linearly in log sigma to the middle of the step.  The first step and the last,
-    to sigma 0, are Euler's.
+    D is extrapolated linearly in log sigma to the middle of the step.  The first step and the last,
+    to sigma 0, are Euler steps.
     """
 
     name = "dpm++2m"
@@ -195,9 +195,9 @@ class Coloured(Integrator):
 
         x' = x + eps (D - x) + N(0, sigma^2 (r^2 - (1 - eps)^2) I + eps^2 V),   eps = 1 - r^power
 
-    Exact for a Gaussian prior at any number of steps, where white noise can only be right on
+    It is exact for a Gaussian prior at any number of steps, where white noise can only be right on
     average over the frequencies.  With eps = 1 it is the decoupled walk without a measurement.
-    Exact priors know V; networks need a measured one.
+    Exact priors know V; that of a network has to be measured.
 
     Attributes:
         power: at least 1; as in `consistent`.

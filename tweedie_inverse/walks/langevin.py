@@ -22,9 +22,9 @@ from tweedie_inverse.walks.template import template_step
 
 
 class LangevinState(NamedTuple):
-    """``x (walkers, *shape)``."""
+    """What the next step needs."""
 
-    x: Tensor
+    x: Tensor  # (walkers, *shape)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Langevin(Walk[LangevinState]):
     Differs from the paper: the Lipschitz constant of the likelihood is ``||A||^2 / std^2`` with
     the norm measured, where the paper takes ``||A|| <= 1`` (`norm=1`).
 
-    Cost: one network evaluation, one forward and one adjoint a step.
+    Cost: each step takes one network evaluation, one forward and one adjoint.
 
     Attributes:
         step_size: eps in ``tau = min(eps sigma^2, 1 / L)``.
@@ -42,9 +42,10 @@ class Langevin(Walk[LangevinState]):
             (0, 1) in the settings of 2025.
         sigma_max, sigma_min: the schedule's ends in data units, cut to the prior's range.
         bend: temperature of the sigmoid schedule; 0.5 in version 1, 0.3 in 2025.
-        schedule: another one, ``(steps, sigma_min, sigma_max)``.
-        initial_std: the walk starts from N(prior.centre, initial_std^2), in data units.  Not
-            sigma_max: the capped step hardly contracts at large sigma, and would keep that noise.
+        schedule: a schedule to use instead, ``(steps, sigma_min, sigma_max)``.
+        initial_std: the walk starts from N(prior.centre, initial_std^2), in data units.  It does
+            not start at sigma_max, because the capped step hardly contracts at large sigma and
+            would keep that noise.
         norm: ``||A||``; None measures it.  Required for operators that are not linear, as a
             bound on the norm of their Jacobian.
         lipschitz: L itself, in inverse squared data units, where the noise is not Gaussian.

@@ -1,11 +1,11 @@
 """The particle walk: a weighted population that converges to the posterior itself.
 
 Walkers move through ``pi_k(x) ~ p_sigma_k(x) l_k(x)``; ``l_k`` is a path (`paths`) that ends in the
-exact likelihood ``p(y | x)``.  A step denoises and weighs, then resamples where weights have
-degenerated, and moves on:
+exact likelihood ``p(y | x)``.  A step denoises and weighs, resamples the populations whose
+weights have degenerated, and moves on:
 
     m  = D(x, sigma)
-    w *= integral(bridge * l_{k+1}) / l_k(x)          what the walker explains of y, seen with m
+    w *= integral(bridge * l_{k+1}) / l_k(x)          how well the walker explains y, knowing m
     x' ~ bridge(x' | x, m) l_{k+1}(x')                a Gaussian, drawn exactly
 
 with ``bridge = N(m + r^2 (x - m), sigma'^2 (1 - r^2) I + (1 - r^2)^2 V)``, ``r = sigma' / sigma``
@@ -29,26 +29,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.modes import Modes, modes_of
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.covariance import Covariance, along, common_basis
+from tweedie_inverse.numerics.covariance import along
 from tweedie_inverse.numerics.random import Streams
-from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic
+from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic_along
 from tweedie_inverse.numerics.schedules import karras
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import Info, Level, PopulationInfo, Walk
-from tweedie_inverse.walks.communicator import Crowd
-from tweedie_inverse.walks.paths import PATHS, Bridge, Model, Moments, Wiener
+from tweedie_inverse.walks.bridge import Bridge, Joint, Model
+from tweedie_inverse.walks.communicator import Communicator, SingleProcess
+from tweedie_inverse.walks.frame import Frame, Likelihood, basis_of, frame_of
+from tweedie_inverse.walks.paths import PATHS, Moments, Path, Wiener
 
-# Of an effective size, relative.
+# Relative rounding error of an effective size.
 _ROUNDING = 1e-9
-
-
-class Frame(NamedTuple):
-    """The same at all levels: the measurement in a basis, and the prior's moments there."""
-
-    seen: Modes
-    moments: Moments
 
 
 class ParticleState(NamedTuple):
@@ -56,18 +50,28 @@ class ParticleState(NamedTuple):
 
     x: Tensor  # (walkers, *shape)
     log_weights: Tensor  # (populations, walkers of one), float64; weights sum to 1
-    explained: Tensor  # like log_weights: log l_k(x) less `scale`; the weights already hold it
-    scale: float  # the part of log l_k(x) that is the same for all walkers
+    log_likelihood: Tensor  # like log_weights: log l_k(x) less log_scale, part of the weights
+    log_scale: float  # the part of log l_k(x) that is the same for all walkers
     log_evidence: Tensor  # (populations,), float64
     ancestors: Tensor  # like log_weights: the walker of the start that each one descends from
     frame: Frame
+    solver_error: float  # of the worst linear solve so far, in posterior standard deviations
+
+
+class Selection(NamedTuple):
+    """The walkers that go on, and what was decided about their populations."""
+
+    state: ParticleState
+    bridge: Bridge
+    effective_size: Tensor  # (populations,), before resampling
+    resampled: Tensor  # (populations,), boolean
 
 
 @dataclass(frozen=True)
 class Particle(Walk[ParticleState]):
     """Settings of the walk.
 
-    Cost: one network evaluation a step, correctors included.
+    Cost: one network evaluation for each step and each corrector.
 
     Attributes:
         path: ``"tweedie"``, ``"wiener"`` or ``"flat"``.
@@ -76,11 +80,12 @@ class Particle(Walk[ParticleState]):
             weighted steps that renew noise instead.
         corrector_time: t of a corrector.
         threshold: resample where the effective size falls below this share of the walkers.
-        rho: of the Karras schedule.
+        rho: exponent of the Karras schedule.
         sigma_max: None is `reach` times the largest standard deviation of the prior in any
             direction; the start is exact in mean and covariance, so that a few times suffice.
-        sigma_min: the last level before 0; None is the prior's own.
-        crowd: ``ti.walks.Group()`` where every population is spread over a process group.
+        sigma_min: the last level before 0; None takes that of the prior.
+        communicator: ``ti.walks.ProcessGroup()`` where every population is spread over a process
+            group.
     """
 
     path: str = "tweedie"
@@ -91,7 +96,7 @@ class Particle(Walk[ParticleState]):
     reach: float = 3.0
     sigma_max: float | None = None
     sigma_min: float | None = None
-    crowd: Crowd = Crowd()  # noqa: RUF009  (it is frozen)
+    communicator: Communicator = SingleProcess()  # noqa: RUF009  (it is frozen)
 
     name = "particle"
     default_steps = 100
@@ -131,35 +136,36 @@ class Particle(Walk[ParticleState]):
                 f"bridges reach, and {type(prior).__name__} has none measured. Use "
                 "ti.measure_denoising_error, or method='decoupled'"
             )
-        common_basis(*_covariances(prior, prior.sigma_max), problem.basis, prior.shape)
+        basis_of(problem, prior, prior.sigma_max)
 
     def start(
         self, problem: Problem, prior: Prior, sigma: float, streams: Streams
     ) -> ParticleState:
-        mean, covariance = prior.moments()
-        basis = common_basis(*_covariances(prior, sigma), problem.basis, prior.shape)
-        m = basis.transform(mean.to(problem.y)[None])
-        moments = Moments(m, along(covariance, basis, prior.shape).to(problem.y))
-        frame = Frame(modes_of(problem, basis), moments)
-        # From infinitely far away: it forgets x, and D and V are the prior's mean and variance.
-        m = m.expand(len(streams), *m.shape[1:])
-        bridge = Bridge(m, m, moments.variance, 0.0, sigma)
+        frame = frame_of(problem, prior, sigma)
+        moments = frame.moments
+        # A walker that comes from infinitely far away knows no more than the prior's moments.
+        m = moments.mean.expand(len(streams), *moments.mean.shape[1:])
+        bridge = Bridge.around(m, moments.variance, sigma)
         # No denoiser has spoken yet, so that the Tweedie path too begins with the moments alone.
-        path = Wiener() if PATHS[self.path].remembers else PATHS[self.path]
-        model = path.model(bridge, sigma, moments)
-        size, ahead = len(streams) // problem.populations, _ahead(bridge, model)
-        expected = frame.seen.log_marginal(*ahead).reshape(-1, size)
-        everyone = torch.arange(self.crowd.size * size, device=m.device)
-        x = _propose(bridge, model, frame.seen, streams)
-        return ParticleState(
-            basis.inverse(x),
-            torch.full_like(expected, -math.log(len(everyone))),
-            frame.seen.log_marginal(model.mean(x), model.variance).reshape(-1, size),
-            frame.seen.log_scale(model.variance),
-            expected[:, 0] + frame.seen.log_scale(ahead[1]),
-            self.crowd.here(everyone.repeat(problem.populations, 1)),
-            frame,
+        path = Wiener() if self._path.remembers else self._path
+        joint = Joint(bridge, path.model(bridge, sigma, moments))
+        expected = frame.likelihood(joint.clean_mean, joint.clean_variance)
+
+        size = len(streams) // problem.populations
+        everyone = torch.arange(self.communicator.size * size, device=m.device)
+        shape = (problem.populations, size)
+        relative = expected.relative.reshape(shape)
+        state = ParticleState(
+            x=bridge.x,
+            log_weights=torch.full_like(relative, -math.log(len(everyone))),
+            log_likelihood=relative,
+            log_scale=expected.scale,
+            log_evidence=relative[:, 0] + expected.scale,
+            ancestors=self.communicator.here(everyone.repeat(problem.populations, 1)),
+            frame=frame,
+            solver_error=expected.error,
         )
+        return _propose(state, joint, streams)
 
     def step(
         self,
@@ -170,56 +176,25 @@ class Particle(Walk[ParticleState]):
         streams: Streams,
     ) -> tuple[ParticleState, Info]:
         denoised, frame = prior.denoise(state.x, level.sigma), state.frame
-        path, moments, basis = PATHS[self.path], frame.moments, frame.seen.basis
+        basis = frame.basis
         x, m = basis.transform(state.x), basis.transform(denoised)
         error = along(prior.denoising_error(level.sigma), basis, prior.shape).to(x)
-        if level.sigma == level.sigma_next and not path.remembers:
-            moved = self._corrected(Bridge(x, m, error, 1.0, 0.0), level.sigma, frame, streams)
-            return self._arrive(state, *moved), self._info(state, denoised)
+        if level.sigma == level.sigma_next and not self._path.remembers:
+            here = Bridge(x, m, error, keep=1.0, spread=0.0)
+            state = self._corrected(state, here, level.sigma, streams)
+            return state, self._info(state, denoised)
 
         bridge = self._bridge(x, m, error, level)
-        model = path.model(bridge, level.sigma_next, moments)
-        ahead = _ahead(bridge, model)
-        expected = frame.seen.log_marginal(*ahead).reshape_as(state.explained)
-        scale = frame.seen.log_scale(ahead[1]) - state.scale
-        gain = expected - state.explained
-        state, bridge, size, resampled = self._select(state, bridge, gain, scale, streams)
-        model = path.model(bridge, level.sigma_next, moments)
-        x = _propose(bridge, model, frame.seen, streams)
-        return self._arrive(state, x, model), self._info(state, denoised, size, resampled)
+        joint = Joint(bridge, self._path.model(bridge, level.sigma_next, frame.moments))
+        expected = frame.likelihood(joint.clean_mean, joint.clean_variance)
+        chosen = self._select(state, bridge, expected, streams)
+        model = self._path.model(chosen.bridge, level.sigma_next, frame.moments)
+        state = _propose(chosen.state, Joint(chosen.bridge, model), streams)
+        return state, self._info(state, denoised, chosen)
 
-    def _select(
-        self, state: ParticleState, bridge: Bridge, gain: Tensor, scale: float, streams: Streams
-    ) -> tuple[ParticleState, Bridge, Tensor, Tensor]:
-        """Weigh by `gain`, and resample the populations whose weights have degenerated.
-
-        Returns:
-            State and bridge of the walkers that go on, the effective sizes before, and which
-            populations were resampled.
-        """
-        crowd, moments = self.crowd, state.frame.moments
-        log_weights, log_mean = normalize(crowd.gather(state.log_weights + gain))
-        size = effective_size(log_weights)
-        # Equal weights are no reason, whichever way their sum is rounded.
-        resampled = size < self.threshold * log_weights.shape[1] * (1 - _ROUNDING)
-        # A number of the first walker of a population is a number of that population.
-        numbers = streams.normal((), like=log_weights).reshape_as(gain)
-        ancestors = state.ancestors
-        if bool(resampled.any()):
-            place = crowd.gather(_places(bridge.denoised, moments).reshape_as(gain))
-            uniform = torch.special.ndtr(crowd.gather(numbers)[:, 0])
-            parents = _parents(log_weights, resampled, place, uniform)
-            bridge = bridge._replace(
-                x=crowd.fetch(bridge.x, parents), denoised=crowd.fetch(bridge.denoised, parents)
-            )
-            ancestors = crowd.here(crowd.gather(ancestors).gather(1, parents))
-        even = torch.full_like(log_weights, -math.log(log_weights.shape[1]))
-        state = state._replace(
-            log_weights=crowd.here(torch.where(resampled[:, None], even, log_weights)),
-            log_evidence=state.log_evidence + log_mean + scale,
-            ancestors=ancestors,
-        )
-        return state, bridge, size, resampled
+    @property
+    def _path(self) -> Path:
+        return PATHS[self.path]
 
     def _bridge(self, x: Tensor, m: Tensor, error: Tensor, level: Level) -> Bridge:
         """The reverse of the noising process; at a fixed level, a partial renewal of the noise."""
@@ -229,96 +204,99 @@ class Particle(Walk[ParticleState]):
         spread = math.sqrt(max(0.0, level.sigma_next**2 - (keep * level.sigma) ** 2))
         return Bridge(x, m, error, keep, spread)
 
+    def _select(
+        self, state: ParticleState, bridge: Bridge, expected: Likelihood, streams: Streams
+    ) -> Selection:
+        """Weigh by `expected`, and resample the populations whose weights have degenerated."""
+        communicator, moments = self.communicator, state.frame.moments
+        gain = expected.relative.reshape_as(state.log_weights) - state.log_likelihood
+        log_weights, log_mean = normalize(communicator.gather(state.log_weights + gain))
+        size = effective_size(log_weights)
+        # Equal weights are no reason, whichever way their sum is rounded.
+        resampled = size < self.threshold * log_weights.shape[1] * (1 - _ROUNDING)
+        # The number of a population is that of its first walker.
+        numbers = streams.normal((), like=log_weights).reshape_as(gain)
+        ancestors = state.ancestors
+        if bool(resampled.any()):
+            place = _places(bridge.denoised, moments).reshape_as(gain)
+            uniform = torch.special.ndtr(communicator.gather(numbers)[:, 0])
+            # Neighbours along the prior's widest direction stand for each other, so that the
+            # shares of separate modes scatter less.
+            parents = systematic_along(communicator.gather(place), log_weights.exp(), uniform)
+            own = torch.arange(parents.shape[1], device=parents.device).expand_as(parents)
+            parents = torch.where(resampled[:, None], parents, own)
+            bridge = bridge._replace(
+                x=communicator.fetch(bridge.x, parents),
+                denoised=communicator.fetch(bridge.denoised, parents),
+            )
+            ancestors = communicator.here(communicator.gather(ancestors).gather(1, parents))
+        even = torch.full_like(log_weights, -math.log(log_weights.shape[1]))
+        state = state._replace(
+            log_weights=communicator.here(torch.where(resampled[:, None], even, log_weights)),
+            log_evidence=state.log_evidence + log_mean + (expected.scale - state.log_scale),
+            ancestors=ancestors,
+            solver_error=max(state.solver_error, expected.error),
+        )
+        return Selection(state, bridge, size, resampled)
+
     def _corrected(
-        self, here: Bridge, sigma: float, frame: Frame, streams: Streams
-    ) -> tuple[Tensor, Model]:
+        self, state: ParticleState, here: Bridge, sigma: float, streams: Streams
+    ) -> ParticleState:
         """A Langevin step at a fixed level, invariant where the prior is Gaussian."""
-        model = PATHS[self.path].model(here, sigma, frame.moments)
+        frame = state.frame
+        model = self._path.model(here, sigma, frame.moments)
         x0 = here.denoised + here.error.sqrt() * streams.normal(here.x.shape[1:], like=here.x)
-        around = Bridge(x0, x0, torch.zeros_like(here.error), 0.0, sigma)  # N(x0, sigma^2)
+        joint = Joint(Bridge.around(x0, torch.zeros_like(here.error), sigma), model)
         white, fresh = (streams.normal(x0.shape[1:], like=x0) for _ in range(2))
-        data_white = streams.normal(frame.seen.noise_shape, like=x0)
-        clean = frame.seen.condition(*_ahead(around, model), white, data_white)
-        centre, draw = (_behind(around, model, value) for value in clean)
-        draw = draw + _left(around, model) * fresh
+        clean = frame.draw_clean(joint, white, streams)
+        covariance = frame.covariance(joint.clean_variance)
+        clean_mean = frame.measurement.posterior_mean(joint.clean_mean, covariance)
+        draw = joint.mean_given_clean(clean.value) + joint.deviation_given_clean * fresh
+        centre = joint.mean_given_clean(clean_mean.value)
         stay = math.exp(-self.corrector_time)
         x = centre + stay * (here.x - centre) + math.sqrt(1 - stay**2) * (draw - centre)
-        return x, model
-
-    def _arrive(self, state: ParticleState, x: Tensor, model: Model) -> ParticleState:
-        seen = state.frame.seen
-        explained = seen.log_marginal(model.mean(x), model.variance)
-        return state._replace(
-            x=seen.basis.inverse(x),
-            explained=explained.reshape_as(state.explained),
-            scale=seen.log_scale(model.variance),
-        )
+        return _arrived(state, x, model, max(clean.error, clean_mean.error))
 
     def _info(
-        self,
-        state: ParticleState,
-        denoised: Tensor,
-        size: Tensor | None = None,
-        resampled: Tensor | None = None,
+        self, state: ParticleState, denoised: Tensor, chosen: Selection | None = None
     ) -> Info:
-        log_weights = self.crowd.gather(state.log_weights)
-        if size is None or resampled is None:  # a corrector leaves the weights alone
+        log_weights = self.communicator.gather(state.log_weights)
+        if chosen is None:  # a corrector leaves the weights alone
             size = effective_size(log_weights)
             resampled = torch.zeros_like(size, dtype=torch.bool)
-        ancestors = self.crowd.gather(state.ancestors)
+        else:
+            size, resampled = chosen.effective_size, chosen.resampled
         population = PopulationInfo(
-            log_weights.exp(), state.log_evidence, size, resampled, ancestors
+            weights=log_weights.exp(),
+            log_evidence=state.log_evidence,
+            effective_size=size,
+            resampled=resampled,
+            ancestors=self.communicator.gather(state.ancestors),
         )
-        return Info(denoised, solver_error=state.frame.seen.error, population=population)
+        return Info(denoised, solver_error=state.solver_error, population=population)
 
 
-def _ahead(bridge: Bridge, model: Model) -> tuple[Tensor, Tensor]:
-    """Mean and variances of x0 seen through the model, by a walker that is still at x."""
-    return model.mean(bridge.mean), model.slope**2 * bridge.variance + model.variance
-
-
-def _propose(bridge: Bridge, model: Model, seen: Modes, streams: Streams) -> Tensor:
+def _propose(state: ParticleState, joint: Joint, streams: Streams) -> ParticleState:
     """``x' ~ bridge(x') l(x')``: first x0 given y, then x' given x0."""
-    mean, variance = _ahead(bridge, model)
-    white, fresh = (streams.normal(seen.shape, like=mean) for _ in range(2))
-    x0 = seen.draw(mean, variance, white, streams.normal(seen.noise_shape, like=mean))
-    return _behind(bridge, model, x0) + _left(bridge, model) * fresh
+    mean = joint.clean_mean
+    white, fresh = (streams.normal(mean.shape[1:], like=mean) for _ in range(2))
+    clean = state.frame.draw_clean(joint, white, streams)
+    x = joint.mean_given_clean(clean.value) + joint.deviation_given_clean * fresh
+    return _arrived(state, x, joint.model, clean.error)
 
 
-def _behind(bridge: Bridge, model: Model, x0: Tensor) -> Tensor:
-    """``E[x' | x0]``."""
-    mean, variance = _ahead(bridge, model)
-    return bridge.mean + _ratio(bridge.variance * model.slope, variance) * (x0 - mean)
-
-
-def _left(bridge: Bridge, model: Model) -> Tensor:
-    """Standard deviations of x' given x0."""
-    _, variance = _ahead(bridge, model)
-    return _ratio(bridge.variance * model.variance, variance).sqrt()
-
-
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """``a / b``, 0 where both vanish: along directions that the prior does not know."""
-    return torch.where(b > 0, a / b.clamp(min=torch.finfo(b.dtype).tiny), torch.zeros_like(b))
+def _arrived(state: ParticleState, x: Tensor, model: Model, error: float) -> ParticleState:
+    """The state with walkers at x, coefficients, where `model` holds."""
+    likelihood = state.frame.likelihood(model.mean(x), model.variance)
+    return state._replace(
+        x=state.frame.basis.inverse(x),
+        log_likelihood=likelihood.relative.reshape_as(state.log_weights),
+        log_scale=likelihood.scale,
+        solver_error=max(state.solver_error, error, likelihood.error),
+    )
 
 
 def _places(m: Tensor, moments: Moments) -> Tensor:
     """Where each walker stands along the prior's widest direction, ``(walkers,)``."""
     widest = int(moments.variance.expand(m.shape[1:]).flatten().argmax())
     return m.flatten(1)[:, widest]
-
-
-def _parents(log_weights: Tensor, resampled: Tensor, place: Tensor, uniform: Tensor) -> Tensor:
-    """Indices ``(populations, walkers)``: whose place each walker takes.
-
-    Systematic, along the prior's widest direction: neighbours stand for each other, so that the
-    shares of separate modes scatter less (Gerber, Chopin and Whiteley 2019).
-    """
-    own = torch.arange(log_weights.shape[1], device=place.device).expand(log_weights.shape)
-    order = place.argsort(dim=1, stable=True)
-    chosen = systematic(log_weights.exp().gather(1, order), uniform)
-    return torch.where(resampled[:, None], order.gather(1, chosen), own)
-
-
-def _covariances(prior: Prior, sigma: float) -> tuple[Covariance, Covariance]:
-    return prior.moments()[1], prior.denoising_error(sigma)

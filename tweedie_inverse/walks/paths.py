@@ -2,7 +2,7 @@
 
 A path models the clean image behind a walker, ``x0 | x ~ N(slope x + offset, variance)``, and with
 it the likelihood ``l(x) = integral N(x0; ...) p(y | x0)``.  At sigma 0 every path is ``p(y | x)``:
-the path changes how much the weights scatter, never what they converge to.
+the path changes how much the weights scatter, and never what they converge to.
 
 Everything is diagonal in one basis; arrays are coefficients there.
 """
@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.walks.bridge import Bridge, Model
+
 
 class Moments(NamedTuple):
     """Mean and variances of the prior."""
@@ -22,44 +24,8 @@ class Moments(NamedTuple):
     variance: Tensor
 
 
-class Model(NamedTuple):
-    """``x0 | x ~ N(slope x + offset, variance)`` at the level walked to."""
-
-    slope: Tensor
-    offset: Tensor
-    variance: Tensor
-
-    def mean(self, x: Tensor) -> Tensor:
-        """``E[x0 | x]``."""
-        return self.slope * x + self.offset
-
-
-class Bridge(NamedTuple):
-    """A step ``x' = x0 + keep (x - x0) + spread n``, of a walker with ``x0 ~ N(denoised, error)``.
-
-    ``keep = sigma'^2 / sigma^2`` is the reverse of the noising process; less of it renews more
-    of the noise, down to ``keep = 0``, which forgets x altogether.
-    """
-
-    x: Tensor
-    denoised: Tensor
-    error: Tensor  # variances of the denoising error, V
-    keep: float
-    spread: float
-
-    @property
-    def mean(self) -> Tensor:
-        """``E[x' | x]``."""
-        return self.denoised + self.keep * (self.x - self.denoised)
-
-    @property
-    def variance(self) -> Tensor:
-        """``Var(x' | x)``."""
-        return self.spread**2 + (1 - self.keep) ** 2 * self.error
-
-
 class Path(ABC):
-    """Which model; subclasses are frozen dataclasses without settings.
+    """A rule for the model at each level; subclasses are frozen dataclasses without settings.
 
     Attributes:
         remembers: whether the model at the next level depends on the present walker.  Where it
@@ -75,7 +41,7 @@ class Path(ABC):
 
 
 @dataclass(frozen=True)
-class Flat(Path):
+class FlatPrior(Path):
     """No preference: ``x0 | x ~ N(x, sigma^2)``, so that ``l = N(y; A x, S + sigma^2 A A^T)``."""
 
     name = "flat"
@@ -115,10 +81,10 @@ class Tweedie(Path):
             one = torch.ones_like(bridge.error)
             return Model(one, torch.zeros_like(one), torch.zeros_like(one))
         # x' - keep x = (1 - keep) x0 + spread n is a second look at x0.
-        seen = (1 - bridge.keep) * bridge.error
-        slope = seen / (bridge.spread**2 + (1 - bridge.keep) * seen)
+        shared = (1 - bridge.keep) * bridge.error  # Cov(x0, x')
+        slope = shared / (bridge.spread**2 + (1 - bridge.keep) * shared)
         offset = bridge.denoised - slope * bridge.mean
         return Model(slope, offset, bridge.error * (1 - (1 - bridge.keep) * slope))
 
 
-PATHS: dict[str, Path] = {path.name: path for path in (Flat(), Wiener(), Tweedie())}
+PATHS: dict[str, Path] = {path.name: path for path in (FlatPrior(), Wiener(), Tweedie())}

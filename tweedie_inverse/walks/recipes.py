@@ -106,10 +106,10 @@ def ncsn(sigmas: Tensor, *, step: float = 0.1, inner: int = 5) -> Recipe:
     The number of evaluations stays that of `sigmas`: of its levels every `inner`-th is kept, and
     held for about `inner` steps.  Their own ``tau = eps sigma^2 / (2 sigma_min^2)`` with
     ``eps = 2e-5`` and ``sigma_min = 0.01`` is step 0.1; the seed paper's table prints sigma_max
-    in its place.
+    instead of sigma_min.
 
     Differs from the paper: the last step adds no noise.  A fixed step is biased however many
-    levels there are: it settles at a variance of up to ``1 / (1 - step / 2)`` times the right one.
+    levels there are: its variance settles at up to ``1 / (1 - step / 2)`` times the right one.
     """
     if inner < 1:
         raise ValueError(f"ncsn(inner={inner}): needs at least one step a level")
@@ -146,9 +146,9 @@ def consistent(
     power: float = 1.1,
     uncertainty: float | Tensor = 0.0,
 ) -> Recipe:
-    """The temperature that keeps the noise level: no ramp to tune, and none of its bias.
+    """The temperature that keeps the noise level, so that no ramp has to be tuned.
 
-    With uncertainty 0 the walk is exact for a point mass at any steps, with the prior's own
+    With uncertainty 0 the walk is exact for a point mass at any steps; with that of the prior
     (`uncertainty_of`) it also keeps the variance of the image, which is the optimal reverse
     variance of Analytic-DPM (Bao et al. 2022).
 

@@ -72,7 +72,9 @@ def checked_time(t: float | Tensor) -> Tensor:
 
 def float64(value: float | Tensor) -> Tensor:
     """A tensor on the CPU, where kernels of a few numbers belong."""
-    return torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+    if isinstance(value, Tensor):  # moved first: not every device has float64
+        return value.detach().cpu().double()
+    return torch.as_tensor(value, dtype=torch.float64)
 
 
 def rows(matrix: Tensor) -> str:

@@ -2,15 +2,15 @@
 
 The decoupled walk models ``p(x0 | x_sigma)`` by ``N(D, V_sigma)``.  For images V is close to
 diagonal in a 2-D cosine basis (cosines rather than Fourier: images are not periodic) once the
-channels are decorrelated by a fixed orthogonal mixing.  `measure_error` measures it.
+channels are decorrelated by a fixed orthogonal mixing.  `measure` measures it.
 
-That is the average over places.  Around one denoised image the walk draws from a covariance that is
-larger where its edges are; `local_error` has it.
+This V is an average over places.  Around one denoised image the walk draws from a covariance that
+is larger where the image has edges (`local_error`).
 
-The error of the best denoiser is orthogonal to its input.  That of a network is not quite: small
-networks lose the mean brightness and keep some noise.  So the same measurement also fits, for
-every frequency, the gain g that makes ``D + g (x - D)`` best; the prior applies it, and V is what
-then remains.
+The error of the best denoiser is uncorrelated with its input.  That of a network is not quite:
+small networks lose the mean brightness and keep some noise.  So the same measurement also fits, for
+every frequency, the gain g for which ``D + g (x - D)`` has the smallest error.  The prior applies
+this correction, and V is the covariance of the error that remains.
 """
 
 import math
@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.numerics.covariance import Covariance
-from tweedie_inverse.numerics.schedules import sigma_to_timestep
 from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier
+from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 from tweedie_inverse.priors.error.local_error import LocalError, contrast_of
 
 Transform = Literal["cosine", "fourier"]
@@ -39,7 +39,7 @@ class DenoisingError:
         variance: ``(levels, channels, height, width)``, of the corrected denoiser's error, in
             squared data units.
         gain: like `variance`, without unit; 0 leaves the denoiser as it is, 1 returns its input.
-        local: how the error differs from place to place.
+        local: tables of how the error differs from place to place.
         mixing: ``(channels, channels)`` orthogonal, rows are the decorrelated channels.
         transform: ``"cosine"``, or ``"fourier"`` in the layout of ``torch.fft.fft2``.
     """
@@ -102,7 +102,7 @@ class DenoisingError:
 
     def _place(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Index of the level below each of ``(count,)``, and how far the next one is reached."""
-        position = sigma_to_timestep(sigma.double().cpu(), self.sigmas.double())
+        position = sigma_to_timestep(sigma.cpu().double(), self.sigmas.double())
         left = position.floor().long().clamp(max=len(self.sigmas) - 2)
         return left, position - left
 

@@ -1,15 +1,21 @@
 """Where a denoiser errs: how large its error is at every pixel, read off the denoised image.
 
-Errors sit at edges, and a denoised image shows where its edges are.  The contrast of a place, the
-local variance of the denoised image, therefore tells how large the whitened error is there, the
-error divided by the square root of its average spectrum; a table for each noise level says how.
-The error itself is modelled as white noise of that size, filtered back to the average spectrum.
+Denoisers err at edges, and a denoised image shows where its edges are.  The *contrast* of a place
+is the local variance of the denoised image there.  For every noise level a table gives the variance
+of the error at places of a given contrast, relative to the average: it is the variance of the
+*whitened* error, which is the error divided by the square root of its average spectrum.  The error
+is then modelled as white noise of that variance at each place, filtered back to the average
+spectrum.
 
-If equally contrasted places still have variances v that differ, their average is E v, and the
-average over the error's energy ``E v^2 / E v = E e^4 / (3 E e^2)``: that of the places where errors
-are, which the likelihood needs to correct them.  The ratio of the two is the geometric mean of that
-of the whitened error, in which fine frequencies have most to say, and that of the error itself, in
-which coarse ones have.
+Places of equal contrast still have different variances v.  The table does not hold their mean
+``E v`` but their mean weighted by the energy of the error, ``E v^2 / E v``.  It is larger, and it
+is the variance of the places where the errors are: with less, the model would forbid the likelihood
+to correct them.  Where errors are Gaussian at each place, ``E e^2 = E v`` and ``E e^4 = 3 E v^2``,
+so that it can be measured as ``E e^4 / (3 E e^2)``.
+
+How much larger it is, is measured twice: on the whitened error, to which fine frequencies
+contribute most, and on the error itself, to which coarse ones do.  The table uses the geometric
+mean of the two ratios.
 """
 
 from collections.abc import Sequence
@@ -20,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _BINS = 24
-# The window of the contrast, standard deviation in pixels and half width.
+# The Gaussian window of the contrast: its standard deviation and half width in pixels.
 _WINDOW, _REACH = 1.0, 3
 _TINY = 1e-20
 
@@ -30,9 +36,10 @@ class LocalError:
     """Tables of one row a noise level.
 
     Attributes:
-        contrast: ``(levels, bins)``, not decreasing, of `contrast_of`.
-        variance: ``(levels, bins)``, of the whitened error at places of that contrast, weighted by
-            the error's energy; 1 where contrast tells nothing and the error is Gaussian.
+        contrast: ``(levels, bins)``, not decreasing, as `contrast_of` measures it.
+        variance: ``(levels, bins)``, the variance of the whitened error at places of that contrast,
+            weighted by the error's energy; it is 1 where the contrast says nothing about the error
+            and the error is Gaussian.
     """
 
     contrast: Tensor
@@ -40,11 +47,11 @@ class LocalError:
 
     @classmethod
     def same_everywhere(cls, factor: Tensor) -> "LocalError":
-        """Without regard to contrast: `factor` ``(levels,)`` times the average."""
+        """Tables that ignore the contrast: `factor` ``(levels,)`` times the average variance."""
         return cls(torch.zeros_like(factor)[:, None], factor.clamp(min=1)[:, None])
 
     def log_variance(self, level: int, contrast: Tensor) -> Tensor:
-        """Of the whitened error where the denoised image has that contrast, like `contrast`."""
+        """Logarithm of the variance of the whitened error at places of `contrast`, like it."""
         places, values = self.contrast[level].to(contrast), self.variance[level].log().to(contrast)
         return interpolate(contrast, places, values)
 
@@ -71,7 +78,9 @@ def interpolate(at: Tensor, places: Tensor, values: Tensor) -> Tensor:
 
 
 def by_contrast(contrast: Tensor, error: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
-    """A row of each table of `LocalError`, of equally many places a bin.
+    """A row of each table of `LocalError`: contrast and variance ``(bins,)``.
+
+    Every bin has equally many places.
 
     Args:
         contrast: ``(count, 1, height, width)``.
@@ -79,18 +88,18 @@ def by_contrast(contrast: Tensor, error: Tensor, white: Tensor) -> tuple[Tensor,
     """
     places = contrast.flatten()
     bins = places.argsort().tensor_split(min(_BINS, len(places)))
-    average, energy = _moments(white, bins)
-    coarse_average, coarse_energy = _moments(error, bins)
-    ratio = (energy / average * coarse_energy / coarse_average).sqrt()
-    return torch.stack([places[part].mean() for part in bins]), average * ratio
+    plain, weighted = _variances(white, bins)
+    coarse_plain, coarse_weighted = _variances(error, bins)
+    ratio = (weighted / plain * coarse_weighted / coarse_plain).sqrt()
+    return torch.stack([places[part].mean() for part in bins]), plain * ratio
 
 
-def _moments(error: Tensor, bins: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean square of the places in each bin, and that weighted by energy, ``(bins,)``."""
+def _variances(error: Tensor, bins: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean variance of the places in each bin, and the mean weighted by energy, ``(bins,)``."""
     squares, fourths = error.square().mean(1).flatten(), error.pow(4).mean(1).flatten()
-    average = torch.stack([squares[part].mean() for part in bins]).clamp(min=_TINY)
-    energy = torch.stack([fourths[part].mean() for part in bins]) / (3 * average)
-    return average, torch.maximum(average, energy)
+    plain = torch.stack([squares[part].mean() for part in bins]).clamp(min=_TINY)
+    weighted = torch.stack([fourths[part].mean() for part in bins]) / (3 * plain)
+    return plain, torch.maximum(plain, weighted)
 
 
 def _smooth(x: Tensor) -> Tensor:

@@ -1,25 +1,30 @@
-"""Measuring a denoising error on images: which transform, and how much is averaged.
+"""Measuring a denoising error on images that the denoiser was not trained on.
 
-A full spectrum has a variance for every frequency and needs hundreds of images.  Fewer numbers need
-fewer images: a separable one is a product of a row and a column spectrum, a radial one depends on
-the length of the frequency alone (isotropic, for whoever speaks of images, not of pixels).  How the
-error differs from place to place takes few numbers too, and every pixel of every image tells.
+At every noise level the images are noised and denoised, and three things are measured:
+
+1. the gain g of every frequency that makes ``D + g (x - D)`` the best linear correction of D;
+2. the spectrum of the error that the corrected denoiser still makes;
+3. how this error differs from place to place (`local_error`).
+
+A full spectrum has a variance for every frequency and needs hundreds of images.  Spectra of fewer
+numbers need fewer images: a separable one is the product of a row and a column spectrum, a radial
+one depends on the length of the frequency alone.  The third measurement also takes few numbers, and
+every pixel of every image contributes to it.
 """
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Basis
+from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform, basis_of
 from tweedie_inverse.priors.error.local_error import LocalError, by_contrast, contrast_of
-
-if TYPE_CHECKING:
-    from tweedie_inverse.priors.base import Prior
 
 Form = Literal["full", "separable", "radial"]
 _TINY = 1e-20
@@ -27,7 +32,7 @@ _TINY = 1e-20
 
 @torch.no_grad()
 def measure_denoising_error(
-    prior: "Prior",
+    prior: Prior,
     images: Tensor,
     *,
     sigmas: Tensor | None = None,
@@ -66,41 +71,72 @@ def measure_denoising_error(
             math.log10(prior.sigma_min), math.log10(prior.sigma_max), levels, dtype=torch.float64
         )
     mixing = _decorrelate_channels(images)
-    basis, bare = basis_of(transform, mixing), prior.uncorrected()
-    measured, local = [], []
-
+    frequencies = _Frequencies(basis_of(transform, mixing), transform, form)
+    bare = prior.uncorrected()
+    rows = []
     for index, sigma in enumerate(sigmas.tolist()):
         noise = normal(("denoising error", seed, index), images.shape).to(images)
         noisy = images + sigma * noise
         denoised = torch.cat([bare.denoise(part, sigma) for part in noisy.split(batch_size)])
-        gain, error = _correction(images, noisy, denoised, basis, transform, form)
-        variance = _spectrum(basis.transform(error), transform, form)
-        white = basis.inverse(basis.transform(error) / variance.sqrt())
-        measured.append((variance, gain))
-        local.append(by_contrast(contrast_of(images - error), error, white))
-    variance, gain = (torch.stack(part).cpu() for part in zip(*measured, strict=True))
-    places = LocalError(*(torch.stack(part).cpu() for part in zip(*local, strict=True)))
-    return DenoisingError(sigmas, variance, gain, places, mixing, transform)
+        rows.append(_measured(images, noisy, denoised, frequencies))
+    tables = _Row(*(torch.stack(column).cpu() for column in zip(*rows, strict=True)))
+    local = LocalError(tables.contrast, tables.local_variance)
+    return DenoisingError(sigmas, tables.variance, tables.gain, local, mixing, transform)
 
 
-def _correction(
-    images: Tensor, noisy: Tensor, denoised: Tensor, basis: Basis, transform: Transform, form: Form
-) -> tuple[Tensor, Tensor]:
-    """The gain, and the error of the corrected denoiser, like `images`."""
+class _Row(NamedTuple):
+    """One noise level's row of each table of a `DenoisingError` and of its `LocalError`."""
+
+    variance: Tensor  # (channels, height, width)
+    gain: Tensor  # like variance
+    contrast: Tensor  # (bins,)
+    local_variance: Tensor  # (bins,)
+
+
+@dataclass(frozen=True)
+class _Frequencies:
+    """The coefficients in which errors are measured, and how their averages are pooled."""
+
+    basis: Basis
+    transform: Transform
+    form: Form
+
+    def gain(self, error: Tensor, removed: Tensor) -> Tensor:
+        """The least-squares factor from `removed` to `error`, for each frequency.
+
+        It is pooled over frequencies of one length where the form is radial.
+
+        Args:
+            error, removed: coefficients ``(count, channels, height, width)`` of ``x0 - D(x)`` and
+                ``x - D(x)``.
+        """
+        rings = self._rings(error)
+        pool = (lambda m: _over_rings(m, rings)) if self.form == "radial" else (lambda m: m)
+        power = pool(removed.square().mean(0)).clamp(min=_TINY)
+        return pool((error * removed).mean(0)) / power
+
+    def variance(self, error: Tensor) -> Tensor:
+        """Variances of coefficients ``(count, channels, height, width)``, in the chosen form."""
+        return _FORMS[self.form](error.square().mean(0), self._rings(error)).clamp(min=_TINY)
+
+    def _rings(self, coefficients: Tensor) -> Tensor:
+        return _rings(self.transform, coefficients.shape[-2:]).to(coefficients.device)
+
+
+def _measured(images: Tensor, noisy: Tensor, denoised: Tensor, frequencies: _Frequencies) -> _Row:
+    """What clean, noisy and denoised images ``(count, *shape)`` of one noise level show."""
+    basis = frequencies.basis
     error = basis.transform((images - denoised).double())
     removed = basis.transform((noisy - denoised).double())
-    # Least squares of the error on what was removed, one coefficient a frequency or ring of them.
-    rings = _rings(transform, error.shape[-2:]).to(error.device)
-    pool = (lambda m: _over_rings(m, rings)) if form == "radial" else (lambda m: m)
-    power = pool(removed.square().mean(0)).clamp(min=_TINY)
-    gain = pool((error * removed).mean(0)) / power
-    return gain, basis.inverse(error - gain * removed)
+    gain = frequencies.gain(error, removed)
+    remaining = basis.inverse(error - gain * removed)  # of the corrected denoiser, in pixels
 
-
-def _spectrum(error: Tensor, transform: Transform, form: Form) -> Tensor:
-    """Variances of coefficients ``(count, channels, height, width)``."""
-    rings = _rings(transform, error.shape[-2:]).to(error.device)
-    return _FORMS[form](error.square().mean(0), rings).clamp(min=_TINY)
+    coefficients = basis.transform(remaining)
+    variance = frequencies.variance(coefficients)
+    white = basis.inverse(coefficients / variance.sqrt())
+    corrected = images - remaining
+    contrast, local_variance = by_contrast(contrast_of(corrected), remaining, white)
+    return _Row(variance, gain, contrast, local_variance)
 
 
 def _rings(transform: Transform, size: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from tweedie_inverse.numerics.schedules import TABLES
+from tweedie_inverse.numerics.timesteps import TABLES
 from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class, timestep_prior
 from tweedie_inverse.priors.formats.files import load_weights, ready
 from tweedie_inverse.priors.formats.networks.adm import ADMUNet, Architecture, architecture_of

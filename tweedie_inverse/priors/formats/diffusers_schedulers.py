@@ -6,9 +6,9 @@ score-SDE VE pipeline: it sees x on [0, 1] and sigma itself, and returns the sco
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.numerics.timesteps import levels_of_betas
 from tweedie_inverse.priors.formats.base import Target, timestep_prior
 from tweedie_inverse.priors.network import NetworkPrior, Parameterization
 
@@ -48,34 +48,30 @@ def diffusers_prior(
 def noise_levels(scheduler: dict[str, Any], name: str) -> Tensor:
     """Noise levels ``(timesteps,)`` of a scheduler's configuration, increasing, float64.
 
+    They come from the betas of the scheduler itself: its ``alphas_cumprod``, the product of ``1 -
+    beta``, is float32, in which ``1 - alphas_cumprod`` has lost half of its digits at small t.
+
     A last level without any signal (``rescale_betas_zero_snr``) is left out: it is infinite.
+
+    Raises:
+        ValueError: diffusers does not know the scheduler or its schedule, or it has no betas.
     """
-    if "beta_schedule" not in scheduler and "trained_betas" not in scheduler:
+    import diffusers
+
+    kind = getattr(diffusers, scheduler["_class_name"], None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise ValueError(
+            f"load_prior({name!r}): diffusers {diffusers.__version__} has no scheduler "
+            f"{scheduler['_class_name']!r}"
+        )
+    try:
+        betas = vars(kind.from_config(scheduler)).get("betas")
+    except NotImplementedError as error:
+        raise ValueError(f"load_prior({name!r}): {error}") from error
+    if not isinstance(betas, Tensor):
         raise ValueError(
             f"load_prior({name!r}): scheduler {scheduler['_class_name']} has no betas; known are "
             "those of DDPM, DDIM and their relatives, and ScoreSdeVeScheduler"
         )
-    steps = scheduler.get("num_train_timesteps", 1000)
-    first, last = scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02)
-    kind = scheduler.get("beta_schedule", "linear")
-    even = torch.linspace(0, 1, steps, dtype=torch.float64)
-    if scheduler.get("trained_betas") is not None:
-        beta = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
-    elif kind == "linear":
-        beta = first + even * (last - first)
-    elif kind == "scaled_linear":
-        beta = (first**0.5 + even * (last**0.5 - first**0.5)) ** 2
-    elif kind == "sigmoid":
-        beta = torch.sigmoid(12 * even - 6) * (last - first) + first
-    elif kind == "squaredcos_cap_v2":
-        t = torch.arange(steps + 1, dtype=torch.float64) / steps
-        bar = torch.cos((t + 0.008) / 1.008 * torch.pi / 2) ** 2
-        beta = (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
-    else:
-        raise ValueError(f"load_prior({name!r}): beta schedule {kind!r} is not known")
-    alpha_bar = torch.cumprod(1 - beta, 0)
-    if scheduler.get("rescale_betas_zero_snr"):
-        root = alpha_bar.sqrt()
-        alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
-        return ((1 - alpha_bar) / alpha_bar).sqrt()[:-1]
-    return torch.expm1(-torch.log1p(-beta).cumsum(0)).sqrt()
+    levels = levels_of_betas(betas)
+    return levels[levels.isfinite()]

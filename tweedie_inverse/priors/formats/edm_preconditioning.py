@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from tweedie_inverse.numerics.schedules import cosine_table
+from tweedie_inverse.numerics.timesteps import cosine_table
 from tweedie_inverse.priors.formats.base import Target
 from tweedie_inverse.priors.formats.song import VPTime, total_of
 from tweedie_inverse.priors.network import NetworkPrior

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tweedie_inverse.numerics.schedules import vp_linear_table
+from tweedie_inverse.numerics.timesteps import vp_linear_table
 from tweedie_inverse.priors.formats.base import Target, timestep_prior
 from tweedie_inverse.priors.network import NetworkPrior
 

@@ -17,13 +17,15 @@ Y = torch.stack([MASK.measure(x, seed=5) for x in FIELD.draw(2, seed=3)])
 MIXTURE = mixture_problem(mixture_prior(8), 1, seed=3)
 
 
-def solved(crowd):
+def solved(communicator):
     """A Gaussian posterior of two measurements, and mixtures that resample at every level."""
     mixture = (MIXTURE.y, MIXTURE.operator, MIXTURE.prior)
     walks = {
-        "gaussian": ti.walks.Particle(crowd=crowd),
-        "resampled": ti.walks.Particle(threshold=1.0, crowd=crowd),
-        "corrected": ti.walks.Particle(path="wiener", correctors=1, threshold=0.9, crowd=crowd),
+        "gaussian": ti.walks.Particle(communicator=communicator),
+        "resampled": ti.walks.Particle(threshold=1.0, communicator=communicator),
+        "corrected": ti.walks.Particle(
+            path="wiener", correctors=1, threshold=0.9, communicator=communicator
+        ),
     }
     found = {
         "gaussian": ti.solve(Y, MASK, FIELD, method=walks["gaussian"], num_samples=1000, steps=6)
@@ -38,10 +40,10 @@ def process(rank, folder):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
-    for name, posterior in solved(ti.walks.Group()).items():
+    for name, posterior in solved(ti.walks.ProcessGroup()).items():
         posterior.save(f"{folder}/{name}-{rank}.safetensors")
     try:
-        walk = ti.walks.Particle(crowd=ti.walks.Group())
+        walk = ti.walks.Particle(communicator=ti.walks.ProcessGroup())
         ti.solve(Y, MASK, FIELD, method=walk, num_samples=7, steps=2)
     except ValueError as error:
         Path(folder, f"refused-{rank}").write_text(str(error))
@@ -54,7 +56,7 @@ def test_two_processes_sample_what_one_does(tmp_path):
     That the samples are right is asked of them as of any others.
     """
     processes.spawn(process, (str(tmp_path),), nprocs=2)
-    alone = solved(ti.walks.Crowd())
+    alone = solved(ti.walks.SingleProcess())
     for name, expected in alone.items():
         for rank in range(2):
             found = ti.Posterior.load(tmp_path / f"{name}-{rank}.safetensors")

@@ -1,4 +1,4 @@
-"""Conditional draws and marginal laws by mode: all ways agree with dense matrices."""
+"""Posterior means, draws and densities in coefficients: all solvers agree with dense matrices."""
 
 import math
 
@@ -8,24 +8,30 @@ import torch
 import tweedie_inverse as ti
 from tests.particle_problems import FIELD, OPERATORS, measured
 from tweedie_inverse import operators as ops
-from tweedie_inverse.conditional import modes
+from tweedie_inverse.conditional import linear_gaussian
+from tweedie_inverse.conditional.linear_gaussian import (
+    DiagonalMeasurement,
+    FactoredMeasurement,
+    IterativeMeasurement,
+)
 from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.walks import Particle
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_direct_and_iterative_modes_agree_with_dense_matrices(name):
-    """Draws and marginal laws of all kinds of `Modes`, in a basis and with any variances."""
+def test_every_solver_agrees_with_dense_matrices(name):
+    """Means, draws and densities of all kinds of `Measurement`, in a basis, with any variances."""
     operator = OPERATORS[name]
     y = measured(operator)
     count = 3
     problem = Problem(y.expand(count, *y.shape), operator, operator.noise)
     basis = FIELD.covariance.basis if name == "coloured-noise" else problem.basis
     c, v = normal((1,), (count, 1, 8, 8)), normal((2,), (1, 8, 8)).abs()
-    kinds = [modes.DirectModes(problem, basis), modes.IterativeModes(problem, basis)]
+    kinds = [FactoredMeasurement(problem, basis), IterativeMeasurement(problem, basis)]
     if problem.is_diagonal(basis):
-        kinds.append(modes.DiagonalModes(problem, basis))
+        kinds.append(DiagonalMeasurement(problem, basis))
     else:
         assert name == "coloured-noise"
     matrix = ops.dense_matrix(operator)
@@ -44,19 +50,21 @@ def test_direct_and_iterative_modes_agree_with_dense_matrices(name):
     gain = torch.linalg.solve(system, matrix @ images @ v.flatten().diag()).mT
     residual = y.flatten() - c.flatten(1) @ images.mT @ matrix.mT
     mean = c + (residual @ gain.mT).reshape(c.shape)
+    covariance = Covariance(basis, v)
     for kind in kinds:
         white = torch.zeros(count, *kind.shape).double()
         data_white = torch.zeros(count, *kind.noise_shape).double()
-        found = kind.condition(c, v, white, data_white)
-        torch.testing.assert_close(found.mean, mean, rtol=1e-4, atol=5e-3)
-        torch.testing.assert_close(found.draw, found.mean, rtol=1e-6, atol=1e-6)
-        marginal = kind.log_marginal(c, v)
+        centre = kind.posterior_mean(c, covariance).value
+        torch.testing.assert_close(centre, mean, rtol=1e-4, atol=5e-3)
+        drawn = kind.draw(c, covariance, white, data_white).value
+        torch.testing.assert_close(drawn, centre, rtol=1e-6, atol=1e-6)
+        marginal = kind.log_marginal(c, covariance).value
         torch.testing.assert_close(marginal.diff(), exact.diff(), rtol=1e-6, atol=1e-3)
-        if isinstance(kind, modes.IterativeModes):
-            assert math.isnan(kind.log_scale(v))
+        if isinstance(kind, IterativeMeasurement):
+            assert math.isnan(kind.log_scale(covariance))
         else:
-            torch.testing.assert_close(marginal + kind.log_scale(v), exact)
-            torch.testing.assert_close(found.mean, mean)
+            torch.testing.assert_close(marginal + kind.log_scale(covariance), exact)
+            torch.testing.assert_close(centre, mean)
 
 
 def test_conjugate_gradients_give_the_same_population(monkeypatch):
@@ -65,7 +73,7 @@ def test_conjugate_gradients_give_the_same_population(monkeypatch):
     y, walk = measured(operator), Particle(correctors=1, threshold=0)
     options = {"method": walk, "num_samples": 30, "steps": 4}
     direct = ti.solve(y, operator, FIELD, **options)
-    monkeypatch.setattr(modes, "DIRECT_LIMIT", 0)
+    monkeypatch.setattr(linear_gaussian, "DIRECT_LIMIT", 0)
     iterative = ti.solve(y, operator, FIELD, **options)
     torch.testing.assert_close(iterative.samples, direct.samples, rtol=0, atol=1e-2)
     torch.testing.assert_close(iterative.weights, direct.weights, rtol=0.05, atol=1e-5)

@@ -1,0 +1,73 @@
+"""What all levels of a particle walk share: the measurement in a basis, and the prior's moments.
+
+In this basis the prior's covariance, its denoising error and every law of a step are diagonal.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from tweedie_inverse.conditional.linear_gaussian import Measurement, Solved, measurement_in
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.covariance import Covariance, along, common_basis
+from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.spectral import Basis
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks.bridge import Joint
+from tweedie_inverse.walks.paths import Moments
+
+
+class Likelihood(NamedTuple):
+    """``log integral N(x0; mean, variance) p(y | x0)``, split so that no precision is lost."""
+
+    relative: Tensor  # (walkers,), float64: the part that differs between walkers
+    scale: float  # the part that is the same for all of them
+    error: float  # of the linear solves, in posterior standard deviations
+
+
+class Frame(NamedTuple):
+    """The measurement in a basis, and the prior's moments there."""
+
+    measurement: Measurement
+    moments: Moments
+
+    @property
+    def basis(self) -> Basis:
+        return self.measurement.basis
+
+    def covariance(self, variance: Tensor) -> Covariance:
+        """The covariance with these variances in the basis."""
+        return Covariance(self.basis, variance)
+
+    def likelihood(self, mean: Tensor, variance: Tensor) -> Likelihood:
+        """The likelihood of y for walkers that expect ``x0 ~ N(mean, variance)``."""
+        covariance = self.covariance(variance)
+        found = self.measurement.log_marginal(mean, covariance)
+        return Likelihood(found.value, self.measurement.log_scale(covariance), found.error)
+
+    def draw_clean(self, joint: Joint, white: Tensor, streams: Streams) -> Solved:
+        """Draw x0 given x and y; `white` is standard normal, like x."""
+        data_white = streams.normal(self.measurement.noise_shape, like=white)
+        covariance = self.covariance(joint.clean_variance)
+        return self.measurement.draw(joint.clean_mean, covariance, white, data_white)
+
+
+def frame_of(problem: Problem, prior: Prior, sigma: float) -> Frame:
+    """The frame of a walk that begins at the noise level `sigma`."""
+    mean, covariance = prior.moments()
+    basis = basis_of(problem, prior, sigma)
+    moments = Moments(
+        basis.transform(mean.to(problem.y)[None]),
+        along(covariance, basis, prior.shape).to(problem.y),
+    )
+    return Frame(measurement_in(basis, problem), moments)
+
+
+def basis_of(problem: Problem, prior: Prior, sigma: float) -> Basis:
+    """The basis in which the covariance of the prior and its error at `sigma` are diagonal.
+
+    Raises:
+        ValueError: there is no such basis, and the images are too large for matrices.
+    """
+    _, covariance = prior.moments()
+    return common_basis(covariance, prior.denoising_error(sigma), problem.basis, prior.shape)
