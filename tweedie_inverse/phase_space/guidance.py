@@ -47,6 +47,10 @@ class _Guided(PhaseSpacePrior):
         self.time_min, self.time_max = leading.time_min, leading.time_max
         self.sigma_min, self.sigma_max = leading.sigma_min, leading.sigma_max
 
+    @property
+    def device(self) -> torch.device:
+        return self.leading.device
+
     def denoising_error(self, sigma: float) -> Covariance:
         return self.leading.denoising_error(sigma)
 

@@ -28,6 +28,7 @@ from tweedie_inverse.phase_space.processes import LinearProcess, Observation, ac
 from tweedie_inverse.phase_space.processes.checks import float64
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
+from tweedie_inverse.priors.network import device_of
 
 Label = Literal["log-sigma", "time"]
 Objective = Literal["hsm", "dsm"]
@@ -135,6 +136,10 @@ class ExactPhaseSpace(PhaseSpacePrior):
         denoised = self.prior.denoise(self.offset + self.scale * x, sigma)
         x0 = (denoised - self.offset) / self.scale
         return act(seen.whiten, z - act(seen.direction[..., None], x0[:, None]))
+
+    @property
+    def device(self) -> torch.device:
+        return self.prior.device
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)
@@ -246,6 +251,10 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         if self.process.phases == 1:
             return self.denoise(x, sigma)
         return self._corrected(x, super().denoise_drawing(x, sigma, noise), sigma)
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.module)
 
     def denoising_error(self, sigma: float) -> Covariance:
         return isotropic(sigma**2) if self.error is None else self.error.at(sigma, self.shape)

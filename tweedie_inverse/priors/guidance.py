@@ -91,6 +91,10 @@ class _Guided(Prior):
         self.sigma_min, self.sigma_max = leading.sigma_min, leading.sigma_max
         self.any_sigma = leading.any_sigma
 
+    @property
+    def device(self) -> torch.device:
+        return self.leading.device
+
     def denoising_error(self, sigma: float) -> Covariance:
         return self.leading.denoising_error(sigma)
 

@@ -141,6 +141,10 @@ class NetworkPrior(Prior):
         return self.with_error(None)
 
     @property
+    def device(self) -> torch.device:
+        return device_of(self.module)
+
+    @property
     def error_is_measured(self) -> bool:
         return self.error is not None
 
@@ -234,6 +238,11 @@ class NetworkPrior(Prior):
         total = sigma**2 + self.sigma_data**2  # edm: Karras et al. 2022, table 1
         skip, out = self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
         return skip * x + out * output
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are; the CPU for a module without any."""
+    return next(module.parameters(), torch.zeros(())).device
 
 
 def _increasing(table: Tensor) -> Tensor:
