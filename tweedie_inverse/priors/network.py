@@ -112,9 +112,14 @@ class NetworkPrior(Prior):
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         weight = next(self.module.parameters(), x)  # a module without any works as x does
-        level = sigma_column(x, sigma).to(weight) / self.scale
-        state = (x.to(weight) - self.offset) / self.scale  # the one cast
-        output = self.module(self._input(state, level), self.label(level.flatten()))
+        # Noise labels and the mixing of input and output need float32 even round a half-precision
+        # network, whose own numbers are cast once, on the way in and on the way out.
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        x_exact = x.to(torch.promote_types(x.dtype, torch.float32))
+        level = sigma_column(x_exact, sigma).to(weight.device, exact) / self.scale
+        state = (x.to(weight.device, exact) - self.offset) / self.scale
+        given, label = self._input(state, level), self.label(level.flatten())
+        output = self.module(given.to(weight), label.to(weight)).to(exact)
         denoised = self.offset + self.scale * self._denoised(state, output, level)
         if self.error is not None:
             sigmas = (level * self.scale).flatten()
