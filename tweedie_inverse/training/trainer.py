@@ -117,7 +117,8 @@ class _Run:
         )
         for group in self.task.parameter_groups():
             self.optimizer.add_param_group(group)
-        self.step, self.history, self._spent = 0, [], 0.0
+        self.history: list[list[float]] = []
+        self.step, self._spent = 0, 0.0
         if checkpoint.exists():
             self._resume()
         elif config.start:
