@@ -30,7 +30,7 @@ class Place(NamedTuple):
 def find_place(
     environment: Mapping[str, str], rank: int | None = None, world_size: int | None = None
 ) -> Place:
-    """As given, else as a launcher's environment says, else the only process.
+    """The place that is given, else that of a launcher's environment, else the only process.
 
     The first of torchrun, srun and a SLURM array that has more than one process counts; an array
     may be numbered from any first number, without gaps.  A batch script without srun is one

@@ -131,7 +131,7 @@ class CTSlices:
 
 
 def _power(row: Tensor, column: Tensor) -> Tensor:
-    """Of the texture at a frequency in 1 / mm: correlated over about a centimetre."""
+    """Power of the texture at a frequency in 1 / mm; it is correlated over about a centimetre."""
     return (1 + (row**2 + column**2) * 25.0**2) ** -1.0
 
 

@@ -41,7 +41,7 @@ class Likelihood:
 
     @property
     def mean_standard_error(self) -> float:
-        """Of `mean` for these very images."""
+        """Standard error of `mean` for these very images."""
         return float(self.standard_error.square().sum().sqrt()) / len(self.value)
 
     @property

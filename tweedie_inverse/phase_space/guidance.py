@@ -113,7 +113,7 @@ class ClassifierGuided(_Guided):
             logits = torch.log_softmax(self.classifier(state, times), dim=1)
             wanted = torch.as_tensor(self.label, device=z.device).expand(len(z))
             share = logits.gather(1, wanted[:, None]).sum()
-            # Whoever differentiates this prior needs the classifier's second derivative.
+            # A derivative of this prior needs the second derivative of the classifier.
             (gradient,) = torch.autograd.grad(share, state, create_graph=z.requires_grad)
         return epsilon - self.guide * act(self.process.given_image(t).factor.mT, gradient)
 

@@ -65,7 +65,7 @@ class PhaseSpacePrior(Prior):
         return image_of(seen, z, self.epsilon(z, t))
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """As of `Prior`; the auxiliary noise is one fixed pattern, the same for every image."""
+        """As `Prior.denoise`, with one fixed pattern of auxiliary noise for every image."""
         pattern = normal(("auxiliary noise",), (self.process.phases - 1, *self.shape)).to(x)
         return self._denoise(x, sigma, pattern.expand(len(x), *pattern.shape))
 
@@ -169,7 +169,7 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
             the last phase alone (published nets of Gamma = 0).
         process: the forward process it was trained on.
         shape: of an image, ``(channels, height, width)``.
-        label: what the network is told: ``"time"`` t itself, as published, or ``"log-sigma"``,
+        label: the network's noise label, ``"time"``: t itself, as published, or ``"log-sigma"``:
             ``log(sigma) / 4`` of the effective noise level.
         objective: ``"hsm"``: its noise is whitened by the covariance given x0; ``"dsm"``: by that
             given x0 and the momentum at time 0.
@@ -237,9 +237,9 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         """The network's own answer, ``(batch, phases predicted, *shape)``; the one cast."""
         weight = next(self.module.parameters(), z)
         time = torch.as_tensor(t, dtype=torch.float64)
-        told = seen.sigma.log() / 4 if self.label == "log-sigma" else time
+        label = seen.sigma.log() / 4 if self.label == "log-sigma" else time
         channels = z.to(weight).flatten(1, 2)
-        output = self.module(channels, told.to(weight).expand(len(z)))
+        output = self.module(channels, label.to(weight).expand(len(z)))
         return output.unflatten(1, (-1, z.shape[2])).to(z)
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:

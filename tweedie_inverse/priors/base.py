@@ -96,7 +96,7 @@ class Prior(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the prior computes: of its weights or tensors.
+        """The device of the prior's weights or tensors, where it computes.
 
         By default the CPU; a prior that holds tensors says where they are.
         """

@@ -219,7 +219,7 @@ class NetworkPrior(Prior):
         return x
 
     def label(self, sigma: Tensor) -> Tensor:
-        """What the network is told for noise levels `sigma` ``(batch,)`` in its own units."""
+        """The network's noise label for levels `sigma` ``(batch,)`` in its own units."""
         if self.timesteps is not None:
             return sigma_to_timestep(sigma, self.timesteps.to(sigma))
         if self.coordinates == "edm":

@@ -300,7 +300,7 @@ def _assemble(run: Run, finished: list[_Part], begin: float) -> Posterior | None
 
 @torch.no_grad()
 def _chi_square(run: Run, x: Tensor) -> Tensor:
-    """Measurement by measurement: an operator may be made for one image only."""
+    """Each measurement is judged by itself, with its own operator, ``(walkers,)``."""
     parts = [
         residual_chi_square(part, run.y[[index]], run.operator.select(index), run.noise)
         for index, part in enumerate(x.split(run.num_samples))

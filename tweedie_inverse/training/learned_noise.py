@@ -123,7 +123,7 @@ def bound_loss(
     Args:
         clean, noise: ``(batch, *shape)``, clean in data units.
         t: ``(batch,)``, times.
-        labels: ``(batch,)``, classes that a conditional network is told.
+        labels: ``(batch,)``, classes for a conditional network.
     """
     point, ends = curve.at(t), curve.at(t.new_tensor([0.0, 1.0])).gamma
     asked = prior if labels is None else given(prior, labels)

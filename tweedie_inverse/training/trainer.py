@@ -55,7 +55,7 @@ def build_task(config: TrainingConfig) -> Task:
 
 
 def _classes(config: TrainingConfig, images: Dataset) -> int:
-    """Classes that a conditional network can be told; 0 for an unconditional one."""
+    """The number of classes of a conditional network; 0 for an unconditional one."""
     if not config.conditional:
         return 0
     if not isinstance(images, Digits):
