@@ -7,7 +7,6 @@ import torch
 
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
-from tweedie_inverse.benchmarks.harness.counting import CountedPrior
 from tweedie_inverse.benchmarks.harness.suites import Task, field, load
 from tweedie_inverse.benchmarks.methods.baselines import (
     DDRM,
@@ -24,6 +23,7 @@ from tweedie_inverse.benchmarks.methods.ours import methods
 from tweedie_inverse.benchmarks.methods.per_sample_rng import RowNoise
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.priors.wrapped import WrappedPrior
 
 

@@ -103,6 +103,15 @@ def test_exact_priors_pass(name, given):
     assert bool(report.blind) == (not given)
 
 
+@pytest.mark.parametrize("name", PRIORS)
+def test_right_priors_pass_whatever_the_images_and_the_noise(name):
+    """Eight images each: the check must not take their scatter for a mistake."""
+    prior = PRIORS[name]()
+    for seed in range(20):
+        report = ti.check_prior(prior, prior.draw(8, seed=100 + seed), seed=seed)
+        assert report.passed, f"seed {seed}\n{report}"
+
+
 class Told(ti.priors.Prior):
     """A prior that takes sigma for `factor` sigma."""
 

@@ -6,7 +6,10 @@ import torch
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
-from tweedie_inverse.datasets.slices import CTSlices
+from tweedie_inverse.datasets.slices import CTSlices, texture_std
+from tweedie_inverse.training.config import TrainingConfig
+from tweedie_inverse.training.learned_noise import LearnedLevels
+from tweedie_inverse.training.trainer import train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -47,3 +50,33 @@ def test_unconditional_samples_agree_with_the_cpu(recipe):
         return ti.sample(prior, 2, recipe=recipe, steps=9, device=device).cpu()
 
     torch.testing.assert_close(run("cuda"), run("cpu"), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_prior_is_checked_where_it_is(given):
+    images = CTSlices(64).images(range(HELD_OUT_SEED, HELD_OUT_SEED + 8)).cuda()
+    prior = ti.load_prior("phantom-64", device="cuda")
+    report = ti.check_prior(prior, images if given else None)
+    assert report.passed, str(report)
+
+
+def test_samples_are_drawn_where_the_prior_is():
+    assert ti.sample(ti.load_prior("phantom-64", device="cuda"), 1, steps=2).is_cuda
+    prior = ti.load_prior("digits-32-psld", device="cuda")
+    assert ti.phase_space.sample(prior, 1, steps=3).is_cuda
+
+
+def test_learned_noise_levels_train_on_the_device(tmp_path):
+    config = TrainingConfig(
+        size=16, steps=3, batch=4, widths=(8, 16), blocks=(1, 1), noise_levels="learned",
+        weight="inverse-square",
+    )  # fmt: skip
+    assert [report.step for report in train(config, tmp_path, device="cuda", report_every=3)] == [3]
+    levels = LearnedLevels().cuda()
+    assert not levels.sample(4, torch.Generator().manual_seed(0)).is_cuda
+    assert not levels.table(5).is_cuda
+
+
+def test_texture_of_slices_on_the_device():
+    hounsfield = torch.linspace(-1000, 1000, 64)
+    torch.testing.assert_close(texture_std(hounsfield.cuda()).cpu(), texture_std(hounsfield))

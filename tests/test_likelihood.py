@@ -275,7 +275,7 @@ def test_result_is_fixed_by_the_seed_and_not_by_the_batch():
 
 
 def test_cost_is_as_declared():
-    from tweedie_inverse.solving.setup import CountedPrior
+    from tweedie_inverse.priors.counting import CountedPrior
 
     prior = CountedPrior(mixture())
     method = ti.Bound(levels=5, repeats=3)

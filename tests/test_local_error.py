@@ -9,7 +9,6 @@ from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Cosines
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
 from tweedie_inverse.priors.error.local_error import LocalError, contrast_of
-from tweedie_inverse.priors.formats.own_files import error_in, tensors_of
 
 SHAPE = (1, 12, 12)
 # So large that the linear correction has nothing to go by.
@@ -148,23 +147,3 @@ def test_contrast_is_the_variance_in_a_window():
     torch.testing.assert_close(inner.exp(), (0.01 * expected).expand_as(inner), rtol=1e-3, atol=0)
     # A flat image has next to none, whatever its level.
     assert float(contrast_of(torch.full((1, 1, 8, 8), 0.7)).max()) < -12
-
-
-def test_files_of_earlier_versions_have_one_factor_for_all_places():
-    tensors = tensors_of(torch.nn.Identity(), tabulated(400.0, 1600.0))
-    old = {name: value for name, value in tensors.items() if "local" not in name}
-    old["error.kurtosis"] = torch.tensor([2.0, 1.0])
-    around = error_in(old, "cosine").around(Pattern().image[None], 50.0)
-    expected = torch.full((1, *SHAPE), 800.0).double()
-    torch.testing.assert_close(variance_of(around, 1), expected, rtol=1e-2, atol=0)
-
-
-def test_files_of_earlier_versions_have_variances_in_data_units():
-    """Those that had a spectrum beside them."""
-    tensors = tensors_of(torch.nn.Identity(), tabulated(400.0, 1600.0))
-    tensors["error.local.log_spectrum"] = torch.zeros(2, *SHAPE).half()
-    tensors["error.local.log_variance"] = torch.tensor([800.0, 4800.0]).log()[:, None]
-    around = error_in(tensors, "cosine").around(Pattern().image[None], 70.0)
-    assert float(error_in(tensors, "cosine").local.variance[1]) == pytest.approx(3, rel=1e-2)
-    ratio = variance_of(around, 1).mean() / error_in(tensors, "cosine").at(70.0, SHAPE).variance
-    assert 2 < float(ratio.mean()) < 3

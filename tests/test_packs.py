@@ -8,11 +8,11 @@ import torch
 from tests.harness import FEW, PLAN, chosen, results
 from tweedie_inverse.app.distributed import Place
 from tweedie_inverse.benchmarks.harness import runner
-from tweedie_inverse.benchmarks.harness.counting import CountedPrior
 from tweedie_inverse.benchmarks.harness.records import Store, read
 from tweedie_inverse.benchmarks.harness.runner import number, packs, run
 from tweedie_inverse.benchmarks.harness.suites import field, load
 from tweedie_inverse.benchmarks.methods.ours import Method, methods
+from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.runtime.memory import in_parts
 
 TOGETHER = ["decoupled", "langevin", "particle", "wiener", "pseudo-inverse", "dps"]

@@ -104,3 +104,25 @@ def test_public_names():
     for name in ops.__all__:
         assert hasattr(ops, name)
     assert list(ti.__all__) == sorted(ti.__all__)
+
+
+def test_one_sample_is_every_quantile():
+    samples = normal((1,), (2, 1, 1, 3, 4))
+    for q in (0.0, 0.3, 1.0):
+        torch.testing.assert_close(posterior(samples).quantile(q), samples[:, 0])
+        torch.testing.assert_close(posterior(samples[0]).quantile(q), samples[0, 0])
+
+
+def test_each_measurement_may_have_its_own_level():
+    answer = posterior(normal((1,), (2, 7, 1, 3, 4)))
+    found = answer.quantile(torch.tensor([0.2, 0.9]).double())
+    expected = torch.stack([answer.quantile(0.2)[0], answer.quantile(0.9)[1]])
+    torch.testing.assert_close(found, expected)
+
+
+def test_measurements_are_resampled_by_their_own_weights():
+    """The second measurement's weight is all on its third sample."""
+    samples = normal((1,), (2, 3, 1, 2, 2))
+    weights = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).double()
+    picked = posterior(samples, weights).equally_weighted(4)
+    torch.testing.assert_close(picked, samples[[0, 1], [0, 2]][:, None].expand(2, 4, 1, 2, 2))

@@ -70,7 +70,8 @@ def test_place_is_as_given_or_as_the_launcher_says():
     array = {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "1"}
     assert find_place(array) == (3, 4)
     assert find_place({"RANK": "0", "WORLD_SIZE": "1", **array}) == (3, 4)
-    assert find_place({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}) == (1, 2)
+    step = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}
+    assert find_place({"SLURM_NTASKS": "2", **step}) == (1, 2)
     with pytest.raises(ValueError, match="both --rank and --world-size"):
         find_place({}, rank=1)
     with pytest.raises(ValueError, match="number from 0"):
@@ -86,7 +87,7 @@ def test_two_ranks_equal_one(undisturbed, tmp_path):
 TWO = ["run", "field", "--smoke", "--keep-samples", "--methods", "decoupled", "dps", "wiener"]
 
 
-@pytest.mark.parametrize("pair", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")])
+@pytest.mark.parametrize("pair", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")])
 def test_a_launchers_variables_share_the_command_out(pair, tmp_path, monkeypatch):
     main([*TWO, "--out", str(tmp_path / "one")])
     monkeypatch.setenv(pair[1], "2")

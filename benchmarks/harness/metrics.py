@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tweedie_inverse import operators as ops
 from tweedie_inverse.conditional.problem import residual_chi_square
 from tweedie_inverse.evaluation.calibration import crps, prediction_interval, sliced_wasserstein
+from tweedie_inverse.evaluation.metrics import psnr, ssim
 from tweedie_inverse.solving.posterior import Diagnostics, Posterior, Stats
 
 LEVEL = 0.9
@@ -69,33 +69,6 @@ def against_exact(samples: Tensor, exact: Tensor, exact_mean: Tensor) -> dict[st
         "variance_ratio": float(samples.var(0).sum()) / variance if len(samples) > 1 else 0.0,
         "sliced_wasserstein": sliced_wasserstein(samples, exact),
     }
-
-
-def psnr(x: Tensor, truth: Tensor) -> Tensor:
-    """In dB, ``(count,)``; data range 1."""
-    return -10 * (x - truth).square().flatten(1).mean(1).clamp(min=1e-20).log10()
-
-
-def ssim(x: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004), ``(count,)``: Gaussian window of 1.5 pixels.
-
-    Where the window lies inside the image, as in the paper.
-    """
-    channels = x.shape[1]
-    offset = torch.arange(11, dtype=x.dtype, device=x.device) - 5
-    line = torch.exp(-(offset**2) / (2 * 1.5**2))
-    window = torch.outer(line, line) / line.sum() ** 2
-    window = window.expand(channels, 1, 11, 11)
-
-    def local(image: Tensor) -> Tensor:
-        return F.conv2d(image, window, groups=channels)
-
-    truth = truth.expand_as(x)
-    a, b = local(x), local(truth)
-    va, vb, ab = local(x * x) - a * a, local(truth * truth) - b * b, local(x * truth) - a * b
-    c1, c2 = 0.01**2, 0.03**2
-    similarity = (2 * a * b + c1) * (2 * ab + c2) / ((a * a + b * b + c1) * (va + vb + c2))
-    return similarity.flatten(1).mean(1)
 
 
 def haarpsi(x: Tensor, truth: Tensor) -> Tensor:

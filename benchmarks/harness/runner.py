@@ -15,13 +15,13 @@ from torch import Tensor
 
 from tweedie_inverse.app.distributed import Place
 from tweedie_inverse.benchmarks.harness import metrics
-from tweedie_inverse.benchmarks.harness.counting import CountedPrior
 from tweedie_inverse.benchmarks.harness.pictures import take
 from tweedie_inverse.benchmarks.harness.records import Store, Unit
 from tweedie_inverse.benchmarks.harness.suites import SUITES, Task, checksum, load
 from tweedie_inverse.benchmarks.harness.work_loop import FAILURES, Result, finish
 from tweedie_inverse.benchmarks.methods.ours import Method, gaussian_samples
 from tweedie_inverse.numerics.random import generator
+from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.runtime.memory import SmallerParts
 
 # Exact draws that samples are compared with, where the posterior is known.

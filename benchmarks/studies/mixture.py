@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import tweedie_inverse as ti
 from tweedie_inverse.app.distributed import Place
-from tweedie_inverse.benchmarks.harness.counting import CountedPrior
 from tweedie_inverse.benchmarks.harness.records import Store, Unit
 from tweedie_inverse.benchmarks.harness.report import FLOOR
 from tweedie_inverse.benchmarks.harness.standalone import Order, only, show
@@ -30,6 +29,7 @@ from tweedie_inverse.benchmarks.studies.mixture_problems import (
     mixture_prior,
     mixture_problem,
 )
+from tweedie_inverse.priors.counting import CountedPrior
 
 WALKS: dict[str, ti.walks.Walk] = {
     "particle": ti.walks.Particle(),

@@ -32,7 +32,6 @@ from typing import NamedTuple
 import torch
 
 from tweedie_inverse.app.distributed import Place
-from tweedie_inverse.benchmarks.harness.counting import CountedPrior
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
 from tweedie_inverse.benchmarks.harness.standalone import Order, only, show
 from tweedie_inverse.benchmarks.harness.suites import Task, checksum, ct, load
@@ -40,6 +39,7 @@ from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
 from tweedie_inverse.benchmarks.methods.baselines import Baseline
 from tweedie_inverse.benchmarks.methods.ours import methods
 from tweedie_inverse.numerics.schedules import karras
+from tweedie_inverse.priors.counting import Count, CountedPrior
 
 BARE = "network alone"
 NAMES = (
@@ -83,7 +83,7 @@ def measure(cell: Cell) -> Cost:
     before = _high_water(cell.device)
     solve()
     memory = _high_water(cell.device) - before
-    prior.calls = prior.vjps = 0
+    prior.count = Count()
     begin = time.perf_counter()
     solve()
     seconds = time.perf_counter() - begin

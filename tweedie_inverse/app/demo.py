@@ -12,6 +12,7 @@ from tweedie_inverse.datasets.photographs import load_photo
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
 from tweedie_inverse.datasets.slices import CTSlices
 from tweedie_inverse.evaluation.calibration import coverage, crps
+from tweedie_inverse.evaluation.metrics import psnr, ssim
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.solving.plots import plot_problem
 from tweedie_inverse.solving.posterior import Posterior
@@ -139,14 +140,14 @@ def run(
 
 def score(name: str, posterior: Posterior, truth: Tensor) -> DemoResult:
     """Metrics of one posterior without batch axis against the truth ``(*shape)``."""
-    single = [_psnr(image, truth) for image in posterior.samples]
+    single, mean = psnr(posterior.samples, truth), posterior.mean[None]
     return DemoResult(
         name=name,
-        psnr_mean=_psnr(posterior.mean, truth),
-        psnr_sample=single[0],
-        psnr_best_sample=max(single),
-        ssim_mean=_ssim(posterior.mean, truth),
-        ssim_sample=_ssim(posterior.samples[0], truth),
+        psnr_mean=float(psnr(mean, truth)),
+        psnr_sample=float(single[0]),
+        psnr_best_sample=float(single.max()),
+        ssim_mean=float(ssim(mean, truth)),
+        ssim_sample=float(ssim(posterior.samples[:1], truth)),
         chi_square=float(posterior.diagnostics.residual_chi_square.mean()),
         coverage=float(coverage(posterior, truth)),
         crps=float(crps(posterior, truth)),
@@ -168,16 +169,3 @@ def table_row(r: DemoResult) -> str:
         f"| {r.ssim_mean:.3f} / {r.ssim_sample:.3f} | {r.chi_square:.3f} "
         f"| {r.coverage:.3f} | {r.crps:.4f} | {r.evaluations:.0f} | {r.seconds:.1f} |"
     )
-
-
-def _psnr(image: Tensor, truth: Tensor) -> float:
-    from skimage.metrics import peak_signal_noise_ratio
-
-    return float(peak_signal_noise_ratio(truth.numpy(), image.numpy(), data_range=1.0))
-
-
-def _ssim(image: Tensor, truth: Tensor) -> float:
-    from skimage.metrics import structural_similarity
-
-    similarity = structural_similarity(truth.numpy(), image.numpy(), channel_axis=0, data_range=1.0)
-    return float(similarity)

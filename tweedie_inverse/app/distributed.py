@@ -1,7 +1,7 @@
 """Which share of the work is this process's: static strided shards, no process group.
 
-Under torchrun, srun, SLURM arrays or by hand alike; each process writes files of its own, so that
-a merge is reading the folder, and a killed process costs what it was working on.
+The same under torchrun, srun, in SLURM arrays and by hand.  Each process writes files of its own,
+so that the folder is the merged result, and a killed process loses the file it was working on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,12 @@ from typing import NamedTuple, TypeVar
 import torch
 
 T = TypeVar("T")
-# Launchers say who is who in these pairs of variables: torchrun, srun, a SLURM array.
+# Launchers say who is who in these pairs of variables: torchrun, srun, a SLURM array.  The second
+# one of srun is set in its job steps only: sbatch sets SLURM_PROCID and SLURM_NTASKS for the batch
+# script, too, which is one process however many tasks the job may start.
 _VARIABLES = (
     ("RANK", "WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
 )
 
@@ -28,10 +30,11 @@ class Place(NamedTuple):
 def find_place(
     environment: Mapping[str, str], rank: int | None = None, world_size: int | None = None
 ) -> Place:
-    """As given, else as a launcher's environment says, else the only process.
+    """The place that is given, else that of a launcher's environment, else the only process.
 
-    The first of torchrun, srun and a SLURM array that speaks of more than one process counts; an
-    array may be numbered from any first number, without gaps.
+    The first of torchrun, srun and a SLURM array that has more than one process counts; an array
+    may be numbered from any first number, without gaps.  A batch script without srun is one
+    process.
 
     Raises:
         ValueError: only one of the two given, or a rank outside [0, world_size).
@@ -61,7 +64,8 @@ def shard(items: Sequence[T], place: Place) -> Sequence[T]:
 def device_of(name: str, environment: Mapping[str, str]) -> str:
     """``cuda`` under a launcher is the accelerator with this process's number on its machine.
 
-    Round and round, where there are fewer of them, or where a scheduler shows each process its own.
+    Modulo their number: there may be fewer accelerators than processes, and a scheduler may show
+    each process only its own.
     """
     for variable in ("LOCAL_RANK", "SLURM_LOCALID"):
         if name == "cuda" and variable in environment:

@@ -1,8 +1,9 @@
 """Many measurements in files, one after the other: posteriors of a whole folder.
 
-One result a file, written as a whole; what is finished is left alone, so that a killed run goes on
-where it stopped; several processes share the files among them (`distributed`); a file that cannot
-be solved is told of at the end, has its reason in a file of its own, and costs no other one.
+Each measurement has a result file, which is written as a whole and then left alone, so that a
+killed run goes on where it stopped.  Several processes share the files among them (`distributed`).
+A file that cannot be solved does not stop the others: it is listed at the end, and its reason is
+written beside the results.
 """
 
 import glob
@@ -28,7 +29,7 @@ class Item(NamedTuple):
 
     @property
     def error(self) -> Path:
-        """Where it says why there is no result."""
+        """The file that says why there is no result."""
         return self.result.with_suffix(".error.txt")
 
     @property
@@ -75,7 +76,7 @@ def find(given: Sequence[str], out: str | Path) -> list[Item]:
 
 
 def seed_of(item: Item, seed: int) -> int:
-    """Of one file, from the run's seed and the file's name: no two files share their noise."""
+    """The seed of one file, from the run's seed and the file's name, so that no two share noise."""
     return int(generator(("file", seed, item.measurement.stem)).integers(2**62))
 
 
@@ -101,7 +102,7 @@ def settle(out: str | Path, settings: Mapping[str, object]) -> None:
 
 
 def checksum(path: str | Path) -> str:
-    """Of a file's content, to see that it changed."""
+    """A number that changes with the content of a file."""
     return f"{zlib.crc32(Path(path).read_bytes()):08x}"
 
 
@@ -116,13 +117,13 @@ def solve_files(
 
     Args:
         items: all files, in the same order in every process.
-        one: the posterior of one file; an error in it is that file's, and is told at the end.
+        one: the posterior of one file; an error is noted for this file, and the others go on.
     """
     mine, failed = shard(items, place), []
     for number, item in enumerate(mine, 1):
-        told = f"{number}/{len(mine)} {item.measurement.name}"
+        progress = f"{number}/{len(mine)} {item.measurement.name}"
         if item.is_finished:
-            tell(f"{told}: already there")
+            tell(f"{progress}: already there")
             continue
         try:
             posterior = one(item)
@@ -130,11 +131,11 @@ def solve_files(
             failed.append(f"{item.measurement}: {error}")
             item.error.parent.mkdir(parents=True, exist_ok=True)
             replace(item.error, f"{failed[-1]}\n".encode())
-            tell(f"{told}: failed")
+            tell(f"{progress}: failed")
             continue
         item.error.unlink(missing_ok=True)
         posterior.plot(item.result.with_suffix(".png"))
         posterior.save(item.result)  # last: it says that all is there
         chi_square = float(posterior.diagnostics.residual_chi_square.mean())
-        tell(f"{told}: {posterior.stats.seconds:.1f} s, residual chi-square {chi_square:.3f}")
+        tell(f"{progress}: {posterior.stats.seconds:.1f} s, residual chi-square {chi_square:.3f}")
     return failed

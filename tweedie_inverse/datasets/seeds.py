@@ -1,4 +1,4 @@
-"""Random numbers of an image from its seed; which seeds are never trained on."""
+"""The random numbers of an image, from its seed, and the seeds that are never trained on."""
 
 from collections.abc import Sequence
 

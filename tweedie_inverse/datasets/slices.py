@@ -131,7 +131,7 @@ class CTSlices:
 
 
 def _power(row: Tensor, column: Tensor) -> Tensor:
-    """Of the texture at a frequency in 1 / mm: correlated over about a centimetre."""
+    """Power of the texture at a frequency in 1 / mm; it is correlated over about a centimetre."""
     return (1 + (row**2 + column**2) * 25.0**2) ** -1.0
 
 
@@ -152,8 +152,8 @@ def _wave(draw: Random) -> tuple[float, float, float, float]:
 
 
 def texture_std(hounsfield: Tensor) -> Tensor:
-    """Of parenchyma and marrow: a fixed function of the tissue, linear in between."""
-    knots, stds = torch.tensor(_TEXTURE_HOUNSFIELD), torch.tensor(_TEXTURE_STD)
+    """Standard deviation of the texture at these Hounsfield units, interpolated between tissues."""
+    knots, stds = (hounsfield.new_tensor(row) for row in (_TEXTURE_HOUNSFIELD, _TEXTURE_STD))
     right = torch.bucketize(hounsfield, knots).clamp(1, len(knots) - 1)
     low, high = knots[right - 1], knots[right]
     return torch.lerp(stds[right - 1], stds[right], ((hounsfield - low) / (high - low)).clamp(0, 1))

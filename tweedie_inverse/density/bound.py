@@ -179,7 +179,7 @@ def _excess(prior: Prior, images: Tensor, noise: Tensor, sigma: Tensor, control:
 
 
 def expectation(prior: Prior, low: float, high: float) -> Expectation:
-    """From the denoising error of the prior; all ones where it was not measured."""
+    """The share of noise in the prior's denoising error; all ones where that was not measured."""
     log_sigma = torch.linspace(math.log(low), math.log(high), _CELLS + 1, dtype=torch.float64)
     share, square = torch.ones_like(log_sigma), torch.zeros_like(log_sigma)
     if prior.error_is_measured:

@@ -10,6 +10,7 @@ from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.probability_flow import ProbabilityFlow
 from tweedie_inverse.numerics.random import Streams, generator
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.runtime.memory import in_parts
 
 # Images that run together unless the user says otherwise: this many numbers.
 _CHUNK_NUMBERS = 2**22
@@ -40,7 +41,7 @@ class Likelihood:
 
     @property
     def mean_standard_error(self) -> float:
-        """Of `mean` for these very images."""
+        """Standard error of `mean` for these very images."""
         return float(self.standard_error.square().sum().sqrt()) / len(self.value)
 
     @property
@@ -88,26 +89,29 @@ def likelihood(
             noise of that width is added, and the value is that of the bins, not of a density.
         seed: fixes noise levels and noises; each image has its own.
         batch_size: images that run together; changes memory and speed, and the adaptive steps of
-            `"flow"`.
+            `"flow"`.  Where an accelerator's memory is too small, half as many run together, with
+            a warning.
 
     Raises:
         ValueError, TypeError: anything wrong with the input, before the first evaluation.
         ArithmeticError: the probability flow did not arrive.
+        torch.OutOfMemoryError: the accelerator's memory is too small for one image.
     """
     chosen = _checked(prior, images, method, bin_width, batch_size)
     prior = prior.for_shape(tuple(images.shape[1:]))
     exact = isinstance(chosen, ProbabilityFlow) and chosen.trace == "exact" and bin_width is None
     repeats = 1 if exact else chosen.repeats
     chunk = batch_size or max(1, _CHUNK_NUMBERS // images[0].numel())
-    parts: list[dict[str, Tensor]] = []
-    for first in range(0, len(images), chunk):
-        part, repeated = images[first : first + chunk], []
+
+    def work(first: int, last: int) -> dict[str, Tensor]:
+        repeated = []
         for repeat in range(repeats):
-            keys = [("likelihood", seed, first + i, repeat) for i in range(len(part))]
-            given, volume = _dequantized(part, bin_width, seed, first, repeat)
-            terms = chosen.terms(prior, given, Streams(keys))
-            repeated.append({**terms, **volume})
-        parts.append({name: torch.stack([t[name] for t in repeated]) for name in repeated[0]})
+            streams = Streams([("likelihood", seed, i, repeat) for i in range(first, last)])
+            given, volume = _dequantized(images[first:last], bin_width, seed, first, repeat)
+            repeated.append({**chosen.terms(prior, given, streams), **volume})
+        return {name: torch.stack([t[name] for t in repeated]) for name in repeated[0]}
+
+    parts = list(in_parts(len(images), chunk, work))
     terms = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
     total = torch.stack(list(terms.values())).sum(0)  # (repeats, batch)
     error = torch.zeros_like(total[0])

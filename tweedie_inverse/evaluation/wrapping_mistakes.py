@@ -1,6 +1,7 @@
 """The usual mistakes in wrapping a network, each undone in turn to see whether it helps."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import mul
@@ -14,8 +15,15 @@ from tweedie_inverse.numerics.timesteps import timestep_to_sigma
 from tweedie_inverse.priors import NetworkPrior, Prior
 from tweedie_inverse.priors.network import Coordinates, Parameterization
 
-_CLEARLY = 1.1  # a mistake is suspected if undoing it divides the squared error by this
+# A mistake is suspected if undoing it divides the squared error by this, and its logarithm is this
+# many standard errors away from zero.  Undoing what was right makes the error larger on average, so
+# that a few are enough.
+_CLEARLY, _STANDARD_ERRORS = 1.1, 2.0
+# Suspects that are nearly as good as the best one are named, too.
+_ALIKE = 0.98
+_WORST = 50.0  # the largest logarithm of a squared error that counts: infinity and NaN, too
 
+# (x (batch, *shape), sigma (batch,)), both in data units -> the denoised images.
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -26,45 +34,71 @@ class Suspect(NamedTuple):
     improvement: float
 
 
+class _Trial(NamedTuple):
+    """Images ``(count, *shape)``, and the same with noise of level `sigma`."""
+
+    clean: Tensor
+    noisy: Tensor
+    sigma: float
+
+
 def find_mistakes(
     prior: Prior, images: Tensor, sigmas: list[float], seed: int
 ) -> tuple[Suspect, ...]:
     """The mistake whose undoing reduces the error most, and those that do as well.
 
     Args:
-        images: ``(count, *shape)``, in data units.
+        images: ``(count, *shape)``, in data units; two or more.
         sigmas: noise levels at which it is tried.
+        seed: of the noise.
     """
     bare = _remembering(prior.uncorrected())
-    batches = [
-        (images + s * normal(("check prior", seed, "try", i), images.shape).to(images), s)
+    trials = [
+        _Trial(
+            images, images + s * normal(("check prior", seed, "try", i), images.shape).to(images), s
+        )
         for i, s in enumerate(sigmas)
     ]
-
-    def error_of(denoiser: Denoiser) -> Tensor:
-        errors = []
-        for noisy, sigma in batches:
-            denoised = denoiser(noisy, torch.full((len(noisy),), sigma).to(noisy))
-            errors.append((denoised - images).double().square().mean())
-        logs = torch.stack(errors).log().nan_to_num(nan=50.0, posinf=50.0)
-        return logs.clamp(max=50.0).mean()
-
-    as_is = error_of(bare.denoise)
+    as_is = _squared_errors(bare.denoise, trials)
     found: dict[str, float] = {}
     for mistake, undone in _mistakes(bare):
-        improvement = float((as_is - error_of(undone)).exp())
+        improvement = _improvement(as_is, _squared_errors(undone, trials))
         found[mistake] = max(improvement, found.get(mistake, 0.0))
     best = max(found.values())
     if best < _CLEARLY:
         return ()
-    alike = [Suspect(*item) for item in found.items() if item[1] > 0.98 * best]
+    alike = [Suspect(*item) for item in found.items() if item[1] > _ALIKE * best]
     return tuple(sorted(alike, key=lambda suspect: -suspect.improvement))
+
+
+def _squared_errors(denoiser: Denoiser, trials: list[_Trial]) -> Tensor:
+    """Mean squared errors ``(levels, count)`` of each image at each noise level, float64."""
+    errors = []
+    for clean, noisy, sigma in trials:
+        denoised = denoiser(noisy, torch.full((len(noisy),), sigma).to(noisy))
+        errors.append((denoised - clean).double().square().flatten(1).mean(1))
+    worst = math.exp(_WORST)
+    return torch.stack(errors).nan_to_num(nan=worst, posinf=worst).clamp(max=worst)
+
+
+def _improvement(as_is: Tensor, undone: Tensor) -> float:
+    """The factor between two tables of squared errors, geometric over the levels; 1 by chance.
+
+    Args:
+        as_is, undone: ``(levels, count)``, of the same images.
+    """
+    before, after = as_is.mean(1, keepdim=True), undone.mean(1, keepdim=True)
+    logarithm = float((before.log() - after.log()).mean())
+    # To first order, the logarithm is the average over the images of its value plus this share.
+    share = (as_is / before - undone / after).mean(0)
+    standard_error = float(share.std()) / math.sqrt(len(share))
+    return math.exp(logarithm) if logarithm > _STANDARD_ERRORS * standard_error else 1.0
 
 
 def _mistakes(prior: Prior) -> Iterator[tuple[str, Denoiser]]:
     """Name of a mistake, and the denoiser in which it is undone."""
     for factor in (0.5, 2.0):
-        yield "a factor of 2 in sigma", _told(prior, factor)
+        yield "a factor of 2 in sigma", _with_other_sigma(prior, factor)
     for given, wanted, slope, shift in (
         ("[0, 1]", "[-1, 1]", 2.0, -1.0),
         ("[-1, 1]", "[0, 1]", 0.5, 0.5),
@@ -111,7 +145,7 @@ def _network_mistakes(prior: NetworkPrior) -> Iterator[tuple[str, Denoiser]]:
         yield mistake, flipped.denoise
 
 
-def _told(prior: Prior, factor: float) -> Denoiser:
+def _with_other_sigma(prior: Prior, factor: float) -> Denoiser:
     return lambda x, sigma: prior.denoise(x, factor * sigma)
 
 
@@ -126,7 +160,7 @@ def _variant(prior: NetworkPrior, kind: Parameterization, coordinates: Coordinat
 
 
 def _relabelled(prior: NetworkPrior, change: Callable[[Tensor], Tensor]) -> NetworkPrior:
-    """The network is told another sigma, while its input stays as it is."""
+    """The prior with the noise label of another sigma; the network's input stays as it is."""
 
     def label_of(label: Tensor) -> Tensor:
         return prior.label(change(_sigma_of(prior, label)))
@@ -155,7 +189,10 @@ class _Relabelled(nn.Module):
 
 
 class _Remembering(nn.Module):
-    """Parameterizations differ in what is done with the output: do not compute it again."""
+    """A network that remembers its outputs.
+
+    Parameterizations differ in what is made of the output, which need not be computed again.
+    """
 
     def __init__(self, module: nn.Module):
         super().__init__()

@@ -31,8 +31,8 @@ class PhaseClassifierNetwork:
     def __call__(self, z: Tensor, t: Tensor) -> Tensor:
         """``(batch, classes)`` for ``z (batch, phases, *shape)`` and ``t (batch,)``."""
         weight = next(self.network.parameters())
-        told = self.process.given_image(t).sigma.log() / 4
-        return self.network(z.to(weight).flatten(1, 2), told.to(weight)).to(z)
+        label = self.process.given_image(t).sigma.log() / 4
+        return self.network(z.to(weight).flatten(1, 2), label.to(weight)).to(z)
 
 
 def train_phase_classifier(

@@ -47,6 +47,10 @@ class _Guided(PhaseSpacePrior):
         self.time_min, self.time_max = leading.time_min, leading.time_max
         self.sigma_min, self.sigma_max = leading.sigma_min, leading.sigma_max
 
+    @property
+    def device(self) -> torch.device:
+        return self.leading.device
+
     def denoising_error(self, sigma: float) -> Covariance:
         return self.leading.denoising_error(sigma)
 
@@ -109,7 +113,7 @@ class ClassifierGuided(_Guided):
             logits = torch.log_softmax(self.classifier(state, times), dim=1)
             wanted = torch.as_tensor(self.label, device=z.device).expand(len(z))
             share = logits.gather(1, wanted[:, None]).sum()
-            # Whoever differentiates this prior needs the classifier's second derivative.
+            # A derivative of this prior needs the second derivative of the classifier.
             (gradient,) = torch.autograd.grad(share, state, create_graph=z.requires_grad)
         return epsilon - self.guide * act(self.process.given_image(t).factor.mT, gradient)
 

@@ -28,6 +28,7 @@ from tweedie_inverse.phase_space.processes import LinearProcess, Observation, ac
 from tweedie_inverse.phase_space.processes.checks import float64
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
+from tweedie_inverse.priors.network import device_of
 
 Label = Literal["log-sigma", "time"]
 Objective = Literal["hsm", "dsm"]
@@ -64,7 +65,7 @@ class PhaseSpacePrior(Prior):
         return image_of(seen, z, self.epsilon(z, t))
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """As of `Prior`; the auxiliary noise is one fixed pattern, the same for every image."""
+        """As `Prior.denoise`, with one fixed pattern of auxiliary noise for every image."""
         pattern = normal(("auxiliary noise",), (self.process.phases - 1, *self.shape)).to(x)
         return self._denoise(x, sigma, pattern.expand(len(x), *pattern.shape))
 
@@ -136,6 +137,10 @@ class ExactPhaseSpace(PhaseSpacePrior):
         x0 = (denoised - self.offset) / self.scale
         return act(seen.whiten, z - act(seen.direction[..., None], x0[:, None]))
 
+    @property
+    def device(self) -> torch.device:
+        return self.prior.device
+
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)
 
@@ -164,7 +169,7 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
             the last phase alone (published nets of Gamma = 0).
         process: the forward process it was trained on.
         shape: of an image, ``(channels, height, width)``.
-        label: what the network is told: ``"time"`` t itself, as published, or ``"log-sigma"``,
+        label: the network's noise label, ``"time"``: t itself, as published, or ``"log-sigma"``:
             ``log(sigma) / 4`` of the effective noise level.
         objective: ``"hsm"``: its noise is whitened by the covariance given x0; ``"dsm"``: by that
             given x0 and the momentum at time 0.
@@ -232,9 +237,9 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         """The network's own answer, ``(batch, phases predicted, *shape)``; the one cast."""
         weight = next(self.module.parameters(), z)
         time = torch.as_tensor(t, dtype=torch.float64)
-        told = seen.sigma.log() / 4 if self.label == "log-sigma" else time
+        label = seen.sigma.log() / 4 if self.label == "log-sigma" else time
         channels = z.to(weight).flatten(1, 2)
-        output = self.module(channels, told.to(weight).expand(len(z)))
+        output = self.module(channels, label.to(weight).expand(len(z)))
         return output.unflatten(1, (-1, z.shape[2])).to(z)
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -246,6 +251,10 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         if self.process.phases == 1:
             return self.denoise(x, sigma)
         return self._corrected(x, super().denoise_drawing(x, sigma, noise), sigma)
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.module)
 
     def denoising_error(self, sigma: float) -> Covariance:
         return isotropic(sigma**2) if self.error is None else self.error.at(sigma, self.shape)

@@ -1,6 +1,6 @@
 """Checkpoints of PSLD (Pandey and Mandt 2023): a noise prediction of position and momentum.
 
-The network sees position and momentum, 2 C channels with images on [-1, 1], is told t, and returns
+The network sees position and momentum, 2 C channels with images on [-1, 1], and t, and returns
 the noise of both, or for Gamma = 0 that of the momentum alone.  Its training added 1e-9 to both
 variances; at the times that samplers visit this is 4e-4 of the smallest of them, or less, and left
 out here.

@@ -14,6 +14,8 @@ from tweedie_inverse.phase_space.inpainting import Known
 from tweedie_inverse.phase_space.prior import PhaseSpacePrior
 from tweedie_inverse.phase_space.processes import act
 from tweedie_inverse.phase_space.steps import SAMPLERS, Sampler
+from tweedie_inverse.priors.counting import Count
+from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.walks.base import WalkDivergedError
 
 DEFAULT_STEPS = 50
@@ -52,7 +54,7 @@ def sample(
     seed: int = 0,
     batch_size: int | None = None,
     dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Samples of a phase-space prior, ``(num_samples, *prior.shape)`` in data units.
 
@@ -71,11 +73,16 @@ def sample(
         time_min: where the walk ends; default the prior's, and not below 1e-3.
         known: pixels that are given; the rest is drawn to fit (`Known`).
         seed: fixes every sample; each has a stream of its own.
-        batch_size: samples that run together.
+        batch_size: samples that run together; where an accelerator's memory is too small for
+            them, half as many, with a warning.  It changes no sample, except that the steps of the
+            adaptive ``"ode"`` are those that suit all samples of a batch.
+        dtype: of the samples.
+        device: where the walk runs; default ``prior.device``, where the prior's tensors are.
 
     Raises:
         ValueError, TypeError: anything wrong with the input, before the first evaluation.
         WalkDivergedError: the walk became NaN or infinite.
+        torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"phase_space.sample(batch_size={batch_size}): needs a positive number")
@@ -83,12 +90,12 @@ def sample(
     numbers = prior.process.phases * torch.Size(prior.shape).numel()
     chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
     _refuse_none(num_samples)
-    like = torch.zeros((), dtype=dtype, device=device)
-    finished = []
-    for first in range(0, num_samples, chunk):
-        streams = _streams(seed, first, min(first + chunk, num_samples))
-        finished.append(deque(_walk(plan, streams, like), maxlen=1).pop().x)
-    return torch.cat(finished)
+    like = torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
+
+    def work(first: int, last: int) -> Tensor:
+        return deque(_walk(plan, _streams(seed, first, last), like), maxlen=1).pop().x
+
+    return torch.cat(list(in_parts(num_samples, chunk, work)))
 
 
 def trajectory(
@@ -102,12 +109,12 @@ def trajectory(
     known: Known | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Iterator[PhaseStep]:
     """The walk of `sample`, step by step; arguments as there, checked before the first step."""
     plan = plan_for(prior, sampler, steps, grid, time_min, known)
     _refuse_none(num_samples)
-    like = torch.zeros((), dtype=dtype, device=device)
+    like = torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
     return _walk(plan, _streams(seed, 0, num_samples), like)
 
 
@@ -128,7 +135,7 @@ def plan_for(
     time_min: float | None,
     known: Known | None = None,
 ) -> Plan:
-    """Check the arguments of `sample`, which see; evaluates nothing."""
+    """Check the arguments of `sample`, described there; nothing is evaluated."""
     if not isinstance(prior, PhaseSpacePrior):
         raise TypeError(
             "phase_space.sample: needs a phase-space prior such as "
@@ -186,17 +193,16 @@ def _streams(seed: int, first: int, last: int) -> Streams:
     return Streams([("phase space", seed, index) for index in range(first, last)])
 
 
-class _Counting(PhaseSpacePrior):
-    """A phase-space prior that counts its evaluations."""
+class _Counted(PhaseSpacePrior):
+    """A phase-space prior that counts its evaluations of the noise."""
 
     def __init__(self, prior: PhaseSpacePrior):
-        self.prior, self.calls = prior, 0
+        self.prior, self.count = prior, Count()
         self.process, self.shape = prior.process, prior.shape
         self.offset, self.scale = prior.offset, prior.scale
 
     def epsilon(self, z: Tensor, t: float | Tensor) -> Tensor:
-        self.calls += 1
-        return self.prior.epsilon(z, t)
+        return self.count.watch(self.prior.epsilon(z, t))
 
     def denoising_error(self, sigma: float):
         return self.prior.denoising_error(sigma)
@@ -204,8 +210,8 @@ class _Counting(PhaseSpacePrior):
 
 def _walk(plan: Plan, streams: Streams, like: Tensor) -> Iterator[PhaseStep]:
     """The loop."""
-    prior, process = _Counting(plan.prior), plan.prior.process
-    shape = (process.phases, *prior.shape)
+    prior, process = _Counted(plan.prior), plan.prior.process
+    count, shape = len(streams), (process.phases, *prior.shape)
 
     def noise() -> Tensor:
         return streams.normal(shape, like)
@@ -221,13 +227,13 @@ def _walk(plan: Plan, streams: Streams, like: Tensor) -> Iterator[PhaseStep]:
         if plan.known is not None:
             z = plan.known.put(z, earlier, prior, noise)
         x = prior.offset + prior.scale * z[:, 0]
-        yield PhaseStep(index, steps, earlier, z, x, prior.calls)
+        yield PhaseStep(index, steps, earlier, z, x, prior.count.calls // count)
     with torch.no_grad():
         x = prior.offset + prior.scale * prior.denoise_phases(z, plan.times[-1])
     _refuse_divergence(x, steps - 1, steps, plan.times[-1])
     if plan.known is not None:
         x = plan.known.finish(x)
-    yield PhaseStep(steps - 1, steps, 0.0, None, x, prior.calls)
+    yield PhaseStep(steps - 1, steps, 0.0, None, x, prior.count.calls // count)
 
 
 def _refuse_divergence(x: Tensor, index: int, steps: int, time: float) -> None:

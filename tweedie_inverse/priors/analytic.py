@@ -52,6 +52,10 @@ class Gaussian(Prior):
         scale = math.sqrt(float(self.covariance.variance.max()))
         self.sigma_max, self.sigma_min = _SIGMA_MAX * scale, _SIGMA_MIN * scale
 
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         mean = self.mean.to(x)
         coefficients = self.covariance.basis.transform(x - mean)
@@ -107,6 +111,10 @@ class GaussianMixture(Prior):
         scale = math.sqrt(float(spread.mean()) + self.std**2)
         self.sigma_max, self.sigma_min = _SIGMA_MAX * scale, _SIGMA_MIN * scale
         self._errors: dict[float, Covariance] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.means.device
 
     def _shares(self, x: Tensor, level: Tensor | float) -> Tensor:
         """Probability of every component behind x, ``(batch, components)``."""

@@ -95,6 +95,14 @@ class Prior(ABC):
         return self
 
     @property
+    def device(self) -> torch.device:
+        """The device of the prior's weights or tensors, where it computes.
+
+        By default the CPU; a prior that holds tensors says where they are.
+        """
+        return torch.device("cpu")
+
+    @property
     def error_is_measured(self) -> bool:
         """Whether `denoising_error` is exact or measured, and not a guess."""
         return True

@@ -48,7 +48,7 @@ AnyNetwork = TypeVar("AnyNetwork", bound=HasModule)
 
 
 class OfClass(nn.Module):
-    """A class-conditional network that has been told the class.
+    """A class-conditional network for a fixed class.
 
     Args:
         module: called as ``module(input, noise label, classes)``.
@@ -90,6 +90,10 @@ class _Guided(Prior):
         self.shape, self.centre = tuple(leading.shape), leading.centre
         self.sigma_min, self.sigma_max = leading.sigma_min, leading.sigma_max
         self.any_sigma = leading.any_sigma
+
+    @property
+    def device(self) -> torch.device:
+        return self.leading.device
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.leading.denoising_error(sigma)
@@ -156,7 +160,7 @@ class ClassifierGuided(_Guided):
             state = x if x.requires_grad else x.detach().requires_grad_(True)
             logits = self.classifier(state, column.flatten())
             share = torch.log_softmax(logits, dim=1)[:, self.label].sum()
-            # Whoever differentiates this denoiser needs the classifier's second derivative.
+            # A derivative of this denoiser needs the second derivative of the classifier.
             (gradient,) = torch.autograd.grad(share, state, create_graph=x.requires_grad)
         return denoised + self.scale * column**2 * gradient
 

@@ -112,9 +112,14 @@ class NetworkPrior(Prior):
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         weight = next(self.module.parameters(), x)  # a module without any works as x does
-        level = sigma_column(x, sigma).to(weight) / self.scale
-        state = (x.to(weight) - self.offset) / self.scale  # the one cast
-        output = self.module(self._input(state, level), self.label(level.flatten()))
+        # Noise labels and the mixing of input and output need float32 even round a half-precision
+        # network, whose own numbers are cast once, on the way in and on the way out.
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        x_exact = x.to(torch.promote_types(x.dtype, torch.float32))
+        level = sigma_column(x_exact, sigma).to(weight.device, exact) / self.scale
+        state = (x.to(weight.device, exact) - self.offset) / self.scale
+        given, label = self._input(state, level), self.label(level.flatten())
+        output = self.module(given.to(weight), label.to(weight)).to(exact)
         denoised = self.offset + self.scale * self._denoised(state, output, level)
         if self.error is not None:
             sigmas = (level * self.scale).flatten()
@@ -139,6 +144,10 @@ class NetworkPrior(Prior):
 
     def uncorrected(self) -> "NetworkPrior":
         return self.with_error(None)
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.module)
 
     @property
     def error_is_measured(self) -> bool:
@@ -210,7 +219,7 @@ class NetworkPrior(Prior):
         return x
 
     def label(self, sigma: Tensor) -> Tensor:
-        """What the network is told for noise levels `sigma` ``(batch,)`` in its own units."""
+        """The network's noise label for levels `sigma` ``(batch,)`` in its own units."""
         if self.timesteps is not None:
             return sigma_to_timestep(sigma, self.timesteps.to(sigma))
         if self.coordinates == "edm":
@@ -234,6 +243,11 @@ class NetworkPrior(Prior):
         total = sigma**2 + self.sigma_data**2  # edm: Karras et al. 2022, table 1
         skip, out = self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
         return skip * x + out * output
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are; the CPU for a module without any."""
+    return next(module.parameters(), torch.zeros(())).device
 
 
 def _increasing(table: Tensor) -> Tensor:

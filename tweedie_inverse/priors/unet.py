@@ -20,7 +20,7 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, features: int):
         super().__init__()
-        # From 1e-3 to 16: covers both labels in use, log(sigma) / 4 and timesteps up to 1000.
+        # These cover both labels in use, log(sigma) / 4 and timesteps up to 1000.
         frequencies = torch.logspace(-3, math.log10(16.0), 32)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.mlp = nn.Sequential(
@@ -70,7 +70,7 @@ class Attention(nn.Module):
 
 
 class Chain(nn.ModuleList):
-    """Blocks one after the other, all told the noise level."""
+    """Blocks one after the other, which all receive the noise level."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for block in self:

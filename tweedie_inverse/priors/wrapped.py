@@ -1,5 +1,6 @@
 """What a prior round another prior passes on: everything but the denoiser."""
 
+import torch
 from torch import Tensor
 
 from tweedie_inverse.numerics.covariance import Covariance
@@ -22,6 +23,10 @@ class WrappedPrior(Prior):
 
     def moments(self) -> tuple[Tensor, Covariance]:
         return self.prior.moments()
+
+    @property
+    def device(self) -> torch.device:
+        return self.prior.device
 
     @property
     def error_is_measured(self) -> bool:

@@ -156,9 +156,9 @@ def _card(path: Path, header: dict[str, Any]) -> PriorCard:
 
 def describe(card: PriorCard) -> str:
     """One paragraph for a terminal."""
-    told = {**asdict(card), "size": f"{card.size / 1e6:.1f} MB"}
-    name, seconds = told.pop("name"), told.pop("load_seconds")
-    lines = [f"  {key}: {value}" for key, value in told.items()]
+    settings = {**asdict(card), "size": f"{card.size / 1e6:.1f} MB"}
+    name, seconds = settings.pop("name"), settings.pop("load_seconds")
+    lines = [f"  {key}: {value}" for key, value in settings.items()]
     if seconds is not None:
         lines.append(f"  loads in {seconds:g} s")
     return "\n".join([name, *lines])

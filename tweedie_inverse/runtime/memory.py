@@ -1,5 +1,6 @@
-"""Work in parts, as large as the accelerator's memory allows: found by trying, and told of."""
+"""Work in parts that are as large as the accelerator's memory allows, which is found by trying."""
 
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -25,24 +26,26 @@ def in_parts(
 ) -> Iterator[T]:
     """``work(first, last)`` for consecutive parts of `total` items, `size` or fewer at a time.
 
-    Out of memory, a part is halved and begun again, and so are those after it; a warning,
-    `SmallerParts`, says so.  The results must not depend on the parts.
+    Where memory runs out, the part is begun again with half the size, which the later parts have
+    too; the warning `SmallerParts` says so.  The results must not depend on the parts.
 
     Args:
         work: on items `first` to `last` - 1.
-        end: where a part that begins at `first` ends, for a size; ``first + size`` by default.
+        end: (first, size) -> where a part that begins at `first` ends; default ``first + size``.
+            It may exceed the size where items belong together.
 
     Raises:
-        torch.OutOfMemoryError: one item is too much.
+        torch.OutOfMemoryError: the smallest part is too much.
     """
+    end = end or operator.add
     first = 0
     while first < total:
-        last = min(end(first, size) if end else first + size, total)
+        last = min(end(first, size), total)
         tried = min(size, last - first)
         try:
             found = work(first, last)
         except torch.OutOfMemoryError:
-            if tried == 1:
+            if tried == 1 or min(end(first, tried // 2), total) == last:
                 raise
         else:
             yield found

@@ -1,8 +1,8 @@
 """A denoising error without images: measured on the prior's own samples.
 
-Of a perfect network its samples are images, and the two measurements agree.  Of a real one the
-samples lie where the network expects images to be, so that this estimate is on the small side; what
-that gives away is in docs/denoising-error.md.  Held-out images are better where there are any.
+The samples of a perfect network are images, and the two measurements agree.  Those of a real one
+lie where the network expects images to be, so that this estimate is on the small side;
+docs/denoising-error.md says how much that costs.  Held-out images are better where there are any.
 """
 
 from torch import Tensor
@@ -33,8 +33,11 @@ def estimate_denoising_error(
         num_samples: how many; see there for how many are needed.
         steps: network evaluations a sample.  Walks with noise need many more for the same
             accuracy: DDPM at 60 has up to a fifth too little variance on a smooth field.
-        sigmas, levels, transform, form, batch_size: as of `measure_denoising_error`.
+        sigmas, levels, transform, form: as of `measure_denoising_error`.
+        batch_size: images that are sampled and denoised together.
         seed: of the samples and of the measurement.
+
+    The samples are drawn and measured on ``prior.device``.
 
     Cost: `steps` and `levels` network evaluations a sample.
     """

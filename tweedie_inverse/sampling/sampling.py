@@ -1,6 +1,6 @@
 """Unconditional samples: any prior, any recipe, any schedule, one loop (`trajectory`).
 
-The conditional counterpart is `solver`.
+The conditional counterpart is `solving.solver`.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ from torch import Tensor
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import SCHEDULES, Schedule, check_schedule
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Integrator, Level, Recipe, Template
 from tweedie_inverse.walks.base import WalkDivergedError
 from tweedie_inverse.walks.integrators import IntegratorState
@@ -68,7 +69,7 @@ def sample(
     batch_size: int | None = None,
     progress: bool = False,
     dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Samples of a prior, ``(num_samples, *prior.shape)`` in data units.
 
@@ -83,12 +84,16 @@ def sample(
         schedule: a name in `schedules.SCHEDULES`, a function ``(steps, sigma_min, sigma_max)``,
             or the grid itself, ``(steps + 1,)`` falling to 0, in data units.  Default Karras.
         seed: fixes every sample; each has a stream of its own.
-        batch_size: samples that run together; changes memory and speed, not the samples.
+        batch_size: samples that run together; changes memory and speed, not the samples.  Where an
+            accelerator's memory is too small, half as many run together, with a warning.
         progress: show a progress bar.
+        dtype: of the samples.
+        device: where the walk runs; default ``prior.device``, where the prior's tensors are.
 
     Raises:
         ValueError, TypeError: anything wrong with the input, before the first evaluation.
         WalkDivergedError: the walk became NaN or infinite.
+        torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
     """
     plan = plan_for(prior, recipe, steps, schedule)
     if num_samples < 1:
@@ -96,17 +101,17 @@ def sample(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"sample(batch_size={batch_size}): needs a positive number of samples")
     chunk = batch_size or max(1, _CHUNK_NUMBERS // torch.Size(prior.shape).numel())
-    like = torch.zeros((), dtype=dtype, device=device)
-    finished = []
+    like = torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
     with _progress_bar(progress, num_samples * plan.evaluations, plan.integrator.name) as bar:
-        for first in range(0, num_samples, chunk):
-            last = min(first + chunk, num_samples)
-            spent = 0
+
+        def work(first: int, last: int) -> Tensor:
+            bar.n, spent = first * plan.evaluations, 0
             for step in _walk(plan, prior, _streams(seed, first, last), like):
                 bar.update((step.evaluations - spent) * (last - first))
                 spent = step.evaluations
-            finished.append(step.x)
-    return torch.cat(finished)
+            return step.x
+
+        return torch.cat(list(in_parts(num_samples, chunk, work)))
 
 
 def trajectory(
@@ -118,7 +123,7 @@ def trajectory(
     schedule: ScheduleLike | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Iterator[SampleStep]:
     """The walk of `sample`, step by step; arguments as there, checked before the first step.
 
@@ -127,7 +132,7 @@ def trajectory(
     plan = plan_for(prior, recipe, steps, schedule)
     if num_samples < 1:
         raise ValueError(f"trajectory(num_samples={num_samples}): needs at least one sample")
-    like = torch.zeros((), dtype=dtype, device=device)
+    like = torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
     return _walk(plan, prior, _streams(seed, 0, num_samples), like)
 
 
@@ -137,7 +142,7 @@ def plan_for(
     steps: int | None = None,
     schedule: ScheduleLike | None = None,
 ) -> Plan:
-    """Check the arguments of `sample`, which see, and join them; evaluates nothing."""
+    """Check the arguments of `sample`, described there, and join them; nothing is evaluated."""
     if not isinstance(prior, Prior):
         raise TypeError(
             f"sample: prior must be a prior such as ti.load_prior('phantom-64'), got "
@@ -178,7 +183,7 @@ def _method(recipe: RecipeLike) -> Recipe | Integrator | Callable[[Tensor], Reci
                 raise ValueError(f"sample(recipe={recipe!r}): {ELSEWHERE[recipe]}")
             raise ValueError(f"sample(recipe={recipe!r}): choose one of {', '.join(sorted(named))}")
         return named[recipe]
-    if isinstance(recipe, Template):  # which has a grid of its own, too
+    if isinstance(recipe, Template):  # its recipe has a grid of its own
         return recipe.recipe
     if not (isinstance(recipe, Recipe | Integrator) or callable(recipe)):
         raise TypeError(

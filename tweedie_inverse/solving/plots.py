@@ -1,4 +1,8 @@
-"""Pictures of a posterior.  matplotlib is imported when one is drawn."""
+"""Pictures of a posterior.  matplotlib is imported when one is drawn.
+
+Truth, samples and mean share one range of values, their smallest to their largest: a prior's range
+is not known here.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +54,7 @@ def plot_problem(
     panels = [
         ("truth", truth, "image"),
         ("measurement", measurement, "data"),
-        ("pseudo-inverse", first_guess, "image"),
+        ("pseudo-inverse", first_guess, "guess"),
         *(
             (f"posterior sample {i + 1}", image, "image")
             for i, image in enumerate(summary.samples[:3])
@@ -64,7 +68,11 @@ def plot_problem(
 
 
 def draw_panels(panels, path: str | Path | None, *, columns: int, title: str = ""):
-    """A grid of (name, image, kind); panels of kind "spread" share one colour scale."""
+    """A grid of (name, image, kind), saved to `path` if there is one; returns the figure.
+
+    Panels of kind "image" share one range of values, in which a "guess" is drawn too; those of kind
+    "spread" share one colour scale, and "data" has a range of its own.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -74,13 +82,14 @@ def draw_panels(panels, path: str | Path | None, *, columns: int, title: str = "
     FigureCanvasAgg(figure)
     spreads = [_flat(image).max() for _, image, kind in panels if kind == "spread"]
     top = max(spreads) if spreads else 1.0
+    limits = _limits([image for _, image, kind in panels if kind == "image"])
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, (name, image, kind) in zip(axes, panels, strict=False):
         axis.set_title(name, fontsize=10)
         axis.set_xticks([])
         axis.set_yticks([])
         axis.set_box_aspect(1)
-        _draw(figure, axis, image, kind, top)
+        _draw(figure, axis, image, kind, limits, top)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if title:
@@ -91,18 +100,21 @@ def draw_panels(panels, path: str | Path | None, *, columns: int, title: str = "
     return figure
 
 
-def _draw(figure, axis, image: Tensor, kind: str, top: float) -> None:
+def _limits(images: list[Tensor]) -> tuple[float, float]:
+    """Smallest and largest value of all images; 0 and 1 where there is no image."""
+    if not images:
+        return 0.0, 1.0
+    return min(float(i.min()) for i in images), max(float(i.max()) for i in images)
+
+
+def _draw(figure, axis, image: Tensor, kind: str, limits: tuple[float, float], top: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    if kind == "image":
-        axis.imshow(_pixels(image), cmap="gray", vmin=0, vmax=1)
-        return
-    if kind == "data":
-        pixels = _pixels(image)
-        colour = pixels.ndim == 3
-        limits = (0, 1) if colour else (None, None)
-        aspect = "equal" if colour else "auto"
-        axis.imshow(pixels, cmap="gray", vmin=limits[0], vmax=limits[1], aspect=aspect)
+    if kind in ("image", "guess", "data"):
+        low, high = _limits([image]) if kind == "data" else limits
+        pixels = _pixels(image, low, high)
+        aspect = "auto" if kind == "data" and pixels.ndim == 2 else "equal"
+        axis.imshow(pixels, cmap="gray", vmin=low, vmax=high, aspect=aspect)
         return
     limit, colours = (top, "magma") if kind == "spread" else (4.0, "viridis")
     shown = axis.imshow(_flat(image), cmap=colours, vmin=0, vmax=limit)
@@ -111,12 +123,13 @@ def _draw(figure, axis, image: Tensor, kind: str, top: float) -> None:
     scale.tick_params(labelsize=7, pad=1)
 
 
-def _pixels(image: Tensor) -> np.ndarray:
-    """(height, width) or (height, width, 3), colour clipped to [0, 1]."""
+def _pixels(image: Tensor, low: float, high: float) -> np.ndarray:
+    """(height, width) as they are, or (height, width, 3) with [low, high] mapped to [0, 1]."""
     image = torch.atleast_2d(image.detach().cpu().float())
     image = image.reshape(-1, *image.shape[-2:])
     if image.shape[0] == 3:
-        return image.permute(1, 2, 0).clamp(0, 1).numpy()
+        scaled = (image - low) / (high - low or 1.0)
+        return scaled.permute(1, 2, 0).clamp(0, 1).numpy()
     return image[0].numpy()
 
 

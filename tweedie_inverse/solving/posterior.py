@@ -65,8 +65,9 @@ class Diagnostics:
     """Signs of trouble.
 
     Attributes:
-        residual_chi_square: ``(batch, num_samples)``, ``|y - A x|^2 / std^2`` per observed
-            entry; near 1 for samples of the posterior.  NaN where the noise is not Gaussian.
+        residual_chi_square: ``(batch, num_samples)``, the mean squared standardized residual of
+            the observed entries: ``|y - A x|^2 / std^2`` for Gaussian noise, Pearson's chi-square
+            for counts; near 1 for samples of the posterior.
         effective_sample_size: ``(batch,)``, ``1 / sum(weights^2)``.
         population: of the particle walk; None for independent samples.
     """
@@ -106,13 +107,13 @@ class Posterior:
         return self.diagnostics.population.log_evidence
 
     def equally_weighted(self, count: int | None = None, *, seed: int = 0) -> Tensor:
-        """Samples of equal weight, ``(batch, count, *shape)``, for what knows no weights.
+        """Samples of equal weight, ``(batch, count, *shape)``, for functions without weights.
 
-        Drawn from these by systematic resampling, so that the heavier ones repeat.
+        Systematic resampling of each measurement by its own weights, so that heavy samples repeat.
 
         Args:
-            count: as many as there are samples by default.
-            seed: of the one random number each measurement needs.
+            count: samples of each measurement; default as many as there are.
+            seed: of the random number that each measurement takes.
         """
         weights = self.weights.double().reshape(-1, self.weights.shape[-1])
         count = count or weights.shape[1]
@@ -141,18 +142,28 @@ class Posterior:
         lost = 1 - self._columns().square().sum(self._axis)
         return (variance / lost.clamp(min=torch.finfo(lost.dtype).tiny)).sqrt()
 
-    def quantile(self, q: float) -> Tensor:
+    def quantile(self, q: float | Tensor) -> Tensor:
         """Quantile of every pixel, ``(batch, *shape)``; linear between the samples.
 
-        Sample k of n in increasing order stands at cumulative weight ``W_k - w_k / 2``.
+        Sample k of n in increasing order stands at cumulative weight ``W_k - w_k / 2``; a single
+        sample is every quantile.
+
+        Args:
+            q: in [0, 1], one for all measurements or ``(batch,)``.
+
+        Raises:
+            ValueError: q outside [0, 1].
         """
-        if not 0 <= q <= 1:
+        axis, levels = self._axis, torch.as_tensor(q, dtype=torch.float64)
+        if not bool(((levels >= 0) & (levels <= 1)).all()):
             raise ValueError(f"quantile(q={q}): needs a number in [0, 1]")
-        axis = self._axis
         values, order = self.samples.movedim(axis, -1).sort(dim=-1)
+        if values.shape[-1] == 1:
+            return values[..., 0]
         weights = self._columns().expand_as(self.samples).movedim(axis, -1).gather(-1, order)
         place = weights.cumsum(-1) - weights / 2
-        level = torch.full_like(place[..., :1], q)
+        levels = levels.to(place).reshape(-1, *[1] * (place.ndim - 1))
+        level = levels.expand(*place.shape[:-1], 1).contiguous()
         right = torch.searchsorted(place, level).clamp(1, place.shape[-1] - 1)
         left = right - 1
         low, high = place.gather(-1, left), place.gather(-1, right)

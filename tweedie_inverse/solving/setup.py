@@ -1,20 +1,17 @@
 """A checked call of `solve`: everything that can be wrong with the input is found here.
 
-Nothing in this file evaluates the network.
+The network is not evaluated before everything has been checked.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
-import torch
 from torch import Tensor
 
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.operators import GaussianNoise, LinearOperator, NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.priors.wrapped import WrappedPrior
 from tweedie_inverse.solving.validation import check_measurement, check_operator, resolve_noise
 from tweedie_inverse.walks import Decoupled, Langevin, Particle, Walk
 
@@ -23,66 +20,24 @@ from tweedie_inverse.walks import Decoupled, Langevin, Particle, Walk
 _FEW_NUMBERS, _POPULATION = 1024, 200
 
 
-class CountedPrior(WrappedPrior):
-    """A prior that counts its evaluations, one an image.
-
-    Attributes:
-        chunk: images that are evaluated together; None is all.
-    """
-
-    def __init__(self, prior: Prior):
-        super().__init__(prior)
-        self.calls = 0
-        self.chunk: int | None = None
-
-    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self._in_parts(x, sigma, lambda x, sigma, part: self.prior.denoise(x, sigma))
-
-    def denoise_drawing(
-        self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
-    ) -> Tensor:
-        drawn = cache(noise)  # for the whole batch, whatever its parts
-
-        def evaluate(x: Tensor, sigma: float | Tensor, part: slice) -> Tensor:
-            return self.prior.denoise_drawing(x, sigma, lambda shape: drawn(shape)[part])
-
-        return self._in_parts(x, sigma, evaluate)
-
-    def _in_parts(
-        self,
-        x: Tensor,
-        sigma: float | Tensor,
-        evaluate: Callable[[Tensor, float | Tensor, slice], Tensor],
-    ) -> Tensor:
-        if self.chunk is None or x.shape[0] <= self.chunk:
-            denoised = evaluate(x, sigma, slice(None))
-        else:
-            column = torch.as_tensor(sigma, dtype=torch.float64).expand(x.shape[0])
-            parts = [slice(k, k + self.chunk) for k in range(0, x.shape[0], self.chunk)]
-            denoised = torch.cat([evaluate(x[part], column[part], part) for part in parts])
-        self.calls += x.shape[0]  # what ran out of memory is not counted
-        return denoised
-
-
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    """A checked call of solve: what stays the same over all chunks, and the cost so far."""
+    """A checked call of `solve`: what is the same for all parts of its walkers."""
 
     y: Tensor
     single: bool
     operator: Operator
     noise: NoiseModel
-    prior: CountedPrior
+    prior: Prior
     walk: Walk
     reason: str
     sigmas: Tensor
     num_samples: int
     seed: int | tuple[int, ...]
-    operator_calls: int = 0
-    solver_error: float = 0.0
 
     @property
     def total(self) -> int:
+        """Walkers: one for each sample of each measurement."""
         return self.y.shape[0] * self.num_samples
 
     def key(self, measurement: int, sample: int) -> tuple[str, int, int, int]:
@@ -102,7 +57,7 @@ def prepare(
     seed: int | Sequence[int],
     noise: NoiseModel | float | None,
 ) -> Run:
-    """Check the arguments of `solve`, which see, and choose the walk."""
+    """Check the arguments of `solve`, described there, and choose the walk."""
     if not isinstance(operator, Operator):
         raise TypeError(
             f"solve: operator must derive from ops.Operator or ops.LinearOperator, got "
@@ -131,9 +86,7 @@ def prepare(
     if count < 1:
         raise ValueError(f"solve(steps={steps}): needs at least one network evaluation")
     sigmas = walk.sigmas(prior, count)
-    return Run(
-        y, single, operator, model, CountedPrior(prior), walk, reason, sigmas, num_samples, seed
-    )
+    return Run(y, single, operator, model, prior, walk, reason, sigmas, num_samples, seed)
 
 
 def _choose(

@@ -14,6 +14,7 @@ from tweedie_inverse.conditional.problem import Problem, residual_chi_square
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.solving.posterior import Diagnostics, Population, Posterior, Stats
 from tweedie_inverse.solving.setup import Run, prepare
@@ -59,8 +60,11 @@ def iterate(
     the last step holds the samples, measurement by measurement.
     """
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
-    ends = _ends(run)
-    return (step for first, last in ends for step in _walk(run, first, last))
+    return (
+        step
+        for first, last in _whole_parts(run)
+        for step in _walk(run, run.prior, _problem(run, first, last), first, last)
+    )
 
 
 def solve(
@@ -108,63 +112,81 @@ def solve(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"solve(batch_size={batch_size}): needs a positive number of walkers")
     run.walk.communicator.share(num_samples)
-    numbers = torch.Size(run.prior.shape).numel()
-    chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
+    chunk = batch_size or max(1, _CHUNK_NUMBERS // torch.Size(run.prior.shape).numel())
     begin = time.monotonic()
     if y.is_cuda:
         torch.cuda.reset_peak_memory_stats(y.device)
-    finished: list[_Finished] = []
-    with _progress_bar(progress, run) as bar:
-
-        def work(first: int, last: int) -> _Finished:
-            bar.n = first * (len(run.sigmas) - 1)
-            populations = []
-            for step in _walk(run, first, last):
-                bar.update(last - first)
-                populations.append(step.info.population)
-                if callback is not None:
-                    callback(step)
-            return _Finished(_everyone(run, step.x), _history(populations))
-
-        try:
-            if (
-                run.walk.communicator.size > 1
-            ):  # trying again would leave the other processes waiting
-                run.prior.chunk = chunk
-                finished = [work(first, last) for first, last in _ends(run)]
-            else:
-                for part in in_parts(run.total, chunk, work, partial(_end, run)):
-                    finished.append(part)
-        except WalkDivergedError as error:
-            error.posterior = _assemble(run, finished, begin)
-            raise
-    if run.solver_error > TOLERANCE:
+    finished: list[_Part] = []
+    try:
+        with _progress_bar(progress, run) as bar:
+            for part in _parts(run, chunk, bar, callback):
+                finished.append(part)
+    except WalkDivergedError as error:
+        error.posterior = _assemble(run, finished, begin)
+        raise
+    posterior = _assemble(run, finished, begin)
+    assert posterior is not None
+    if posterior.stats.solver_error > TOLERANCE:
         warnings.warn(
-            f"solve: the inner linear solver stopped {run.solver_error:.1e} posterior standard "
-            f"deviations short (aimed at {TOLERANCE:.0e}): the draws at some noise levels are not "
-            "exact. A measured denoising error or a larger noise level makes it easier",
+            f"solve: the inner linear solver stopped {posterior.stats.solver_error:.1e} posterior "
+            f"standard deviations short (aimed at {TOLERANCE:.0e}): the draws at some noise levels "
+            "are not exact. A measured denoising error or a larger noise level makes it easier",
             RuntimeWarning,
             stacklevel=2,
         )
-    posterior = _assemble(run, finished, begin)
-    assert posterior is not None
     return posterior
 
 
-def _end(run: Run, first: int, size: int) -> int:
-    """Last + 1 of the walkers that run together from `first` on, `size` or fewer.
+class _Part(NamedTuple):
+    """Walkers that have arrived, what their populations went through, and what they cost.
 
-    Of one operator, and whole populations where walkers interact: if `size` is less, the prior is
-    evaluated in parts.
+    An attempt that ran out of memory leaves no part, so that its cost is not counted.
     """
-    whole = run.total if run.operator.images is None else run.num_samples
+
+    x: Tensor
+    population: Population | None
+    denoiser_calls: int
+    operator_calls: int
+    solver_error: float
+
+
+def _parts(run: Run, chunk: int, bar, callback: Callable[[Step], None] | None) -> Iterator[_Part]:
+    """Walk all walkers, `chunk` or fewer at a time, and populations as a whole.
+
+    Where walkers interact, `chunk` also limits the images that the prior evaluates together.
+    """
+    prior = CountedPrior(run.prior, chunk=chunk if run.walk.is_population else None)
+    steps = len(run.sigmas) - 1
+
+    def work(first: int, last: int) -> _Part:
+        bar.n, calls_before = first * steps, prior.calls
+        problem, populations, error = _problem(run, first, last), [], 0.0
+        for step in _walk(run, prior, problem, first, last):
+            bar.update(last - first)
+            populations.append(step.info.population)
+            error = max(error, step.info.solver_error)
+            if callback is not None:
+                callback(step)
+        cost = prior.calls - calls_before, problem.operator_calls
+        return _Part(_everyone(run, step.x), _history(populations), *cost, error)
+
+    if run.walk.communicator.size > 1:  # trying a part again would leave the other processes waiting
+        return (work(first, last) for first, last in _whole_parts(run))
+    return in_parts(run.total, chunk, work, partial(_end, run))
+
+
+def _end(run: Run, first: int, size: int) -> int:
+    """Last + 1 of the walkers that run together from `first` on: `size` or fewer.
+
+    They share one operator, and a population stays whole even where it is larger than `size`.
+    """
     if run.walk.is_population:
-        run.prior.chunk = size
         size = max(1, size // run.num_samples) * run.num_samples
-    return min(first + size, (first // whole + 1) * whole)
+    same_operator = run.total if run.operator.images is None else run.num_samples
+    return min(first + size, (first // same_operator + 1) * same_operator)
 
 
-def _ends(run: Run) -> Iterator[tuple[int, int]]:
+def _whole_parts(run: Run) -> Iterator[tuple[int, int]]:
     """(first, last + 1) of walkers that run together, as many as one operator has."""
     first = 0
     while first < run.total:
@@ -173,28 +195,37 @@ def _ends(run: Run) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _walk(run: Run, first: int, last: int) -> Iterator[Step]:
+def _here(run: Run, first: int, last: int) -> list[tuple[int, int]]:
+    """(measurement, sample) of the walkers `first` to `last` that belong to this process."""
+    mine = run.walk.communicator.share(run.num_samples)
+    pairs = (divmod(index, run.num_samples) for index in range(first, last))
+    return [pair for pair in pairs if pair[1] in mine]
+
+
+def _problem(run: Run, first: int, last: int) -> Problem:
+    """The measurement of each of these walkers, with the operator that all of them share."""
+    measurements = [measurement for measurement, _ in _here(run, first, last)]
+    return Problem(
+        run.y[torch.tensor(measurements, device=run.y.device)],
+        run.operator.select(measurements[0]),
+        run.noise,
+        populations=measurements[-1] - measurements[0] + 1,
+    )
+
+
+def _walk(run: Run, prior: Prior, problem: Problem, first: int, last: int) -> Iterator[Step]:
     """The loop: walkers `first` to `last` of all (measurement, sample) pairs."""
-    here = run.walk.communicator.share(run.num_samples)
-    pairs = [divmod(index, run.num_samples) for index in range(first, last)]
-    pairs = [pair for pair in pairs if pair[1] in here]
-    measurement = torch.tensor([pair[0] for pair in pairs], device=run.y.device)
-    operator = run.operator.select(pairs[0][0])
-    populations = pairs[-1][0] - pairs[0][0] + 1
-    problem = Problem(run.y[measurement], operator, run.noise, populations=populations)
-    streams = Streams([run.key(*pair) for pair in pairs])
+    streams = Streams([run.key(*pair) for pair in _here(run, first, last)])
     steps = len(run.sigmas) - 1
     values = run.sigmas.tolist()
     with torch.no_grad():
-        state = run.walk.start(problem, run.prior, values[0], streams)
+        state = run.walk.start(problem, prior, values[0], streams)
     for index in range(steps):
         level = Level(index, steps, values[index], values[index + 1])
         with torch.no_grad():
-            state, info = run.walk.step(state, level, problem, run.prior, streams)
+            state, info = run.walk.step(state, level, problem, prior, streams)
         _refuse_divergence(state.x, info, level, run.walk)
-        run.solver_error = max(run.solver_error, info.solver_error)
         yield Step(level, state.x, info, (first, last), run.total)
-    run.operator_calls += problem.operator_calls
 
 
 def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:
@@ -218,13 +249,6 @@ def _everyone(run: Run, x: Tensor) -> Tensor:
     return run.walk.communicator.gather(x.reshape(-1, here, *x.shape[1:])).reshape(-1, *x.shape[1:])
 
 
-class _Finished(NamedTuple):
-    """Walkers that have arrived, and what their populations went through."""
-
-    x: Tensor
-    population: Population | None
-
-
 def _history(steps: list[PopulationInfo | None]) -> Population | None:
     """What the steps of a walk say about its populations."""
     seen = [step for step in steps if step is not None]
@@ -240,7 +264,7 @@ def _history(steps: list[PopulationInfo | None]) -> Population | None:
     )
 
 
-def _assemble(run: Run, finished: list[_Finished], begin: float) -> Posterior | None:
+def _assemble(run: Run, finished: list[_Part], begin: float) -> Posterior | None:
     """The posterior of all measurements whose samples are complete; None if there is none."""
     walkers = torch.cat([part.x for part in finished]) if finished else run.y[:0]
     complete = len(walkers) // run.num_samples
@@ -265,18 +289,18 @@ def _assemble(run: Run, finished: list[_Finished], begin: float) -> Posterior | 
         method=run.walk.name,
         reason=run.reason,
         steps=len(run.sigmas) - 1,
-        denoiser_calls=run.prior.calls / count,
-        operator_calls=run.operator_calls / count,
+        denoiser_calls=sum(part.denoiser_calls for part in finished) / count,
+        operator_calls=sum(part.operator_calls for part in finished) / count,
         seconds=time.monotonic() - begin,
         peak_memory=torch.cuda.max_memory_allocated(run.y.device) if run.y.is_cuda else 0,
-        solver_error=run.solver_error,
+        solver_error=max(part.solver_error for part in finished),
     )
     return Posterior(samples, weights, Diagnostics(chi_square, size, population), stats)
 
 
 @torch.no_grad()
 def _chi_square(run: Run, x: Tensor) -> Tensor:
-    """Measurement by measurement: an operator may be made for one image only."""
+    """Each measurement is judged by itself, with its own operator, ``(walkers,)``."""
     parts = [
         residual_chi_square(part, run.y[[index]], run.operator.select(index), run.noise)
         for index, part in enumerate(x.split(run.num_samples))

@@ -9,6 +9,7 @@ from torch import Tensor
 from tweedie_inverse.datasets.photographs import TRAINING_PHOTOS
 from tweedie_inverse.datasets.registry import held_out, uses_photographs
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
+from tweedie_inverse.evaluation.metrics import psnr
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error import measure_denoising_error
 from tweedie_inverse.training.trainer import Trained, load_run
@@ -69,15 +70,14 @@ def _denoising_table(prior: Prior, images: Tensor) -> str:
     for sigma in _EVALUATED:
         noisy = images + sigma * noise
         before, after = (
-            float(-10 * (image - images).square().mean(dim=(1, 2, 3)).log10().mean())
-            for image in (noisy, prior.denoise(noisy, sigma))
+            float(psnr(seen, images).mean()) for seen in (noisy, prior.denoise(noisy, sigma))
         )
         rows.append(f"| {sigma} | {before:.2f} | {after:.2f} |")
     return "\n".join(rows)
 
 
 def card(run: Trained, images: Tensor) -> str:
-    """What a user must know of a prior, in markdown; `images` are the held-out ones."""
+    """What a user must know about a prior, in markdown; `images` are the held-out ones."""
     config, record, prior = run.config, run.record, run.task.prior
     sections, shown = run.task.sections(), images[:_SHOWN]
     parameters = sum(p.numel() for p in prior.module.parameters())

@@ -79,15 +79,17 @@ class LearnedLevels(nn.Module):
         return math.exp(float(self.ends[1].detach()) / 2)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """As every distribution of noise levels: ``sigma(t)`` at uniform times."""
+        """``sigma(t)`` at uniform times, ``(count,)`` on the CPU, as `NoiseLevels` asks."""
+        times = torch.rand(count, generator=generator).to(self.ends.device)
         with torch.no_grad():
-            gamma = self.at(torch.rand(count, generator=generator)).gamma
+            gamma = self.at(times).gamma.cpu()
         return (gamma / 2).exp().clamp(self.sigma_min, self.sigma_max)
 
     def table(self, count: int = 1000) -> Tensor:
-        """Levels ``(count,)`` at even times, increasing, float64: for `schedules.from_table`."""
+        """Levels ``(count,)`` at even times, increasing, float64, for `schedules.from_table`."""
         with torch.no_grad():
-            return (self.at(torch.linspace(0, 1, count)).gamma.double() / 2).exp()
+            times = torch.linspace(0, 1, count, device=self.ends.device)
+            return (self.at(times).gamma.cpu().double() / 2).exp()
 
 
 class BoundLoss(NamedTuple):
@@ -121,7 +123,7 @@ def bound_loss(
     Args:
         clean, noise: ``(batch, *shape)``, clean in data units.
         t: ``(batch,)``, times.
-        labels: ``(batch,)``, classes that a conditional network is told.
+        labels: ``(batch,)``, classes for a conditional network.
     """
     point, ends = curve.at(t), curve.at(t.new_tensor([0.0, 1.0])).gamma
     asked = prior if labels is None else given(prior, labels)

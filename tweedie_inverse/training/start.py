@@ -54,7 +54,7 @@ def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> 
 
 
 def _attention(network: nn.Module) -> tuple[str, ...]:
-    """Where its weights are, as beginnings of their names."""
+    """The beginnings of the names of its attention weights."""
     found = (name for name, part in network.named_modules() if isinstance(part, Attention))
     return tuple(f"{name}." for name in found)
 

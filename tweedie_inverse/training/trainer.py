@@ -55,7 +55,7 @@ def build_task(config: TrainingConfig) -> Task:
 
 
 def _classes(config: TrainingConfig, images: Dataset) -> int:
-    """Classes that a conditional network can be told; 0 for an unconditional one."""
+    """The number of classes of a conditional network; 0 for an unconditional one."""
     if not config.conditional:
         return 0
     if not isinstance(images, Digits):
@@ -117,7 +117,8 @@ class _Run:
         )
         for group in self.task.parameter_groups():
             self.optimizer.add_param_group(group)
-        self.step, self.history, self._spent = 0, [], 0.0
+        self.history: list[list[float]] = []
+        self.step, self._spent = 0, 0.0
         if checkpoint.exists():
             self._resume()
         elif config.start:

@@ -1,4 +1,4 @@
-"""What the noised phases tell of the image: one number a pixel, and noise that tells nothing.
+"""What the noised phases say about the image: one number a pixel; the rest is independent noise.
 
 ``z_t | x0 ~ N(psi x0, C)`` with ``C = L L^T`` per pixel.  In the whitened state ``L^-1 z`` the
 image moves along one direction only, the unit vector ``u = sigma L^-1 psi``:

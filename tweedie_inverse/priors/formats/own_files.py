@@ -26,9 +26,9 @@ def header_of(checkpoint: Checkpoint, kind: str | None = None) -> dict[str, Any]
 
 
 def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], format: Format) -> None:
-    """Write a prior file; `load_seconds` in its header is measured here, on this computer.
+    """Write a prior file, with the time that loading it takes on this computer in its header.
 
-    It is the least of three times, the file already in the cache, to two digits.
+    `load_seconds` is the least of three times, the file already in the cache, to two digits.
     """
     _write(path, tensors, header)
     seconds = min(_load_seconds(path, format) for _ in range(3))
@@ -73,13 +73,10 @@ def weights_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def error_in(tensors: Mapping[str, Tensor], transform: Transform) -> DenoisingError:
     """The denoising error; its `transform` is in the header of the file."""
     variance = tensors["error.log_variance"].double().exp()
-    if "error.kurtosis" in tensors:  # files of earlier versions knew one factor for all places
-        local = LocalError.same_everywhere(tensors["error.kurtosis"].double())
-    else:
-        by_contrast = tensors["error.local.log_variance"].double().exp()
-        if "error.local.log_spectrum" in tensors:  # and later ones, variances in data units
-            by_contrast = by_contrast / variance.mean(dim=(1, 2, 3))[:, None]
-        local = LocalError(tensors["error.local.contrast"].double(), by_contrast)
+    local = LocalError(
+        tensors["error.local.contrast"].double(),
+        tensors["error.local.log_variance"].double().exp(),
+    )
     return DenoisingError(
         tensors["error.sigmas"],
         variance,
