@@ -8,7 +8,6 @@ import torch
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.benchmarks.harness.counting import CountedPrior
-from tweedie_inverse.benchmarks.harness.suites import Task, field, load
 from tweedie_inverse.benchmarks.methods.baselines import (
     DDRM,
     DPS,
@@ -20,8 +19,11 @@ from tweedie_inverse.benchmarks.methods.baselines import (
     PnPADMM,
     TotalVariation,
 )
-from tweedie_inverse.benchmarks.methods.ours import methods
 from tweedie_inverse.benchmarks.methods.per_sample_rng import RowNoise
+from tweedie_inverse.benchmarks.methods.registry import METHODS
+from tweedie_inverse.benchmarks.problems.priors import load
+from tweedie_inverse.benchmarks.problems.suites import field
+from tweedie_inverse.benchmarks.problems.task import Task
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.wrapped import WrappedPrior
@@ -112,7 +114,7 @@ BASELINES = [DPS, PiGDM, MomentMatching, DiffPIR, DDRM, ULA, PnP, PnPADMM, Total
 def test_every_baseline_is_compared_with_deepinv():
     from tweedie_inverse.benchmarks.methods.baselines import Baseline
 
-    assert {type(m) for m in methods().values() if isinstance(m, Baseline)} == set(BASELINES)
+    assert {type(m) for m in METHODS.values() if isinstance(m, Baseline)} == set(BASELINES)
 
 
 @pytest.mark.parametrize("kind", BASELINES)
@@ -205,7 +207,7 @@ def test_costs_are_counted_at_the_prior():
     y = task.operator.measure(task.truths)
     DPS(evaluations=5).draw(y, task, prior, [[1, 2]], 2)
     assert (prior.calls, prior.vjps) == (10, 10)
-    methods()["decoupled"].within(4).draw(y, task, prior, [[1, 2, 3]], 3)
+    METHODS["decoupled"].within(4).draw(y, task, prior, [[1, 2, 3]], 3)
     assert (prior.calls, prior.vjps) == (22, 10)
 
 

@@ -7,7 +7,7 @@ import io
 import math
 from typing import Any, NamedTuple
 
-from tweedie_inverse.benchmarks.harness.report import Row, tasks
+from tweedie_inverse.benchmarks.harness.table import Row, tasks
 
 # Ours in warm colours, others by the order in which they come.
 _OURS = {

@@ -71,6 +71,11 @@ def against_exact(samples: Tensor, exact: Tensor, exact_mean: Tensor) -> dict[st
     }
 
 
+def packages() -> tuple[str, ...]:
+    """The third-party packages that `evaluate` imports on this machine."""
+    return ("deepinv", "torchmetrics") if _alexnet().is_file() else ("deepinv",)
+
+
 def psnr(x: Tensor, truth: Tensor) -> Tensor:
     """In dB, ``(count,)``; data range 1."""
     return -10 * (x - truth).square().flatten(1).mean(1).clamp(min=1e-20).log10()

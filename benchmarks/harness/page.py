@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tweedie_inverse.benchmarks.harness.figures import cost_figure, panels, svg
 from tweedie_inverse.benchmarks.harness.pictures import Pictures
-from tweedie_inverse.benchmarks.harness.report import (
+from tweedie_inverse.benchmarks.harness.table import (
     Column,
     Row,
     best_of,
@@ -161,12 +161,12 @@ def _line(texts: tuple[str, ...]) -> str:
 
 def _warnings(found: list[dict[str, Any]]) -> list[str]:
     """What methods said while they ran, and how often."""
-    told: dict[tuple[str, str], int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for record in found:
         for text in record.get("warnings", []):
             name = (record["unit"]["method"], text)
-            told[name] = told.get(name, 0) + 1
-    return [f"{method}: {text} ({count} units)" for (method, text), count in sorted(told.items())]
+            counts[name] = counts.get(name, 0) + 1
+    return [f"{method}: {text} ({count} units)" for (method, text), count in sorted(counts.items())]
 
 
 def _pictures(mine: list[Row], pictures: Mapping[str, Pictures]) -> Iterator[str]:

@@ -28,9 +28,9 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.distributed import Place
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
-from tweedie_inverse.benchmarks.harness.standalone import Order, only, show
-from tweedie_inverse.benchmarks.harness.suites import checksum
+from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
 from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
+from tweedie_inverse.benchmarks.problems.priors import checksum
 from tweedie_inverse.datasets.photographs import load_photo
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import NetworkPrior
@@ -67,19 +67,19 @@ class Sheet(NamedTuple):
     tilings: tuple[tuple[int, int], ...]
 
 
-def sheets(order: Order, photos: Sequence[str] = PHOTOS) -> list[Sheet]:
+def sheets(request: Request, photos: Sequence[str] = PHOTOS) -> list[Sheet]:
     """A sheet a photograph and noise level; in a smoke run a corner of one."""
     found = []
     for photo in photos:
         clean, tilings, levels = load_photo(photo)[None], TILINGS, range(len(SIGMAS))
-        if order.smoke:
+        if request.smoke:
             clean, tilings, levels = clean[..., :96, :96], TILINGS[2:3], range(1)
         for level in levels:
             names = ["whole", *(f"{tile}, overlap {overlap}" for tile, overlap in tilings)]
             task = f"{photo}, sigma {SIGMAS[level]:.2g}"
             units = tuple(_unit(task, name, clean) for name in names)
             found.append(Sheet(units, clean, level, tilings))
-    return only(found, order.tasks)
+    return of_tasks(found, request.tasks)
 
 
 def _unit(task: str, name: str, clean: Tensor) -> Unit:
@@ -120,11 +120,15 @@ def _result(psnr: float, jumps: float | None, seconds: float, ratio: float) -> R
 
 
 def record(
-    order: Order, store: Store, *, place: Place | None = None, tell: Callable[[str], None] = print
+    request: Request,
+    store: Store,
+    *,
+    place: Place | None = None,
+    log: Callable[[str], None] = print,
 ) -> None:
     """All sheets, by the first process alone: others would take its time; on the CPU."""
     if place is None or place.rank == 0:
-        finish(sheets(order), measured, store, "cpu", tell=tell)
+        finish(sheets(request), measured, store, "cpu", log=log)
 
 
 def memory(sizes: list[int], tasks: list[str], steps: int) -> Iterator[str]:
@@ -210,7 +214,7 @@ def main() -> None:
         for line in memory(options.sizes, options.tasks, options.steps):
             print(line, flush=True)
         return
-    chosen = sheets(Order(smoke=options.smoke), options.photos)
+    chosen = sheets(Request(smoke=options.smoke), options.photos)
     show("tiles", partial(finish, chosen, measured, device="cpu"), options.out)
 
 
