@@ -209,11 +209,16 @@ def problem(found: list[dict[str, Any]], suite: str, task: str) -> str:
         return f"{title}; {last}."
     images = 1 + max(unit["image"] for unit in units)
     samples = max(unit["samples"] for unit in units)
-    what = "problems" if suite in STUDIES else "images"
+    what = _counted(images, "problem" if suite in STUDIES else "image")
     text = (
-        f"{title}. Prior {inside[-1]}, {images} {what} of the {last} split, {samples} samples each"
+        f"{title}. Prior {inside[-1]}, {what} of the {last} split, {_counted(samples, 'sample')} "
+        "each"
     )
     return f"{text}; +- {ERRORS[suite]} standard errors." if suite in ERRORS else f"{text}."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def shown(mine: list[Row]) -> list[Column]:
