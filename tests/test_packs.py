@@ -87,12 +87,12 @@ class Hungry(Method):
         return rows.reshape(len(y), len(seeds[0]), *rows.shape[1:])
 
 
-def test_a_batch_that_was_too_large_is_told_of_and_recorded(tmp_path):
-    told = []
+def test_a_batch_that_was_too_large_is_logged_and_recorded(tmp_path):
+    lines = []
     plan = replace(PLAN, together=8, tasks=("blur",))
-    run(plan, {"hungry": Hungry()}, Store(tmp_path), log=told.append)
+    run(plan, {"hungry": Hungry()}, Store(tmp_path), log=lines.append)
     notice = "out of memory with 4 samples at once; going on with 2"
-    assert any(line.startswith(notice) for line in told)
+    assert any(line.startswith(notice) for line in lines)
     assert all(record["warnings"][0].startswith(notice) for record in read([tmp_path]))
 
 
@@ -145,18 +145,18 @@ class Small(CountedPrior):
 
 def test_a_limit_is_found_once_for_every_task_and_method(tmp_path, monkeypatch):
     """Three packs of four samples: only the first is tried as a whole."""
-    prior, told = Small(load("field-16")), []
+    prior, lines = Small(load("field-16")), []
     monkeypatch.setattr(runner, "load", lambda name, device: prior)
     plan = replace(PLAN, images=6, cap=2, together=4, tasks=("blur", "super-resolution"))
-    run(plan, chosen("decoupled", "dps"), Store(tmp_path), log=told.append)
+    run(plan, chosen("decoupled", "dps"), Store(tmp_path), log=lines.append)
     assert prior.asked.count(4) == 2 * 2
     assert set(prior.asked) == {4, 2}
-    assert len([line for line in told if "out of memory" in line]) == 2 * 2
+    assert len([line for line in lines if "out of memory" in line]) == 2 * 2
     found = read([tmp_path])
     assert {record["run"]["samples_together"] for record in found} == {2}
     assert {record["unit"]["image"] for record in found if record["warnings"]} == {0, 1}
     monkeypatch.undo()
-    run(plan, chosen("decoupled", "dps"), Store(tmp_path / "ample"), log=told.append)
+    run(plan, chosen("decoupled", "dps"), Store(tmp_path / "ample"), log=lines.append)
     for mine, ample in zip(found, read([tmp_path / "ample"]), strict=True):
         assert ample["run"]["samples_together"] == 4
         assert mine["metrics"]["crps"] == pytest.approx(ample["metrics"]["crps"], rel=1e-4)

@@ -60,24 +60,3 @@ def final_variance(integrator: Integrator, sigmas: Tensor, s: Tensor) -> Tensor:
 def wasserstein(variance: Tensor, s: Tensor) -> float:
     """Squared 2-Wasserstein distance of ``N(0, variance)`` from ``N(0, s)``, over the trace."""
     return float((variance.sqrt() - s.sqrt()).square().sum() / s.sum())
-
-
-def measured_order(integrator_for, s: Tensor, *, steps: tuple[int, ...]) -> float:
-    """Slope of the error at the smallest level against the step length, from an exact start.
-
-    The error is the worst relative error of the variance.  `integrator_for` makes the integrator
-    of a grid; the last step, to 0, is left out: its error depends on sigma_min, not on `steps`.
-    """
-    from tweedie_inverse.numerics.schedules import karras
-
-    errors = []
-    for count in steps:
-        sigmas = karras(count, 0.05, 20.0)
-        start = s + float(sigmas[0]) ** 2
-        reached = walk_variances(integrator_for(sigmas), sigmas, s, start)[-2]
-        errors.append(float((reached / (s + 0.05**2) - 1).abs().max()))
-    # karras(count) has count - 1 steps from its first level to its smallest.
-    lengths = torch.tensor([1 / (count - 1) for count in steps], dtype=torch.float64).log()
-    heights = torch.tensor(errors, dtype=torch.float64).log()
-    lengths, heights = lengths - lengths.mean(), heights - heights.mean()
-    return float((lengths * heights).sum() / lengths.square().sum())

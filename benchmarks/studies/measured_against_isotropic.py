@@ -1,8 +1,8 @@
 """Does the measured denoising error pay: against the isotropic walk, on the demo's problems.
 
-    python -m tweedie_inverse.benchmarks.studies.spectrum
+    python -m tweedie_inverse.benchmarks.studies.measured_against_isotropic
         all walks at 20 and 200 evaluations
-    python -m tweedie_inverse.benchmarks.studies.spectrum --own
+    python -m tweedie_inverse.benchmarks.studies.measured_against_isotropic --own
         coverage on the priors' own samples
 
 All walks see the same measurements and seeds, in one run; lower CRPS is better, coverage of the

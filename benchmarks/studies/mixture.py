@@ -14,7 +14,7 @@ Seeds 0 to 19 are the test; settings were chosen on seeds from 1000 on.
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -91,6 +91,7 @@ def _cell(
     walk = WALKS.get(name)
     settings: dict[str, Any] = {"source": "two independent exact sets of samples"}
     if walk is not None:
+        assert is_dataclass(walk)  # all walks are, though their base class need not be
         plain = {key: value for key, value in asdict(walk).items() if not isinstance(value, dict)}
         settings = {**plain, "evaluations": steps, "source": "chosen on seeds from 1000 on"}
     prior, plural = f"mixture-{dimensions}", "s" * (measurements > 1)

@@ -10,24 +10,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-import tweedie_inverse as ti
-from tests.laws import Diagonal
+from tweedie_inverse.benchmarks.studies.exact_laws import Diagonal
 from tweedie_inverse.numerics.covariance import Covariance, Pixels
-from tweedie_inverse.phase_space import ExactPhaseSpace, processes
-from tweedie_inverse.phase_space.processes import LinearProcess, Rate
-
-PROCESSES = {
-    "psld": processes.psld(),
-    "cld": processes.cld(),
-    "vp": processes.vp(),
-    "oscillating": processes.psld(1.0, 2.0, mass=0.3),
-    "rising": processes.psld(rate=Rate(2.0, 14.0)),
-}
-MIXTURE = ti.priors.GaussianMixture(
-    torch.tensor([[-1.0, -0.5], [0.8, 0.9], [0.6, -1.0]]).double(),
-    torch.tensor([0.3, 0.5, 0.2]).double(),
-    0.3,
-)
+from tweedie_inverse.phase_space import ExactPhaseSpace
+from tweedie_inverse.phase_space.processes import LinearProcess
 
 
 class DiagonalImages(Diagonal):
@@ -91,13 +77,6 @@ def law_at_end(
         for noise in noises:
             covariance = covariance + noise @ noise.mT
     return covariance
-
-
-def true_law(process: LinearProcess, s: Tensor, t: float) -> Tensor:
-    """Covariance of the phases of noised images, ``(pixels, k, k)``."""
-    seen = process.given_image(t)
-    outer = seen.direction[:, None] * seen.direction[None, :]
-    return seen.covariance + s[:, None, None] * outer
 
 
 def last_variance(process: LinearProcess, s: Tensor, t: float, covariance: Tensor) -> Tensor:

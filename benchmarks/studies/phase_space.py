@@ -28,6 +28,8 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse import phase_space
 from tweedie_inverse.benchmarks.studies.digit_features import Judge, Quality
+from tweedie_inverse.benchmarks.studies.exact_laws import wasserstein
+from tweedie_inverse.benchmarks.studies.phase_laws import last_variance, law_at_end
 from tweedie_inverse.datasets.digits import Digits
 from tweedie_inverse.phase_space import PhaseSpaceNetwork, grids
 from tweedie_inverse.phase_space.classifier import train_phase_classifier
@@ -165,9 +167,6 @@ def _draw(runs: list[Run], path: Path) -> None:
 
 def exact_laws() -> Iterator[str]:
     """Samplers on Gaussian pixels with the exact score: their own law, no sampling error."""
-    from tests.laws import wasserstein
-    from tests.phase_laws import last_variance, law_at_end
-
     s = torch.tensor([1.0, 0.25, 0.03, 0.002], dtype=torch.float64)
     known = ti.phase_space.processes
     processes = {"vp": known.vp(), "cld": known.cld(), "psld": known.psld()}
@@ -243,9 +242,9 @@ def inpainting(count: int, each: int, steps: int) -> Iterator[str]:
         samples[f"solve, {label}"] = ti.solve(
             y, operator, prior, method=method, num_samples=each, steps=steps
         ).samples
-    told = phase_space.classifier_free(prior, labels.repeat_interleave(each), 1.0)
+    of_class = phase_space.classifier_free(prior, labels.repeat_interleave(each), 1.0)
     samples["replacement, class given"] = phase_space.sample(
-        told, len(repeated), known=known, steps=steps
+        of_class, len(repeated), known=known, steps=steps
     ).unflatten(0, (count, each))
     yield f"| the truth | {judge.accuracy(truth, labels):.3f} | 0 | 0 |"
     for label, found in samples.items():

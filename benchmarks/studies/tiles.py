@@ -31,6 +31,7 @@ from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
 from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
 from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
 from tweedie_inverse.benchmarks.problems.priors import checksum
+from tweedie_inverse.benchmarks.studies.denoising import load_network
 from tweedie_inverse.datasets.photographs import load_photo
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import NetworkPrior
@@ -38,7 +39,7 @@ from tweedie_inverse.priors.tiles import starts
 
 PRIOR, PHOTOS = "photo-64", ("astronaut",)
 SIGMAS = (25 / 255, 0.5, 2.0)
-TILINGS = ((64, 1), (64, 4), (64, 16), (64, 32), (128, 32), (256, 64))
+TILINGS: tuple[tuple[int, int], ...] = ((64, 1), (64, 4), (64, 16), (64, 32), (128, 32), (256, 64))
 
 
 def border_jump(denoised: Tensor, clean: Tensor, tile: int, overlap: int) -> float:
@@ -101,7 +102,7 @@ def _unit(task: str, name: str, clean: Tensor) -> Unit:
 def measured(sheet: Sheet) -> list[Result]:
     """PSNR, jumps at the borders of tiles, and processor time, of every tiling."""
     clean, sigma = sheet.clean, SIGMAS[sheet.level]
-    prior, shape = ti.load_prior(PRIOR), tuple(clean.shape[1:])
+    prior, shape = load_network(PRIOR), tuple(clean.shape[1:])
     noisy = clean + sigma * normal(("tiles", sheet.level), clean.shape).float()
     whole, reference = _denoised(prior.for_shape(shape), noisy, sigma)
     found = [_result(_psnr(whole, clean), None, reference, 1.0)]
@@ -167,7 +168,7 @@ def _in_a_process(way: str, task: str, size: int, steps: int) -> tuple[float, fl
 
 def measure(way: str, task: str, size: int, steps: int) -> None:
     """Print the memory that this process took beyond the prior, in MiB, and its CPU seconds."""
-    prior: NetworkPrior = ti.load_prior(PRIOR)
+    prior = load_network(PRIOR)
     if way == "tiles":
         prior = prior.tiled()
     shape = (3, size, size)
