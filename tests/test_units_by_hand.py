@@ -8,7 +8,7 @@ seeds, whether the images ran one by one or together.
 
 import math
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, count
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from skimage.metrics import structural_similarity
 import tweedie_inverse as ti
 from tests.test_metric_numbers import haarpsi
 from tweedie_inverse import operators as ops
-from tweedie_inverse.benchmarks.harness import table
+from tweedie_inverse.benchmarks.harness import runner, table
 from tweedie_inverse.benchmarks.harness.plan import Plan
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, read, read_pictures
 from tweedie_inverse.benchmarks.harness.runner import run
@@ -153,12 +153,12 @@ def test_every_unit_has_its_own_measurement_and_seeds(done):
         noises.append(((y - TRUTHS[image]) / NOISE)[SEEN])
         assert np.array_equal(y[~SEEN], np.zeros_like(y[~SEEN]))
     assert len(set(all_seeds)) == len(all_seeds)
-    count = SEEN.sum()
+    pixels = SEEN.sum()
     for noise in noises:
-        assert abs(noise.mean()) * math.sqrt(count) < 5
-        assert abs((noise**2).mean() - 1) * math.sqrt(count / 2) < 5
+        assert abs(noise.mean()) * math.sqrt(pixels) < 5
+        assert abs((noise**2).mean() - 1) * math.sqrt(pixels / 2) < 5
     for one, two in combinations(noises, 2):
-        assert abs((one * two).mean()) * math.sqrt(count) < 5
+        assert abs((one * two).mean()) * math.sqrt(pixels) < 5
 
 
 def test_another_seed_has_other_measurements_and_samples(done, tmp_path):
@@ -296,6 +296,16 @@ def test_costs_are_per_sample_and_times_per_measurement(done):
             "seed": 0,
             "weights": "Gaussian",
         }
+
+
+@pytest.mark.parametrize("packed", [1, 2])
+def test_seconds_are_a_measurements_share_of_its_pack(packed, tmp_path, monkeypatch):
+    """By a clock that counts how often it is looked at: before a pack and after it."""
+    monkeypatch.setattr(runner.time, "perf_counter", count().__next__)
+    done = Run(replace(PLAN, together=4 * packed), tmp_path)
+    for record in done.records.values():
+        assert record["run"]["seconds"] == 1 / packed
+        assert record["run"]["samples_per_second"] == 4 * packed
 
 
 def test_samples_and_pictures_are_those_of_the_unit(done):

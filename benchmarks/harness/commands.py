@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
                 torch.set_num_threads(options.threads)
                 run(options, find_place(os.environ, options.rank, options.world_size))
             case "report":
+                require(("jinja2",), "the report")
                 print(report.write(options.folders, options.out or options.folders[0]))
     except (ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tweedie_inverse import __version__
 from tweedie_inverse.benchmarks.harness.pictures import Pictures
 from tweedie_inverse.runtime.atomic import replace
 
@@ -107,15 +108,35 @@ def read_pictures(folders: Iterable[str | Path]) -> dict[str, Pictures]:
 
 def provenance(device: str) -> dict[str, str]:
     """Where and with what a record was made; nothing that the result depends on."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    here = Path(__file__).parent
-    git = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
     if device.startswith("cuda"):
         machine = torch.cuda.get_device_name(device)
     else:
         machine = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
     return {
-        "commit": git.stdout.strip() or "unknown",
+        "commit": revision(Path(__file__)),
         "machine": machine,
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
     }
+
+
+def revision(file: Path) -> str:
+    """The commit of the checkout that a file of the package is tracked in, else the version.
+
+    An installed file may lie in a folder of somebody else's repository, whose commit says nothing.
+    """
+    file = file.resolve()
+    describe = ("describe", "--always", "--dirty", "--abbrev=12")
+    if _git(file, "ls-files", "--error-unmatch", file.name) and (commit := _git(file, *describe)):
+        return commit
+    return f"tweedie-inverse {__version__}"
+
+
+def _git(file: Path, *command: str) -> str:
+    """What git says in the file's folder; nothing where it fails or is not there."""
+    try:
+        done = subprocess.run(
+            ["git", *command], cwd=file.parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
+from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.benchmarks.studies.texture_oracle import mean_given_anatomy
 from tweedie_inverse.datasets.photographs import HELD_OUT_PHOTOS, load_photo
 from tweedie_inverse.datasets.registry import held_out
@@ -72,6 +73,7 @@ def psnr(images: Tensor, truth: Tensor) -> float:
 
 def classical() -> dict[str, list[Denoiser]]:
     """Denoisers by name, several where a strength has to be chosen."""
+    require(("deepinv",), "studies.denoising")
     import deepinv
 
     try:

@@ -33,6 +33,7 @@ import torch
 
 from tweedie_inverse.app.distributed import Place
 from tweedie_inverse.benchmarks.harness.counting import CountedPrior
+from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
 from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
 from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
@@ -239,6 +240,7 @@ def main() -> None:
     if options.cell is not None:
         print(json.dumps(measure(Cell(*json.loads(options.cell)))))
         return
+    require(("deepinv",), "studies.speed")
     torch.set_num_threads(options.threads)
     request = Request(device=options.device, smoke=options.smoke)
     chosen = tables(request, options.batches, options.steps, options.turns)
