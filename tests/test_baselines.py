@@ -19,7 +19,7 @@ from tweedie_inverse.benchmarks.methods.baselines import (
     PnPADMM,
     TotalVariation,
 )
-from tweedie_inverse.benchmarks.methods.per_sample_rng import RowNoise
+from tweedie_inverse.benchmarks.methods.per_sample_rng import PerSampleNoise
 from tweedie_inverse.benchmarks.methods.registry import METHODS
 from tweedie_inverse.benchmarks.problems.priors import load
 from tweedie_inverse.benchmarks.problems.suites import field
@@ -155,13 +155,13 @@ def test_pigdm_overshoots_directions_of_much_variance_unless_it_is_clipped():
 
 
 def test_row_noise_is_each_generators_own_stream_and_refuses_other_batches():
-    with RowNoise([3, 4]):
+    with PerSampleNoise([3, 4]):
         first, second = torch.randn(2, 5, 5), torch.randn_like(torch.zeros(2, 20))
     for row, seed in enumerate((3, 4)):
         generator = torch.Generator().manual_seed(seed)
         assert torch.equal(first[row], torch.randn(5, 5, generator=generator))
         assert torch.equal(second[row], torch.randn(20, generator=generator))
-    with RowNoise([3]), pytest.raises(ValueError, match="drew 2 rows for 1"):
+    with PerSampleNoise([3]), pytest.raises(ValueError, match="drew 2 rows for 1"):
         torch.randn(2, 3)
 
 

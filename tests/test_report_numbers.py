@@ -1,4 +1,4 @@
-"""The numbers of a report from records that are written here: means, errors, units, what is best."""
+"""The numbers of a report from records written here: means, errors, units, what is best."""
 
 import csv
 import io

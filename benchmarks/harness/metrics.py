@@ -18,7 +18,7 @@ from tweedie_inverse.evaluation.calibration import crps, prediction_interval, sl
 from tweedie_inverse.solving.posterior import Diagnostics, Posterior, Stats
 
 LEVEL = 0.9
-# AlexNet halves the image five times.
+# AlexNet halves the image five times, so that smaller images vanish in it.
 _LPIPS_SMALLEST = 32
 
 
@@ -132,7 +132,7 @@ def lpips(x: Tensor, truth: Tensor) -> Tensor | None:
 
 
 def _alexnet() -> Path:
-    """Where torchvision keeps the weights."""
+    """The file in which torchvision keeps the weights."""
     return Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
 
 

@@ -7,7 +7,7 @@ EXTRA = "benchmarks"
 
 
 def require(packages: Iterable[str], what: str) -> None:
-    """Nothing, where all packages are installed.
+    """Check that all packages are installed.
 
     Raises:
         ImportError: says which are missing, what needs them, and the extra that brings them.

@@ -11,8 +11,8 @@ from tweedie_inverse.benchmarks.methods.base import Method
 from tweedie_inverse.benchmarks.problems.priors import checksum, load, name_of
 from tweedie_inverse.benchmarks.problems.task import Suite, Task
 
-# Samples at a time on an accelerator, unless the user says otherwise; a CPU gains nothing by more
-# than those of one measurement.
+# How many samples run at a time on an accelerator, unless the user says otherwise; a CPU gains
+# nothing by more than the samples of one measurement.
 _TOGETHER = 256
 # The setting of a method that was read from a user's file; no field of a class can have this name.
 READ_FROM = "read from"
@@ -20,7 +20,7 @@ READ_FROM = "read from"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run.
+    """The settings of a run.
 
     Attributes:
         images, samples: how many test images, and how many posterior samples of each.
@@ -51,18 +51,18 @@ class Plan:
 
     @property
     def limit(self) -> int:
-        """Samples at a time."""
+        """How many samples run at a time."""
         default = self.samples if torch.device(self.device).type == "cpu" else _TOGETHER
         return self.together or default
 
     @property
     def pack(self) -> int:
-        """Images of a pack."""
+        """How many images a pack has."""
         return max(1, self.limit // self.samples)
 
     @property
     def budget(self) -> int:
-        """Network evaluations per sample, at most."""
+        """The largest number of network evaluations per sample."""
         return self.cap or self.suite.cap
 
 

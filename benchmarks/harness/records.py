@@ -1,4 +1,4 @@
-"""The results store: one file a finished unit, written whole or not at all.
+"""The results store: one file for each finished unit, written whole or not at all.
 
 A unit is one measurement and one method; its name is a hash of everything that fixes its result.
 A file that exists is finished, so a run that was killed goes on where it stopped, and several
@@ -25,15 +25,15 @@ from tweedie_inverse.runtime.atomic import replace
 
 @dataclass(frozen=True)
 class Unit:
-    """What fixes a result.
+    """Everything that a result depends on.
 
     Attributes:
         problem: the operator with its noise and the prior, in words.
         image: number of the test image.
-        settings: of the method, all of them.
-        samples: posterior samples asked for.
-        seed: of the run.
-        weights: checksum of the prior.
+        settings: all settings of the method.
+        samples: how many posterior samples were asked for.
+        seed: the seed of the run.
+        weights: the checksum of the prior.
     """
 
     suite: str
@@ -72,7 +72,7 @@ class Store:
         samples: Tensor | None = None,
         pictures: Pictures | None = None,
     ) -> None:
-        """The record last: it is what says that all is there."""
+        """Write a unit's files, the record last: it marks the unit as finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(unit)
         if samples is not None:
@@ -107,7 +107,7 @@ def read_pictures(folders: Iterable[str | Path]) -> dict[str, Pictures]:
 
 
 def provenance(device: str) -> dict[str, str]:
-    """Where and with what a record was made; nothing that the result depends on."""
+    """The machine, the versions and the commit; the result depends on none of them."""
     if device.startswith("cuda"):
         machine = torch.cuda.get_device_name(device)
     else:

@@ -26,7 +26,7 @@ from tweedie_inverse.benchmarks.problems.task import Task
 from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.runtime.memory import SmallerParts
 
-# Exact draws that samples are compared with, where the posterior is known.
+# How many exact draws the samples are compared with, where the posterior is known.
 _EXACT = 256
 
 
@@ -92,7 +92,7 @@ def given(pack: Pack, device: str) -> Given:
     return Given(truths, torch.stack(y), seeds)
 
 
-# (task, method) -> samples that memory holds, where they are fewer than were asked for.
+# (task, method) -> how many samples fit in memory, where they are fewer than were asked for.
 Limits = dict[tuple[str, str], int]
 
 
@@ -153,7 +153,7 @@ def work(
 
 
 def _now(like: Tensor) -> float:
-    """The time when the accelerator has done all its work; its memory is watched from here on."""
+    """Wait for the accelerator, reset its memory peak, and read the clock."""
     if like.is_cuda:
         torch.cuda.synchronize(like.device)
         torch.cuda.reset_peak_memory_stats(like.device)
@@ -175,5 +175,5 @@ def judge(
 
 
 def number(key: tuple[int | str, ...]) -> int:
-    """A seed from a name."""
+    """A seed made of a name."""
     return int(generator(key).integers(2**62))

@@ -1,4 +1,4 @@
-"""The table behind every view of the results: columns, rows, and what is said about them."""
+"""The table behind every view of the results: its columns, its rows, and the text about them."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from tweedie_inverse.benchmarks.problems.suites import STUDIES, SUITES
 
 
 class Column(NamedTuple):
-    """A column: where its number is, its head, its digits, and which value is best."""
+    """A column: where a record has its number, its head, its digits, and which value is best."""
 
     group: str
     key: str
@@ -26,11 +26,11 @@ class Column(NamedTuple):
     kind: str = "f"  # of the number's format, or "e"
 
 
-# Row of two independent exact sets of samples: what a perfect sampler would get.
+# The method of rows that compare two independent sets of exact samples: a perfect sampler's score.
 FLOOR = "exact against exact"
-# Standard errors after "+-", where it is not one: the protocol's.
+# How many standard errors follow "+-", where a protocol asks for another number than one.
 ERRORS = {"mixture": 1.96}
-# What rows are sorted by, the first of these that there is.
+# Rows are sorted by the first of these columns that they have.
 _ORDER = ("crps", "sliced_wasserstein", "ratio_to_ours", "ratio_to_network", "ratio_to_whole")
 
 COLUMNS = (
@@ -115,14 +115,14 @@ def rows(found: Iterable[dict[str, Any]]) -> list[Row]:
 
 
 def _variant(unit: dict[str, Any]) -> str:
-    """All that units of one row share."""
+    """Everything that the units of one row have in common, as a key."""
     return json.dumps({key: unit[key] for key in unit if key != "image"}, sort_keys=True)
 
 
 def _labelled(
     method: str, variants: dict[str, list[dict[str, Any]]]
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Groups of records, each with the method's name and what is not the same in all of them."""
+    """Groups of records, each labelled by the method and by the settings that differ."""
     facts = {}
     for key, group in variants.items():
         unit = group[0]["unit"]
@@ -175,7 +175,7 @@ def _unit(column: Column) -> float:
 
 
 def tasks(of_suite: list[Row]) -> list[str]:
-    """Names of the tasks, numbers in them by value."""
+    """Names of the tasks in order, numbers in them by their value."""
 
     def key(name: str) -> list[str | int]:
         return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
@@ -184,7 +184,7 @@ def tasks(of_suite: list[Row]) -> list[str]:
 
 
 def preface(table: list[Row]) -> str:
-    """How to read the tables."""
+    """An explanation of the tables."""
     text = (
         "Mean over test images, +- its standard error; bold is the best of a column (coverage: "
         "nearest 0.9; chi-square and variance ratio: nearest 1). PSNR and SSIM of one sample "
@@ -222,12 +222,12 @@ def _counted(number: int, noun: str) -> str:
 
 
 def shown(mine: list[Row]) -> list[Column]:
-    """Columns that any row has a number for."""
+    """The columns that any row has a number for."""
     return [column for column in COLUMNS if any(column.key in row.cells for row in mine)]
 
 
 def ordered(mine: list[Row]) -> list[Row]:
-    """Best CRPS first; or best of what there is in its place."""
+    """Rows sorted by CRPS, the best first; by another column where there is no CRPS."""
 
     def key(row: Row) -> float:
         return next((row.cells[name].mean for name in _ORDER if name in row.cells), math.inf)

@@ -1,4 +1,4 @@
-"""Settings chosen on the validation split, out of the same number of candidates for every method.
+"""Choose settings on the validation split, from the same number of candidates for every method.
 
 The candidates of a method are its published settings and random draws from its space; each task
 gets the one with the best mean score.  The candidates' records are units like any others, so that
@@ -24,7 +24,7 @@ from tweedie_inverse.benchmarks.methods.base import Method
 from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.runtime.atomic import replace as replace_file
 
-# Which way is better; the other columns are not for choosing.
+# 1 where lower is better, -1 where higher is; the other columns cannot choose a setting.
 METRICS = {
     column.key: 1.0 if column.best == "low" else -1.0
     for column in COLUMNS
@@ -37,7 +37,7 @@ Spaces = Mapping[str, Mapping[str, tuple[Any, ...]]]
 
 
 class Choice(NamedTuple):
-    """What a method got for a task; scores are means over the validation images."""
+    """The settings chosen for a method on a task; scores are means over the validation images."""
 
     suite: str
     task: str
@@ -51,7 +51,7 @@ class Choice(NamedTuple):
 def candidates(
     name: str, published: Method, space: Mapping[str, tuple[Any, ...]], count: int
 ) -> list[Method]:
-    """The published settings, and `count` - 1 others, the same ones in every process.
+    """The published settings and `count` - 1 others, which are the same in every process.
 
     Raises:
         ValueError: the method has fewer settings than that.
@@ -159,7 +159,7 @@ def _choice(
     metric: str,
     space: Mapping[str, tuple[Any, ...]],
 ) -> Choice:
-    """Candidates are in order, the published settings first: they win a draw."""
+    """The best candidate; the published settings come first and therefore win a draw."""
     best, published = min(scores, key=scores.__getitem__), next(iter(scores))
     sign = METRICS[metric]
     known = not math.isinf(scores[published])

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from tweedie_inverse.benchmarks.methods.base import Method, Seeds
 from tweedie_inverse.benchmarks.methods.denoiser import Converted, convert
-from tweedie_inverse.benchmarks.methods.per_sample_rng import RowNoise
+from tweedie_inverse.benchmarks.methods.per_sample_rng import PerSampleNoise
 from tweedie_inverse.benchmarks.problems.task import Task
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.runtime.memory import in_parts
 
 
 class Baseline(Method):
-    """A sampler of deepinv: a subclass calls it, in `sample`."""
+    """A sampler of deepinv, which a subclass calls in `sample`."""
 
     needs: ClassVar[tuple[str, ...]] = ("linear", "gaussian")
     packages: ClassVar[tuple[str, ...]] = ("deepinv",)
@@ -31,7 +31,7 @@ class Baseline(Method):
         def part(first: int, last: int) -> Tensor:
             measured = y[[row // each for row in range(first, last)]]
             given = convert(measured, task, prior)
-            with RowNoise(rows[first:last]):
+            with PerSampleNoise(rows[first:last]):
                 return self.sample(given).detach().to(y)
 
         samples = torch.cat(list(in_parts(len(rows), together, part)))
@@ -39,7 +39,7 @@ class Baseline(Method):
 
     @abstractmethod
     def sample(self, given: Converted) -> Tensor:
-        """Call deepinv, without a seed: the noise is served from outside."""
+        """Call deepinv without a seed; `PerSampleNoise` answers its random draws."""
 
 
 @dataclass(frozen=True)

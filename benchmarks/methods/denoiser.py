@@ -9,7 +9,7 @@ from tweedie_inverse import operators as ops
 from tweedie_inverse.benchmarks.problems.task import Task
 from tweedie_inverse.priors.base import Prior, sigma_column
 
-# Operators whose norm is this near 1 stay as they are.
+# An operator whose norm is as near to 1 as this stays as it is.
 _NEAR_ONE = 0.05
 
 

@@ -127,7 +127,7 @@ def table(title: str, rows: list[tuple[float, Row]]) -> Iterator[str]:
 
 
 def draw(curves: dict[str, list[tuple[float, Row]]], path: Path) -> None:
-    """One panel a prior, gain over the noisy image against sigma."""
+    """One panel for each prior: gain over the noisy image against sigma."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(curves), figsize=(3.4 * len(curves), 3.2), squeeze=False)

@@ -39,7 +39,7 @@ class _Network(nn.Module):
 
 
 class Quality(NamedTuple):
-    """Of samples against held-out digits.
+    """How samples compare with held-out digits.
 
     Attributes:
         frechet: distance of Gaussians fitted to the features, over the variance of those of

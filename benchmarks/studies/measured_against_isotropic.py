@@ -33,7 +33,7 @@ NOISE = ops.GaussianNoise
 def compare(
     names: list[str], walks: list[str], num_samples: int, budgets: list[int], seed: int
 ) -> Iterator[str]:
-    """One table a problem: walk and number of evaluations a row."""
+    """One table for each problem: walks and numbers of evaluations are rows."""
     for problem in (problem for problem in problems() if problem.name in names):
         y = problem.operator.measure(problem.truth, seed=seed)
         prior = ti.load_prior(problem.prior)

@@ -39,7 +39,7 @@ WALKS: dict[str, ti.walks.Walk] = {
 DIMENSIONS, MEASUREMENTS, STEPS = (8, 80, 800), (1, 2, 4), (100, 20)
 PROBLEMS, SAMPLES = 20, 2000
 _FIRST = {"test": 0, "validation": 1000}
-# So that the problems of two runs' seeds do not share streams.
+# The seeds of two runs lie this far apart, so that their problems share no random streams.
 _APART = 10_000
 
 

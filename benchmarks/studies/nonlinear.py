@@ -25,7 +25,7 @@ HEAD = (
 
 
 def problems() -> dict[str, ops.Operator]:
-    """Instruments with the noise that they have."""
+    """The instruments, with their noise."""
     blur = ops.Blur(ops.gaussian_kernel(1.5), SHAPE)
     scan = ops.Tomography(SHAPE, angles=30, pixel_size=0.05)
     gaussian = ops.GaussianNoise(0.05)
@@ -52,7 +52,7 @@ def _note_acceptance(found: list[float], step: ti.Step) -> None:
 
 
 def table(num_samples: int, steps: int, moves: int, leapfrogs: int, seed: int) -> Iterator[str]:
-    """One problem a row."""
+    """One row for each problem."""
     truth, prior = phantom(), ti.load_prior("phantom-64")
     walk = ti.walks.Decoupled(moves=moves, leapfrogs=leapfrogs)
     yield HEAD

@@ -42,7 +42,7 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Projector:
-    """One contender: its two products, and what it holds in memory between calls."""
+    """One projector: its two products, and what it keeps in memory between calls."""
 
     forward: Callable[[Tensor], Tensor]
     adjoint: Callable[[Tensor], Tensor]
@@ -122,7 +122,7 @@ CONTENDERS: dict[str, tuple[str, Callable[[int, int, Tensor], Projector]]] = {
 
 
 class Table(NamedTuple):
-    """Projectors that take turns, a unit each."""
+    """Projectors that take turns, with one unit each."""
 
     units: tuple[Unit, ...]
     size: int
@@ -133,7 +133,7 @@ class Table(NamedTuple):
 
 
 def tables(request: Request, repeats: int = REPEATS) -> list[Table]:
-    """A table an image size, of the projectors that are installed."""
+    """One table for each image size, with the projectors that are installed."""
     machine = provenance(request.device)["machine"]
     found = [
         _table(*scan, 1 if request.smoke else repeats, request.device, machine)
@@ -164,7 +164,7 @@ def _table(size: int, angles: int, batch: int, repeats: int, device: str, machin
 
 @torch.no_grad()
 def measured(table: Table) -> list[Result]:
-    """Of every projector."""
+    """The timings of every projector."""
     size, angles = table.size, table.angles
     x = normal((size,), (table.batch, 1, size, size)).float().to(table.device)
     names = [unit.method for unit in table.units]
@@ -224,7 +224,7 @@ def record(
     place: Place | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
-    """All tables, by the first process alone: others would take its time."""
+    """All tables, made by the first process alone: others would slow it down."""
     if place is None or place.rank == 0:
         finish(tables(request), measured, store, request.device, log=log)
 

@@ -41,7 +41,7 @@ CONFIG = TrainingConfig(
     data="digits", size=16, steps=4500, batch=64, widths=(32, 64), blocks=(1, 2), cooldown=0.4
 )
 BUDGETS = (10, 20, 50)
-# Name of a row: sampler, grid.
+# The name of a row, its sampler and its grid.
 SAMPLERS: dict[str, tuple[str, str]] = {
     "em, quadratic": ("em", "quadratic"),
     "sscs, quadratic": ("sscs", "quadratic"),
@@ -255,7 +255,7 @@ def inpainting(count: int, each: int, steps: int) -> Iterator[str]:
 
 
 def _crps(samples: Tensor, truth: Tensor) -> float:
-    """Of the hidden pixels, fair for a finite number of samples ``(count, each, *shape)``."""
+    """CRPS of the hidden pixels, fair for a finite number of samples ``(count, each, *shape)``."""
     x, y = samples[..., 16:, :], truth[:, None, :, 16:, :]
     each = x.shape[1]
     between = (x[:, :, None] - x[:, None]).abs().sum((1, 2)) / (each * (each - 1))

@@ -69,7 +69,7 @@ class Cell(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Seconds of one solve, bytes above those before it, and what was counted a sample."""
+    """Seconds and additional bytes of one solve, and what each sample cost."""
 
     seconds: float
     memory: int
@@ -78,7 +78,7 @@ class Cost(NamedTuple):
 
 
 def measure(cell: Cell) -> Cost:
-    """In this process: the first solve for the memory, a second one for the time."""
+    """Measure in this process: memory in the first solve, time in a second one."""
     torch.set_num_threads(cell.threads)
     task = ct(64, 1, "test")[0]
     prior = CountedPrior(load(task.prior, cell.device))
@@ -158,7 +158,7 @@ class Table(NamedTuple):
 def tables(
     request: Request, batches: Sequence[int] = BATCHES, steps: int = STEPS, turns: int = TURNS
 ) -> list[Table]:
-    """A table a batch."""
+    """One table for each batch size."""
     chosen, steps = request.methods or NAMES, min(steps, request.cap or steps)
     names = [BARE, *(name for name in NAMES if name in chosen and name != BARE)]
     if request.smoke:
@@ -191,7 +191,7 @@ def _unit(cell: Cell, turns: int, machine: str) -> Unit:
 
 
 def measured(table: Table) -> list[Result]:
-    """Of every row, its fastest turn."""
+    """The fastest turn of every row."""
     costs = [[apart(cell) for cell in table.cells] for _ in range(table.turns)]
     best = [min(found, key=lambda cost: cost.seconds) for found in zip(*costs, strict=True)]
     return [
@@ -221,7 +221,7 @@ def record(
     place: Place | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
-    """All tables, by the first process alone: others would take its time."""
+    """All tables, made by the first process alone: others would slow it down."""
     if place is None or place.rank == 0:
         finish(tables(request), measured, store, request.device, log=log)
 

@@ -69,7 +69,7 @@ class Sheet(NamedTuple):
 
 
 def sheets(request: Request, photos: Sequence[str] = PHOTOS) -> list[Sheet]:
-    """A sheet a photograph and noise level; in a smoke run a corner of one."""
+    """One sheet for each photograph and noise level; a corner of one in a smoke run."""
     found = []
     for photo in photos:
         clean, tilings, levels = load_photo(photo)[None], TILINGS, range(len(SIGMAS))
@@ -127,7 +127,7 @@ def record(
     place: Place | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
-    """All sheets, by the first process alone: others would take its time; on the CPU."""
+    """All sheets, made on the CPU by the first process alone: others would slow it down."""
     if place is None or place.rank == 0:
         finish(sheets(request), measured, store, "cpu", log=log)
 
@@ -149,7 +149,7 @@ def memory(sizes: list[int], tasks: list[str], steps: int) -> Iterator[str]:
 
 
 def _in_a_process(way: str, task: str, size: int, steps: int) -> tuple[float, float]:
-    """MiB, and seconds of the processor."""
+    """Memory in MiB and processor time in seconds."""
     command = [
         sys.executable,
         "-m",
