@@ -15,7 +15,7 @@ from PIL import Image
 
 from tweedie_inverse.benchmarks.harness import report
 from tweedie_inverse.benchmarks.harness.figures import PANELS, cost_figure
-from tweedie_inverse.benchmarks.harness.page import SCRIPT, page
+from tweedie_inverse.benchmarks.harness.page import TEMPLATES, page
 from tweedie_inverse.benchmarks.harness.pictures import take
 from tweedie_inverse.benchmarks.harness.plan import Plan
 from tweedie_inverse.benchmarks.harness.records import Store, read, read_pictures
@@ -185,7 +185,8 @@ console.log(JSON.stringify(seen));
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs a JavaScript engine")
 def test_the_script_sorts_numbers_by_value_names_by_letter_and_gaps_last():
     values = [["b", "10"], ["a", "9.5"], ["d", ""], ["c", "-1e-3"]]
-    code = BROWSER.replace("VALUES", json.dumps(values)) + SCRIPT.replace('"use strict";', "")
+    script = (TEMPLATES / "page.js").read_text().replace('"use strict";', "")
+    code = BROWSER.replace("VALUES", json.dumps(values)) + script
     code += ASK.replace("CLICKS", "[1, 1, 0, 1]")
     done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [

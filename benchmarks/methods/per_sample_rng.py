@@ -1,6 +1,6 @@
 """A random stream for each sample, in samplers that draw for a whole batch.
 
-Samplers of deepinv draw one tensor for a whole batch, from the global generator or from one of their
+Samplers of deepinv draw one tensor for a whole batch, from the global generator or from their
 own.  Inside `PerSampleNoise` every row of such a draw comes from a generator of its own, as torch
 would draw it for a batch of one: a sample is what the sampler gives for that seed alone, whatever
 runs beside it, and the global generator is neither read nor set.
