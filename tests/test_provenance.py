@@ -1,5 +1,6 @@
 """What a record says about its origin, and what is said where a package is missing."""
 
+import dataclasses
 import importlib.util
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 import tweedie_inverse as ti
 from tweedie_inverse.benchmarks.harness import commands, packages, records
+from tweedie_inverse.benchmarks.problems import priors
 
 VERSION = f"tweedie-inverse {ti.__version__}"
 
@@ -45,6 +47,47 @@ def test_outside_a_repository_and_without_git_it_is_the_version(tmp_path, monkey
     assert records.revision(tmp_path / "records.py") == VERSION
     monkeypatch.setenv("PATH", str(tmp_path))
     assert records.revision(Path(records.__file__)) == VERSION
+
+
+UNIT = records.Unit(
+    suite="field",
+    task="blur",
+    problem="a title; an operator; field-16; test",
+    image=1,
+    method="decoupled",
+    settings={"evaluations": 50, "rho": 7.0, "clip": (-1.0, 1.0), "source": "s"},
+    samples=16,
+    seed=0,
+    weights="field-16",
+)
+
+
+def test_a_unit_keeps_its_name_so_that_earlier_runs_can_be_resumed():
+    """The name that the harness gave it before methods could be plugged in."""
+    assert UNIT.name == "b4b69ec45d6d97136a06"
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(records.Unit)])
+def test_every_field_of_a_unit_is_in_its_name(field):
+    value = getattr(UNIT, field)
+    other = {**value, "rho": 3.0} if isinstance(value, dict) else value + type(value)(1)
+    assert dataclasses.replace(UNIT, **{field: other}).name != UNIT.name
+
+
+def test_a_priors_checksum_is_that_of_its_files(tmp_path):
+    """Of one file its SHA-256; of a folder it changes with any file and with any file's name."""
+    one = tmp_path / "weights.safetensors"
+    one.write_bytes(b"weights")
+    assert priors.checksum(one) == priors.checksum(str(one)) == "9a129038d9a00aed"
+    folders = []
+    for number, (name, content) in enumerate((("a", b"1"), ("a", b"2"), ("b", b"1"), ("a", b"1"))):
+        inner = tmp_path / str(number) / "network"
+        inner.mkdir(parents=True)
+        (inner / name).write_bytes(content)
+        folders.append(priors.checksum(tmp_path / str(number)))
+    assert folders[0] == folders[3]
+    assert len(set(folders)) == 3
+    assert priors.checksum("field-16") == "field-16"
 
 
 @pytest.fixture

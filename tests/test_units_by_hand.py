@@ -80,11 +80,12 @@ class Narrow(Exact):
     width: float = 0.5
 
 
-GIVEN = []
+GIVEN, ASKED = [], []
 METHODS = {"exact": Exact(), "narrow": Narrow()}
 
 
 def tasks(size, images, split):
+    ASKED.append((size, images, split))
     flat = torch.full((size, size), SPREAD**2, dtype=torch.float64)
     prior = ti.priors.Gaussian(torch.full(SHAPE, CENTRE).double(), power_spectrum=flat)
     operator = ops.Mask(torch.from_numpy(SEEN), noise=ops.GaussianNoise(NOISE))
@@ -168,6 +169,22 @@ def test_another_seed_has_other_measurements_and_samples(done, tmp_path):
         first, second = (((one - TRUTHS[key[1]]) / NOISE)[SEEN] for one in (y, other))
         assert abs((first * second).mean()) * math.sqrt(SEEN.sum()) < 5
         assert not set(seeds) & set(others)
+
+
+def test_a_suite_is_asked_for_the_plans_images(tmp_path):
+    """Of its own size unless the plan says another, and of the plan's split."""
+    plan = replace(PLAN, tasks=("b",), images=1)
+    for asked in ({"split": "validation"}, {"size": 16, "split": "test"}):
+        ASKED.clear()
+        run(replace(plan, **asked), METHODS, Store(tmp_path), log=lambda line: None)
+        assert [(16, 1, asked["split"])] == ASKED
+    ASKED.clear()
+    larger = replace(SUITE, size=24)
+    with pytest.raises(ValueError, match="power_spectrum"):
+        run(replace(plan, suite=larger), METHODS, Store(tmp_path), log=lambda line: None)
+    run(replace(plan, suite=larger, size=16), METHODS, Store(tmp_path), log=lambda line: None)
+    assert ASKED == [(24, 1, "test"), (16, 1, "test")]
+    assert {record["unit"]["task"] for record in read([tmp_path])} == {"b"}
 
 
 def psnr(x, truth):
