@@ -3,16 +3,16 @@
 import json
 from pathlib import Path
 
-from tweedie_inverse.benchmarks.harness.runner import Plan
-from tweedie_inverse.benchmarks.methods.ours import methods
+from tweedie_inverse.benchmarks.harness.plan import Plan
+from tweedie_inverse.benchmarks.methods.registry import METHODS
+from tweedie_inverse.benchmarks.problems.suites import SUITES
 
 FEW = ("decoupled", "dps", "wiener", "pseudo-inverse")
-PLAN = Plan("field", images=2, samples=2, cap=3, size=16, keep_samples=True)
+PLAN = Plan(SUITES["field"], images=2, samples=2, cap=3, size=16, keep_samples=True)
 
 
 def chosen(*names):
-    known = methods()
-    return {name: known[name] for name in names}
+    return {name: METHODS[name] for name in names}
 
 
 def results(folder):

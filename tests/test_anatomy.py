@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tweedie_inverse.benchmarks.studies.texture_oracle import told_the_anatomy
+from tweedie_inverse.benchmarks.studies.texture_oracle import mean_given_anatomy
 from tweedie_inverse.datasets.slices import CTSlices, texture_std
 from tweedie_inverse.numerics.random import normal
 
@@ -23,6 +23,6 @@ def test_the_error_is_that_of_the_best_linear_filter(sigma):
     values = torch.linalg.eigvalsh(std[:, :, None] * matrix * std[:, None, :]).clamp(min=0)
     expected = (values * sigma**2 / (values + sigma**2)).mean()
     noisy = images + sigma * normal((1,), images.shape)
-    found = (told_the_anatomy(noisy, sigma, SEEDS) - images).square().mean()
+    found = (mean_given_anatomy(noisy, sigma, SEEDS) - images).square().mean()
     # The share that clipping takes, and 40 images: a few per cent.
     assert float(found / expected) == pytest.approx(1, rel=0.05)

@@ -7,7 +7,6 @@ import torch
 
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
-from tweedie_inverse.benchmarks.harness.suites import Task, field, load
 from tweedie_inverse.benchmarks.methods.baselines import (
     DDRM,
     DPS,
@@ -19,8 +18,11 @@ from tweedie_inverse.benchmarks.methods.baselines import (
     PnPADMM,
     TotalVariation,
 )
-from tweedie_inverse.benchmarks.methods.ours import methods
-from tweedie_inverse.benchmarks.methods.per_sample_rng import RowNoise
+from tweedie_inverse.benchmarks.methods.per_sample_rng import PerSampleNoise
+from tweedie_inverse.benchmarks.methods.registry import METHODS
+from tweedie_inverse.benchmarks.problems.priors import load
+from tweedie_inverse.benchmarks.problems.suites import field
+from tweedie_inverse.benchmarks.problems.task import Task
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.counting import CountedPrior
@@ -112,7 +114,7 @@ BASELINES = [DPS, PiGDM, MomentMatching, DiffPIR, DDRM, ULA, PnP, PnPADMM, Total
 def test_every_baseline_is_compared_with_deepinv():
     from tweedie_inverse.benchmarks.methods.baselines import Baseline
 
-    assert {type(m) for m in methods().values() if isinstance(m, Baseline)} == set(BASELINES)
+    assert {type(m) for m in METHODS.values() if isinstance(m, Baseline)} == set(BASELINES)
 
 
 @pytest.mark.parametrize("kind", BASELINES)
@@ -153,13 +155,13 @@ def test_pigdm_overshoots_directions_of_much_variance_unless_it_is_clipped():
 
 
 def test_row_noise_is_each_generators_own_stream_and_refuses_other_batches():
-    with RowNoise([3, 4]):
+    with PerSampleNoise([3, 4]):
         first, second = torch.randn(2, 5, 5), torch.randn_like(torch.zeros(2, 20))
     for row, seed in enumerate((3, 4)):
         generator = torch.Generator().manual_seed(seed)
         assert torch.equal(first[row], torch.randn(5, 5, generator=generator))
         assert torch.equal(second[row], torch.randn(20, generator=generator))
-    with RowNoise([3]), pytest.raises(ValueError, match="drew 2 rows for 1"):
+    with PerSampleNoise([3]), pytest.raises(ValueError, match="drew 2 rows for 1"):
         torch.randn(2, 3)
 
 
@@ -205,7 +207,7 @@ def test_costs_are_counted_at_the_prior():
     y = task.operator.measure(task.truths)
     DPS(evaluations=5).draw(y, task, prior, [[1, 2]], 2)
     assert (prior.calls, prior.vjps) == (10, 10)
-    methods()["decoupled"].within(4).draw(y, task, prior, [[1, 2, 3]], 3)
+    METHODS["decoupled"].within(4).draw(y, task, prior, [[1, 2, 3]], 3)
     assert (prior.calls, prior.vjps) == (22, 10)
 
 

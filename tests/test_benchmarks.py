@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from tests.laws import final_variance, wasserstein
 from tweedie_inverse.benchmarks.studies import (
     guidance,
     noise_schedule,
@@ -11,6 +10,7 @@ from tweedie_inverse.benchmarks.studies import (
     sample_grids,
     speed,
 )
+from tweedie_inverse.benchmarks.studies.exact_laws import final_variance, wasserstein
 from tweedie_inverse.benchmarks.studies.mixture_problems import mixture_prior, mixture_problem
 from tweedie_inverse.numerics import schedules
 from tweedie_inverse.walks import PAPER_SETTINGS, Template, consistent

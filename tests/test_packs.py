@@ -8,10 +8,13 @@ import torch
 from tests.harness import FEW, PLAN, chosen, results
 from tweedie_inverse.app.distributed import Place
 from tweedie_inverse.benchmarks.harness import runner
+from tweedie_inverse.benchmarks.harness.plan import packs
 from tweedie_inverse.benchmarks.harness.records import Store, read
-from tweedie_inverse.benchmarks.harness.runner import number, packs, run
-from tweedie_inverse.benchmarks.harness.suites import field, load
-from tweedie_inverse.benchmarks.methods.ours import Method, methods
+from tweedie_inverse.benchmarks.harness.runner import number, run
+from tweedie_inverse.benchmarks.methods.base import Method
+from tweedie_inverse.benchmarks.methods.registry import METHODS
+from tweedie_inverse.benchmarks.problems.priors import load
+from tweedie_inverse.benchmarks.problems.suites import field
 from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.runtime.memory import in_parts
 
@@ -23,7 +26,7 @@ def test_samples_do_not_depend_on_what_runs_together(name):
     """Up to rounding, which conjugate gradients stopped early (pseudo-inverse) enlarge."""
     close = 1e-3 if name == "pseudo-inverse" else 1e-5
     task, prior = field(16, 2, "test")[1], load("field-16")
-    y, method = task.operator.measure(task.truths, seed=1), methods()[name].within(4)
+    y, method = task.operator.measure(task.truths, seed=1), METHODS[name].within(4)
     seeds = [[5, 6, 7], [8, 9, 10]] if method.samples_posterior else [[5], [8]]
     whole = method.draw(y, task, prior, seeds, 6)
     for size in (1, 4):
@@ -38,8 +41,8 @@ def test_packs_of_measurements_give_the_same_numbers(tmp_path):
     """Together or one by one: the same units, the same metrics up to rounding."""
     plan = replace(PLAN, together=4)
     assert [len(pack.units) for pack in packs(plan, chosen(*FEW))] == [2] * 16
-    run(PLAN, chosen(*FEW), Store(tmp_path / "alone"), tell=lambda line: None)
-    run(plan, chosen(*FEW), Store(tmp_path / "packed"), tell=lambda line: None)
+    run(PLAN, chosen(*FEW), Store(tmp_path / "alone"), log=lambda line: None)
+    run(plan, chosen(*FEW), Store(tmp_path / "packed"), log=lambda line: None)
     found, alone = read([tmp_path / "packed"]), read([tmp_path / "alone"])
     assert {record["unit"]["image"] for record in found} == {0, 1}
     for mine, theirs in zip(found, alone, strict=True):
@@ -60,11 +63,11 @@ def test_a_limit_below_one_measurements_samples_is_kept():
 
 def test_two_ranks_of_packs_equal_one(tmp_path):
     plan = replace(PLAN, images=3, together=4, tasks=("blur",))
-    run(plan, chosen(*FEW), Store(tmp_path / "one"), tell=lambda line: None)
+    run(plan, chosen(*FEW), Store(tmp_path / "one"), log=lambda line: None)
     for rank in (1, 0):
         place = Place(rank, 2)
         store = Store(tmp_path / "two")
-        run(plan, chosen(*FEW), store, place=place, tell=lambda line: None)
+        run(plan, chosen(*FEW), store, place=place, log=lambda line: None)
     assert results(tmp_path / "two") == results(tmp_path / "one")
 
 
@@ -84,12 +87,12 @@ class Hungry(Method):
         return rows.reshape(len(y), len(seeds[0]), *rows.shape[1:])
 
 
-def test_a_batch_that_was_too_large_is_told_of_and_recorded(tmp_path):
-    told = []
+def test_a_batch_that_was_too_large_is_logged_and_recorded(tmp_path):
+    lines = []
     plan = replace(PLAN, together=8, tasks=("blur",))
-    run(plan, {"hungry": Hungry()}, Store(tmp_path), tell=told.append)
+    run(plan, {"hungry": Hungry()}, Store(tmp_path), log=lines.append)
     notice = "out of memory with 4 samples at once; going on with 2"
-    assert any(line.startswith(notice) for line in told)
+    assert any(line.startswith(notice) for line in lines)
     assert all(record["warnings"][0].startswith(notice) for record in read([tmp_path]))
 
 
@@ -110,7 +113,7 @@ FIRST_SEED = number(("measurement", 0, "field", "blur", 0))
 
 def test_a_failure_in_a_pack_is_that_measurements_alone(tmp_path):
     plan = replace(PLAN, together=8, tasks=("blur",))
-    run(plan, {"fails": Fails()}, Store(tmp_path), tell=lambda line: None)
+    run(plan, {"fails": Fails()}, Store(tmp_path), log=lambda line: None)
     found = {record["unit"]["image"]: record for record in read([tmp_path])}
     assert found[0]["failed"] == "diverged"
     assert "metrics" in found[1]
@@ -142,18 +145,18 @@ class Small(CountedPrior):
 
 def test_a_limit_is_found_once_for_every_task_and_method(tmp_path, monkeypatch):
     """Three packs of four samples: only the first is tried as a whole."""
-    prior, told = Small(load("field-16")), []
+    prior, lines = Small(load("field-16")), []
     monkeypatch.setattr(runner, "load", lambda name, device: prior)
     plan = replace(PLAN, images=6, cap=2, together=4, tasks=("blur", "super-resolution"))
-    run(plan, chosen("decoupled", "dps"), Store(tmp_path), tell=told.append)
+    run(plan, chosen("decoupled", "dps"), Store(tmp_path), log=lines.append)
     assert prior.asked.count(4) == 2 * 2
     assert set(prior.asked) == {4, 2}
-    assert len([line for line in told if "out of memory" in line]) == 2 * 2
+    assert len([line for line in lines if "out of memory" in line]) == 2 * 2
     found = read([tmp_path])
     assert {record["run"]["samples_together"] for record in found} == {2}
     assert {record["unit"]["image"] for record in found if record["warnings"]} == {0, 1}
     monkeypatch.undo()
-    run(plan, chosen("decoupled", "dps"), Store(tmp_path / "ample"), tell=told.append)
+    run(plan, chosen("decoupled", "dps"), Store(tmp_path / "ample"), log=lines.append)
     for mine, ample in zip(found, read([tmp_path / "ample"]), strict=True):
         assert ample["run"]["samples_together"] == 4
         assert mine["metrics"]["crps"] == pytest.approx(ample["metrics"]["crps"], rel=1e-4)

@@ -6,17 +6,15 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from tests.laws import wasserstein
-from tests.phase_laws import (
-    MIXTURE,
-    PROCESSES,
+from tests.phase_laws import MIXTURE, PROCESSES, true_law
+from tests.posteriors import random_field
+from tweedie_inverse import phase_space
+from tweedie_inverse.benchmarks.studies.exact_laws import wasserstein
+from tweedie_inverse.benchmarks.studies.phase_laws import (
     DiagonalImages,
     last_variance,
     law_at_end,
-    true_law,
 )
-from tests.posteriors import random_field
-from tweedie_inverse import phase_space
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.phase_space import ExactPhaseSpace, grids, processes
 from tweedie_inverse.phase_space.processes import LinearProcess, act

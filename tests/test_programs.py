@@ -8,12 +8,12 @@ import torch
 
 import tweedie_inverse as ti
 from tests.harness import results
-from tweedie_inverse.benchmarks.harness import report
+from tweedie_inverse.benchmarks.harness import report, table
 from tweedie_inverse.benchmarks.harness.commands import RECORDS, main
 from tweedie_inverse.benchmarks.harness.records import Store, read
-from tweedie_inverse.benchmarks.harness.standalone import Order
-from tweedie_inverse.benchmarks.harness.suites import PROGRAMS
+from tweedie_inverse.benchmarks.harness.standalone import Request
 from tweedie_inverse.benchmarks.harness.work_loop import finish
+from tweedie_inverse.benchmarks.problems.suites import STUDIES
 from tweedie_inverse.benchmarks.studies import mixture, speed, tiles
 from tweedie_inverse.benchmarks.studies.mixture_problems import mixture_problem
 from tweedie_inverse.numerics.random import normal
@@ -89,12 +89,12 @@ def test_the_table_has_the_protocols_errors_and_the_evidence(mixtures):
 
 
 def test_exact_samples_are_a_row_that_no_method_competes_with(mixtures):
-    table = report.rows(read([mixtures]))
-    (column,) = [column for column in report.COLUMNS if column.key == "sliced_wasserstein"]
-    floor = next(row for row in table if row.method == report.FLOOR)
-    floor.cells["sliced_wasserstein"] = report.Cell(0.0, 0.0)
-    others = [row.cells["sliced_wasserstein"].mean for row in table if row is not floor]
-    assert report.best_of(column, table) == min(others)
+    mine = table.rows(read([mixtures]))
+    (column,) = [column for column in table.COLUMNS if column.key == "sliced_wasserstein"]
+    floor = next(row for row in mine if row.method == table.FLOOR)
+    floor.cells["sliced_wasserstein"] = table.Cell(0.0, 0.0)
+    others = [row.cells["sliced_wasserstein"].mean for row in mine if row is not floor]
+    assert table.best_of(column, mine) == min(others)
 
 
 def test_the_report_draws_the_distance(mixtures, tmp_path):
@@ -104,18 +104,18 @@ def test_the_report_draws_the_distance(mixtures, tmp_path):
 
 
 def test_budgets_are_rows_and_a_cap_bounds_them():
-    cells = mixture.cells(Order(images=1, methods=("particle",)), [8])
+    cells = mixture.cells(Request(images=1, methods=("particle",)), [8])
     assert len(cells) == 3 * (1 + 2 * 2)  # the floor; both paths at both budgets
     assert {cell.steps for cell in cells} == {0, 20, 100}
-    assert {cell.steps for cell in mixture.cells(Order(images=1, cap=50), [8])} == {0, 20, 50}
+    assert {cell.steps for cell in mixture.cells(Request(images=1, cap=50), [8])} == {0, 20, 50}
     names = {cell.units[0].name for cell in cells}
-    for other in (Order(images=1, seed=1), Order(images=1, split="validation")):
+    for other in (Request(images=1, seed=1), Request(images=1, split="validation")):
         assert not names & {cell.units[0].name for cell in mixture.cells(other, [8])}
 
 
 def test_an_unknown_task_is_refused():
     with pytest.raises(ValueError, match=r"--tasks: mixture has d = 8, 1 measurement, .*; got d"):
-        mixture.cells(Order(images=1, tasks=("d",)))
+        mixture.cells(Request(images=1, tasks=("d",)))
 
 
 def test_the_program_prints_the_report_of_its_records(mixtures, capsys, monkeypatch, tmp_path):
@@ -123,8 +123,8 @@ def test_the_program_prints_the_report_of_its_records(mixtures, capsys, monkeypa
     monkeypatch.setattr("sys.argv", arguments)
     mixture.main()
     printed = capsys.readouterr().out
-    mine = report.rows(read([mixtures]))
-    theirs = [row for row in report.rows(read([tmp_path])) if row.task == mine[0].task]
+    mine = table.rows(read([mixtures]))
+    theirs = [row for row in table.rows(read([tmp_path])) if row.task == mine[0].task]
     for ours, other in zip(mine, theirs, strict=True):
         for key in ("sliced_wasserstein", "log_evidence_error", "evaluations"):
             assert ours.cells.get(key) == other.cells.get(key)
@@ -133,10 +133,10 @@ def test_the_program_prints_the_report_of_its_records(mixtures, capsys, monkeypa
 
 
 def test_the_particle_walk_beats_the_decoupled_one_and_knows_the_evidence(tmp_path):
-    order = Order(images=2, samples=300, methods=("particle", "decoupled"))
-    some = mixture.cells(order, [8], [40], ["particle", "decoupled"])
-    finish(some, mixture.score, Store(tmp_path), "cpu", tell=lambda line: None)
-    cells = {(row.task[7], row.method): row.cells for row in report.rows(read([tmp_path]))}
+    request = Request(images=2, samples=300, methods=("particle", "decoupled"))
+    some = mixture.cells(request, [8], [40], ["particle", "decoupled"])
+    finish(some, mixture.score, Store(tmp_path), "cpu", log=lambda line: None)
+    cells = {(row.task[7], row.method): row.cells for row in table.rows(read([tmp_path]))}
     assert len(cells) == 3 * 3
     ours, theirs = (
         cells["1", name]["sliced_wasserstein"].mean for name in ("particle", "decoupled")
@@ -148,8 +148,8 @@ def test_the_particle_walk_beats_the_decoupled_one_and_knows_the_evidence(tmp_pa
 def test_rows_of_the_speed_table_make_the_same_evaluations(monkeypatch, tmp_path):
     """In this process; the command gives every row processes of its own."""
     monkeypatch.setattr(speed, "apart", speed.measure)
-    found = speed.tables(Order(methods=("decoupled", "dps")), [1, 2], 2, 1)
-    finish(found, speed.measured, Store(tmp_path), "cpu", tell=lambda line: None)
+    found = speed.tables(Request(methods=("decoupled", "dps")), [1, 2], 2, 1)
+    finish(found, speed.measured, Store(tmp_path), "cpu", log=lambda line: None)
     records = {(one["unit"]["task"], one["unit"]["method"]): one for one in read([tmp_path])}
     tasks, names = ("batch 1", "batch 2"), (speed.BARE, "decoupled", "dps")
     assert set(records) == {(task, name) for task in tasks for name in names}
@@ -165,8 +165,8 @@ def test_rows_of_the_speed_table_make_the_same_evaluations(monkeypatch, tmp_path
 def test_the_fastest_turn_of_every_row_counts(monkeypatch):
     seconds = iter([4.0, 10.0, 2.0, 12.0])
     monkeypatch.setattr(speed, "apart", lambda cell: speed.Cost(next(seconds), 0, 2.0, 0.0))
-    (table,) = speed.tables(Order(methods=("decoupled",)), [1], 2, 2)
-    ratios = [result.outcome["run"]["ratio_to_network"] for result in speed.measured(table)]
+    (one,) = speed.tables(Request(methods=("decoupled",)), [1], 2, 2)
+    ratios = [result.outcome["run"]["ratio_to_network"] for result in speed.measured(one)]
     assert ratios == [1, 5]
 
 
@@ -206,7 +206,7 @@ def test_timings_of_two_machines_are_rows_that_say_which(projectors):
         {**one, "unit": {**one["unit"], "problem": "Parallel beam; another machine"}}
         for one in found
     ]
-    labels = {row.label for row in report.rows(found + others) if row.method == "deepinv"}
+    labels = {row.label for row in table.rows(found + others) if row.method == "deepinv"}
     machine = found[0]["run"]["machine"]
     assert labels == {"deepinv [another machine]", f"deepinv [{machine}]"}
 
@@ -235,12 +235,12 @@ def test_tiles_are_a_record_a_tiling(tmp_path):
 
 
 def test_every_program_writes_records():
-    assert list(RECORDS) == list(PROGRAMS)
+    assert list(RECORDS) == list(STUDIES)
 
 
 def test_tasks_are_in_the_order_of_their_numbers():
     names = ["batch 16", "d = 80, 1", "batch 4", "d = 8, 2", "blur", "batch 1", "4x columns"]
-    rows = [report.Row("", name, "", "", 1, {}, "", "") for name in names]
-    assert report.tasks(rows) == [
+    rows = [table.Row("", name, "", "", 1, {}, "", "") for name in names]
+    assert table.tasks(rows) == [
         *("4x columns", "batch 1", "batch 4", "batch 16", "blur", "d = 8, 2", "d = 80, 1"),
     ]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from tests.laws import measured_order, walk_variances
+from tests.laws import measured_order
+from tweedie_inverse.benchmarks.studies.exact_laws import walk_variances
 from tweedie_inverse.numerics import schedules
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Churn, Coloured, Recipe, Template

@@ -15,27 +15,31 @@ from PIL import Image
 
 from tweedie_inverse.benchmarks.harness import report
 from tweedie_inverse.benchmarks.harness.figures import PANELS, cost_figure
-from tweedie_inverse.benchmarks.harness.page import SCRIPT, page
+from tweedie_inverse.benchmarks.harness.page import TEMPLATES, page
 from tweedie_inverse.benchmarks.harness.pictures import take
+from tweedie_inverse.benchmarks.harness.plan import Plan
 from tweedie_inverse.benchmarks.harness.records import Store, read, read_pictures
-from tweedie_inverse.benchmarks.harness.runner import Plan, run
-from tweedie_inverse.benchmarks.methods.ours import methods
+from tweedie_inverse.benchmarks.harness.runner import run
+from tweedie_inverse.benchmarks.harness.table import rows
+from tweedie_inverse.benchmarks.methods.registry import METHODS
+from tweedie_inverse.benchmarks.problems.suites import SUITES
 from tweedie_inverse.numerics.random import normal
 
 # Written without an end, by the rules of HTML.
 VOID = {"meta", "img", "br", "link", "input"}
-PLAN = Plan("field", images=2, samples=3, cap=3, size=16, tasks=("blur", "super-resolution"))
+PLAN = Plan(
+    SUITES["field"], images=2, samples=3, cap=3, size=16, tasks=("blur", "super-resolution")
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two methods and a point estimate; one of the methods with two settings."""
     folder = tmp_path_factory.mktemp("results")
-    known = methods()
-    chosen = {name: known[name] for name in ("decoupled", "ddrm", "pseudo-inverse")}
-    run(PLAN, chosen, Store(folder), tell=lambda line: None)
-    again = {"decoupled": replace(known["decoupled"], rho=3.0)}
-    run(PLAN, again, Store(folder), tell=lambda line: None)
+    chosen = {name: METHODS[name] for name in ("decoupled", "ddrm", "pseudo-inverse")}
+    run(PLAN, chosen, Store(folder), log=lambda line: None)
+    again = {"decoupled": replace(METHODS["decoupled"], rho=3.0)}
+    run(PLAN, again, Store(folder), log=lambda line: None)
     return folder
 
 
@@ -111,14 +115,14 @@ def test_pictures_are_kept_of_the_first_image_only(folder):
 
 
 def test_a_method_with_two_settings_has_two_rows_that_say_which(folder):
-    table = report.rows(read([folder]))
+    table = rows(read([folder]))
     labels = {row.label for row in table}
     assert labels == {"decoupled [rho 3]", "decoupled [rho 7]", "ddrm", "pseudo-inverse"}
     assert all(row.images == 2 for row in table)
 
 
 def test_the_figure_has_a_panel_for_every_question(folder):
-    table = report.rows(read([folder]))
+    table = rows(read([folder]))
     figure = cost_figure(table)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [
@@ -181,7 +185,8 @@ console.log(JSON.stringify(seen));
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs a JavaScript engine")
 def test_the_script_sorts_numbers_by_value_names_by_letter_and_gaps_last():
     values = [["b", "10"], ["a", "9.5"], ["d", ""], ["c", "-1e-3"]]
-    code = BROWSER.replace("VALUES", json.dumps(values)) + SCRIPT.replace('"use strict";', "")
+    script = (TEMPLATES / "page.js").read_text().replace('"use strict";', "")
+    code = BROWSER.replace("VALUES", json.dumps(values)) + script
     code += ASK.replace("CLICKS", "[1, 1, 0, 1]")
     done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from tests.laws import final_variance
 from tests.posteriors import Moments, agreement, prior_covariance, random_field
 from tests.registry import PRIORS
 from tweedie_inverse import phase_space
+from tweedie_inverse.benchmarks.studies.exact_laws import final_variance
 from tweedie_inverse.numerics import schedules
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.sampling.sampling import plan_for

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.posteriors import random_field
-from tweedie_inverse.benchmarks.studies.spectrum import _truths
+from tweedie_inverse.benchmarks.studies.measured_against_isotropic import _truths
 
 
 def test_truths_end_with_a_draw_given_the_last_noisy_image():

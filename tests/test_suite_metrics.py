@@ -6,8 +6,9 @@ from torch.nn import functional as F
 
 from tests.posteriors import agreement, gaussian_posterior
 from tweedie_inverse.benchmarks.harness import metrics
-from tweedie_inverse.benchmarks.harness.suites import field, load
-from tweedie_inverse.benchmarks.methods.ours import Wiener
+from tweedie_inverse.benchmarks.methods.classical import Wiener
+from tweedie_inverse.benchmarks.problems.priors import load
+from tweedie_inverse.benchmarks.problems.suites import field
 from tweedie_inverse.evaluation.calibration import crps, prediction_interval
 from tweedie_inverse.numerics.random import normal
 

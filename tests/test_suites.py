@@ -14,22 +14,25 @@ from tweedie_inverse import operators as ops
 from tweedie_inverse.app.distributed import Place, find_place, shard
 from tweedie_inverse.benchmarks.harness import report
 from tweedie_inverse.benchmarks.harness.commands import everything, main
+from tweedie_inverse.benchmarks.harness.plan import Pack, Plan, packs
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, read
-from tweedie_inverse.benchmarks.harness.runner import Pack, Plan, packs, run, work
-from tweedie_inverse.benchmarks.harness.suites import PROGRAMS, SUITES, Task, field
-from tweedie_inverse.benchmarks.methods.ours import methods
+from tweedie_inverse.benchmarks.harness.runner import run, work
+from tweedie_inverse.benchmarks.harness.table import rows
+from tweedie_inverse.benchmarks.methods.registry import METHODS
+from tweedie_inverse.benchmarks.problems.suites import STUDIES, SUITES, field
+from tweedie_inverse.benchmarks.problems.task import Task
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    run(PLAN, chosen(*FEW), Store(folder), tell=lambda line: None)
+    run(PLAN, chosen(*FEW), Store(folder), log=lambda line: None)
     return folder
 
 
 def test_a_mismatch_is_a_record_with_its_reason(tmp_path):
-    plan = Plan("nonlinear", images=1, samples=1, cap=1, tasks=("clipping",))
-    run(plan, chosen("tv", "ddrm"), Store(tmp_path), tell=lambda line: None)
+    plan = Plan(SUITES["nonlinear"], images=1, samples=1, cap=1, tasks=("clipping",))
+    run(plan, chosen("tv", "ddrm"), Store(tmp_path), log=lambda line: None)
     assert {record["skipped"] for record in read([tmp_path])} == {"needs a linear operator"}
     assert "| tv | needs a linear operator |" in "\n".join(report.markdown(read([tmp_path])))
 
@@ -40,7 +43,7 @@ def test_a_wrong_task_is_no_methods_fault():
     bad = Task("bad", "bad", "field-16", broken, task.truths.flatten(1)[:, :4])
     unit = Unit("field", "bad", "bad", 0, "decoupled", {}, 1, 0, "")
     with pytest.raises(ValueError, match="images of shape"):
-        work(Pack((unit,), bad, methods()["decoupled"], 1))
+        work(Pack((unit,), bad, METHODS["decoupled"], 1))
 
 
 def test_every_task_has_images_of_its_operators_shape_and_splits_that_differ():
@@ -80,7 +83,7 @@ def test_place_is_as_given_or_as_the_launcher_says():
 
 def test_two_ranks_equal_one(undisturbed, tmp_path):
     for rank in (1, 0):
-        run(PLAN, chosen(*FEW), Store(tmp_path), place=Place(rank, 2), tell=lambda line: None)
+        run(PLAN, chosen(*FEW), Store(tmp_path), place=Place(rank, 2), log=lambda line: None)
     assert results(tmp_path) == results(undisturbed)
 
 
@@ -119,7 +122,7 @@ def test_torchrun_with_two_processes_equals_one(tmp_path):
 
 def test_a_finished_unit_is_left_alone(undisturbed):
     lines = []
-    run(PLAN, chosen(*FEW), Store(undisturbed), tell=lines.append)
+    run(PLAN, chosen(*FEW), Store(undisturbed), log=lines.append)
     assert lines == []
 
 
@@ -132,7 +135,7 @@ def test_killed_and_run_again_equals_undisturbed(undisturbed, tmp_path):
     process.wait()
     finished = len(list(tmp_path.glob("units/*.json")))
     assert 3 <= finished < len(list(packs(PLAN, chosen(*FEW))))
-    run(PLAN, chosen(*FEW), Store(tmp_path), tell=lambda line: None)
+    run(PLAN, chosen(*FEW), Store(tmp_path), log=lambda line: None)
     left = [path for path in (tmp_path / "units").iterdir() if path.name.startswith(".")]
     for path in left:  # of the unit in flight: written, not yet in its place
         path.unlink()
@@ -144,12 +147,12 @@ import sys, time
 from tweedie_inverse.benchmarks.harness import runner
 from tweedie_inverse.benchmarks.harness.records import Store
 from tests.harness import FEW, PLAN, chosen
-runner.run(PLAN, chosen(*FEW), Store(sys.argv[1]), tell=lambda line: time.sleep(0.3))
+runner.run(PLAN, chosen(*FEW), Store(sys.argv[1]), log=lambda line: time.sleep(0.3))
 """
 
 
 def test_smoke_run_and_report(tmp_path, capsys):
-    names = [name for name in methods() if name != "isotropic"]
+    names = [name for name in METHODS if name != "isotropic"]
     main(["run", "field", "--smoke", "--out", str(tmp_path)])
     quick = ["--tasks", "sparse view", "radial", "super-resolution", "coded diffraction"]
     for suite in ("ct", "mri", "images", "nonlinear"):
@@ -164,19 +167,18 @@ def test_smoke_run_and_report(tmp_path, capsys):
     assert "## field: Gaussian random fields" in text
     assert "**" in text
     assert "dps | evaluations 3, guidance annealed, weight 1 | deepinv" in text
-    tables = text.split("###")[1:]
-    for table in tables:
-        rows = [line for line in table.split("\n## ")[0].splitlines() if line.startswith("|")]
-        assert len({line.count("|") for line in rows}) == 1
+    for table in text.split("###")[1:]:
+        cells = [line for line in table.split("\n## ")[0].splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in cells}) == 1
     assert len(lines) > 60
     assert "commit" in text
     head, *body = (tmp_path / "report.csv").read_text().splitlines()
     assert head.startswith("suite,task,method,images,psnr_sample,psnr_sample_se")
-    assert len(body) == len(report.rows(found))
+    assert len(body) == len(rows(found))
 
 
 def test_everything_is_run_once_in_a_smoke_run():
-    assert everything(False) == [*SUITES, *PROGRAMS]
+    assert everything(False) == [*SUITES, *STUDIES]
     smoke = everything(True)
     assert "images" in smoke
     assert "images-256" not in smoke

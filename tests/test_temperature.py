@@ -6,8 +6,12 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from tests.laws import final_variance, walk_variances, wasserstein
 from tests.posteriors import random_field
+from tweedie_inverse.benchmarks.studies.exact_laws import (
+    final_variance,
+    walk_variances,
+    wasserstein,
+)
 from tweedie_inverse.numerics import schedules
 from tweedie_inverse.walks import PAPER_SETTINGS, Coloured, Template
 from tweedie_inverse.walks.recipes import consistent, ncsn, simple, uncertainty_of

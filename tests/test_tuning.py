@@ -9,12 +9,17 @@ from tests.test_suites import results
 from tweedie_inverse.app.distributed import Place
 from tweedie_inverse.benchmarks.harness import tuning
 from tweedie_inverse.benchmarks.harness.commands import main
+from tweedie_inverse.benchmarks.harness.plan import Plan
 from tweedie_inverse.benchmarks.harness.records import Store, read
 from tweedie_inverse.benchmarks.harness.report import markdown
-from tweedie_inverse.benchmarks.harness.runner import Plan, run
-from tweedie_inverse.benchmarks.methods.ours import SPACES, Wiener, methods
+from tweedie_inverse.benchmarks.harness.runner import run
+from tweedie_inverse.benchmarks.methods.classical import Wiener
+from tweedie_inverse.benchmarks.methods.registry import METHODS, SPACES
+from tweedie_inverse.benchmarks.problems.suites import SUITES
 
-PLAN = Plan("field", images=2, samples=3, size=16, tasks=("blur", "super-resolution"), pictures=0)
+PLAN = Plan(
+    SUITES["field"], images=2, samples=3, size=16, tasks=("blur", "super-resolution"), pictures=0
+)
 
 
 @dataclass(frozen=True)
@@ -32,40 +37,38 @@ class Shifted(Wiener):
         return super().draw(y, task, prior, seeds, together) + self.shift
 
 
+SPACE = {"shifted": {"shift": (0.2, 0.0, 0.1, -0.1), "broken": (False, True)}}
+
+
 @pytest.fixture
-def shifted(monkeypatch):
-    """The only method there is."""
-    space = {"shift": (0.2, 0.0, 0.1, -0.1), "broken": (False, True)}
-    monkeypatch.setattr(tuning, "SPACES", {"shifted": space})
-    known = {"shifted": Shifted(), "wiener": Wiener()}
-    monkeypatch.setattr(tuning, "methods", lambda: known)
-    return known
+def shifted():
+    """A method with settings, and one without."""
+    return {"shifted": Shifted(), "wiener": Wiener()}
 
 
 def test_every_method_with_settings_has_eight_and_its_published_ones_among_them():
-    known = methods()
     for name, space in SPACES.items():
-        assert len(tuning.candidates(name, known[name], 8)) == 8
-        assert all(getattr(known[name], key) in values for key, values in space.items()), name
-    without = set(known) - set(SPACES)
+        assert len(tuning.candidates(name, METHODS[name], space, 8)) == 8
+        assert all(getattr(METHODS[name], key) in values for key, values in space.items()), name
+    without = set(METHODS) - set(SPACES)
     assert without == {"wiener", "pseudo-inverse"}
 
 
 def test_candidates_are_the_same_everywhere_distinct_and_as_many_as_asked_for():
-    published = methods()["diffpir"]
-    found = tuning.candidates("diffpir", published, 8)
-    assert found == tuning.candidates("diffpir", published, 8)
+    published, space = METHODS["diffpir"], SPACES["diffpir"]
+    found = tuning.candidates("diffpir", published, space, 8)
+    assert found == tuning.candidates("diffpir", published, space, 8)
     assert found[0] == published
     assert len(set(found)) == 8
-    assert found[:4] == tuning.candidates("diffpir", published, 4)
+    assert found[:4] == tuning.candidates("diffpir", published, space, 4)
     with pytest.raises(ValueError, match="--candidates 8 at most"):
-        tuning.candidates("dps", methods()["dps"], 9)
+        tuning.candidates("dps", METHODS["dps"], SPACES["dps"], 9)
 
 
 def tuned(shifted, folder, **options):
-    told = []
-    path = tuning.tune(PLAN, shifted, folder, count=8, tell=told.append, **options)
-    return path, told
+    lines = []
+    path = tuning.tune(PLAN, shifted, SPACE, folder, count=8, log=lines.append, **options)
+    return path, lines
 
 
 def test_the_best_candidate_is_chosen_on_validation_images_and_used(shifted, tmp_path):
@@ -82,8 +85,8 @@ def test_the_best_candidate_is_chosen_on_validation_images_and_used(shifted, tmp
     assert all(record["unit"]["problem"].endswith("; validation") for record in tried)
     assert not list((tmp_path / "tuning" / "units").glob("*.pictures"))
 
-    settings = tuning.load([path])
-    run(PLAN, shifted, Store(tmp_path), tuned=settings, tell=lambda line: None)
+    settings = tuning.load([path], shifted)
+    run(PLAN, shifted, Store(tmp_path), tuned=settings, log=lambda line: None)
     units = [record["unit"] for record in read([tmp_path]) if record["unit"]["method"] == "shifted"]
     assert {unit["settings"]["shift"] for unit in units} == {0.0}
     assert all(unit["problem"].endswith("; test") for unit in units)
@@ -92,14 +95,14 @@ def test_the_best_candidate_is_chosen_on_validation_images_and_used(shifted, tmp
 
 
 def test_tuning_goes_on_and_is_shared_out(shifted, tmp_path):
-    path, told = tuned(shifted, tmp_path / "one")
-    assert len(told) == 32
-    again, told = tuned(shifted, tmp_path / "one")
+    path, lines = tuned(shifted, tmp_path / "one")
+    assert len(lines) == 32
+    again, lines = tuned(shifted, tmp_path / "one")
     assert again == path
-    assert told == []
-    missing, told = tuned(shifted, tmp_path / "two", place=Place(1, 2))
+    assert lines == []
+    missing, lines = tuned(shifted, tmp_path / "two", place=Place(1, 2))
     assert missing is None
-    assert told[-1].startswith("16 units of other processes are missing")
+    assert lines[-1].startswith("16 units of other processes are missing")
     both, _ = tuned(shifted, tmp_path / "two", place=Place(0, 2))
     assert json.loads(both.read_text())["choices"] == json.loads(path.read_text())["choices"]
     assert results(tmp_path / "two" / "tuning") == results(tmp_path / "one" / "tuning")
@@ -122,13 +125,12 @@ def test_the_command_tunes_and_runs_with_the_file(tmp_path, capsys):
     main(["run", *few, "--tuned", str(tmp_path / "tuned-field.json")])
     assert "tuned by crps" in read([tmp_path])[0]["unit"]["settings"]["source"]
     (tmp_path / "other.json").write_text("{}")
-    smoke, out = ["field", "--smoke"], ["--out", str(tmp_path)]
-    for arguments, message in (
-        (["tune", *smoke, "--methods", "wiener", *out], "none of wiener has settings"),
-        (["run", *smoke, "--tasks", "blurr", *out], "field has random inpainting, blur"),
-        (["run", *few, "--tuned", str(tmp_path / "other.json")], "not a file that tune wrote"),
-    ):
-        with pytest.raises(SystemExit) as end:
+    refused = {
+        "none of wiener has settings": ["tune", *few, "--methods", "wiener"],
+        "field has random inpainting, blur": ["run", *few, "--tasks", "blurr"],
+        "not a file that tune wrote": ["run", *few, "--tuned", str(tmp_path / "other.json")],
+    }
+    for message, arguments in refused.items():
+        with pytest.raises(SystemExit, match="2"):
             main(arguments)
-        assert end.value.code == 2
         assert message in capsys.readouterr().err

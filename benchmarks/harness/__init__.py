@@ -1,4 +1,4 @@
-"""The harness: suites, plans, the loop over units, records, and reports.
+"""The harness: plans, the loop over units, metrics, records, tuning and reports.
 
 It calls methods through `methods.base.Method` alone and knows none of them by name.
 """

@@ -8,6 +8,8 @@ python -m tweedie_inverse.benchmarks run all --smoke --out results      everythi
 python -m tweedie_inverse.benchmarks tune ct --images 2 --out results
     settings, on the validation split
 python -m tweedie_inverse.benchmarks run ct --tuned results/tuned-ct.json --out results
+python -m tweedie_inverse.benchmarks run ct --methods decoupled mine.py:MyMethod --out results
+python -m tweedie_inverse.benchmarks run mine.py:suite --prior weights.safetensors --out results
 torchrun --nproc-per-node 4 -m tweedie_inverse.benchmarks run images --out results
 python -m tweedie_inverse.benchmarks report results
 """
@@ -15,6 +17,7 @@ python -m tweedie_inverse.benchmarks report results
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,22 +25,27 @@ from pathlib import Path
 import torch
 
 from tweedie_inverse.app.distributed import Place, device_of, find_place
-from tweedie_inverse.benchmarks.harness import report, runner, tuning
+from tweedie_inverse.benchmarks.harness import metrics, report, runner, tuning
+from tweedie_inverse.benchmarks.harness.packages import require
+from tweedie_inverse.benchmarks.harness.plan import Plan
+from tweedie_inverse.benchmarks.harness.plugins import Chosen, choose_methods, choose_suite
 from tweedie_inverse.benchmarks.harness.records import Store
-from tweedie_inverse.benchmarks.harness.standalone import Order
-from tweedie_inverse.benchmarks.harness.suites import PROGRAMS, SUITES
-from tweedie_inverse.benchmarks.methods.ours import methods
+from tweedie_inverse.benchmarks.harness.standalone import Request
+from tweedie_inverse.benchmarks.methods.registry import METHODS, SPACES
+from tweedie_inverse.benchmarks.problems.suites import STUDIES, SUITES
+from tweedie_inverse.benchmarks.problems.task import Suite
 from tweedie_inverse.benchmarks.studies import mixture, operators, speed, tiles
 
-# Of the programs.
+# What writes the records of the studies that run as suites, and the packages that it imports.
 RECORDS = {
     "mixture": mixture.record,
     "operators": operators.record,
     "speed": speed.record,
     "tiles": tiles.record,
 }
+NEEDS = {"speed": ("deepinv",)}
 IMAGES, SAMPLES = 8, 16
-# Of a smoke run: to see that everything runs, not to compare.
+# The sizes of a smoke run, which shows that everything runs and compares nothing.
 SMOKE_IMAGES, SMOKE_SAMPLES, SMOKE_EVALUATIONS = 1, 2, 3
 
 
@@ -52,8 +60,9 @@ def main(arguments: list[str] | None = None) -> None:
                 torch.set_num_threads(options.threads)
                 run(options, find_place(os.environ, options.rank, options.world_size))
             case "report":
+                require(("jinja2",), "the report")
                 print(report.write(options.folders, options.out or options.folders[0]))
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 
@@ -64,8 +73,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="suites and methods, with their settings and sources")
     one = commands.add_parser("run", help="run a suite, or go on with it")
-    one.add_argument("suite", choices=[*SUITES, *PROGRAMS, "all"])
-    _add_plan(one)
+    _add_plan(one, [*SUITES, *STUDIES, "all"])
     one.add_argument("--tuned", nargs="+", default=[], metavar="FILE", help="settings from tune")
     one.add_argument("--split", choices=["test", "validation"], default="test")
     one.add_argument("--keep-samples", action="store_true", help="write the samples, too")
@@ -73,8 +81,7 @@ def parser() -> argparse.ArgumentParser:
     three = commands.add_parser(
         "tune", help="choose settings on the validation split, as many candidates for each method"
     )
-    three.add_argument("suite", choices=list(SUITES))
-    _add_plan(three)
+    _add_plan(three, list(SUITES))
     three.add_argument("--candidates", type=int, default=8, help="settings of each method to try")
     three.add_argument("--metric", choices=list(tuning.METRICS), default="crps")
     two = commands.add_parser("report", help="tables of one or more folders of results")
@@ -83,9 +90,15 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_plan(one: argparse.ArgumentParser) -> None:
+def _add_plan(one: argparse.ArgumentParser, suites: list[str]) -> None:
     """What run and tune have in common."""
-    one.add_argument("--methods", nargs="+", choices=list(methods()), metavar="METHOD")
+    text = f"{', '.join(suites)}, or FILE.py:NAME for a suite of your own"
+    one.add_argument("suite", nargs="?", metavar="SUITE", help=text)
+    one.add_argument("--suite", dest="suite_option", metavar="SUITE", help="the same")
+    text = f"all by default: {', '.join(METHODS)}; FILE.py:NAME is a method of your own"
+    one.add_argument("--methods", nargs="+", metavar="METHOD", help=text)
+    text = "in place of the tasks' own: a shipped prior's name, a file, a folder or a hub id"
+    one.add_argument("--prior", metavar="PRIOR", help=text)
     one.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="by name")
     one.add_argument("--out", default="benchmark-results", help="folder of the results")
     one.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
@@ -112,50 +125,111 @@ def _add_plan(one: argparse.ArgumentParser) -> None:
 def show() -> None:
     for name, suite in SUITES.items():
         print(f"{name}: {suite.title}")
-    for name, title in PROGRAMS.items():
-        print(f"{name}: {title} (or python -m tweedie_inverse.benchmarks.{name})")
+    for name, title in STUDIES.items():
+        print(f"{name}: {title} (or python -m tweedie_inverse.benchmarks.studies.{name})")
     print()
-    for name, method in methods().items():
+    for name, method in METHODS.items():
         print(f"{name}: {method}\n    {method.source}")
 
 
 def run(options: argparse.Namespace, place: Place) -> None:
-    known = methods()
-    chosen = {name: known[name] for name in options.methods or known}
-    tell = partial(print, flush=True)
-    for name in everything(options.smoke) if options.suite == "all" else [options.suite]:
+    """Run or tune every suite that is asked for, after everything that is asked for was found."""
+    asked = suites_of(options)
+    chosen = methods_of(options, asked)
+    check(options, asked, chosen)
+    log = partial(print, flush=True)
+    for one in asked:
+        name = one if isinstance(one, str) else one.name
         print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
-        if name in PROGRAMS:
-            run_program(name, options, place)
+        if isinstance(one, str):
+            run_study(one, options, place)
             continue
-        plan = plan_of(name, options)
+        plan = plan_of(one, options, chosen.files)
         if options.command == "tune":
             path = tuning.tune(
                 plan,
-                chosen,
+                chosen.methods,
+                SPACES | {name: chosen.methods[name].space for name in chosen.files},
                 Path(options.out),
                 count=2 if options.smoke else options.candidates,
                 metric=options.metric,
                 place=place,
-                tell=tell,
+                log=log,
             )
             if path is not None:
                 print(f"settings: {path.resolve()}")
         else:
-            tuned = tuning.load(options.tuned)
-            runner.run(plan, chosen, Store(options.out), tuned=tuned, place=place, tell=tell)
+            tuned = tuning.load(options.tuned, METHODS | chosen.methods)
+            runner.run(plan, chosen.methods, Store(options.out), tuned=tuned, place=place, log=log)
+
+
+def suites_of(options: argparse.Namespace) -> list[Suite | str]:
+    """The suites that are asked for; studies by name.
+
+    Raises:
+        ValueError: none or two were named, or there is none of the name.
+    """
+    named = [name for name in (options.suite, options.suite_option) if name is not None]
+    if len(named) != 1:
+        raise ValueError(f"{options.command}: name one suite, got {' and '.join(named) or 'none'}")
+    if options.command == "run":
+        if named == ["all"]:
+            names = everything(options.smoke)
+            return [name if name in STUDIES else SUITES[name] for name in names]
+        if named[0] in STUDIES:
+            return [named[0]]
+    elif named[0] in (*STUDIES, "all"):
+        raise ValueError(f"tune: {named[0]} has no settings to choose; take {', '.join(SUITES)}")
+    return [choose_suite(named[0], SUITES)]
+
+
+def methods_of(options: argparse.Namespace, asked: list[Suite | str]) -> Chosen:
+    """The methods that are asked for.
+
+    Raises:
+        ValueError: an unknown method, or for a study a user's method or prior.
+    """
+    if not any(isinstance(one, str) for one in asked):
+        return choose_methods(options.methods, METHODS)
+    studies = ", ".join(one for one in asked if isinstance(one, str))
+    if options.prior is not None:
+        raise ValueError(f"--prior: {studies} have priors of their own")
+    chosen = choose_methods(options.methods, METHODS)
+    if chosen.files:
+        raise ValueError(
+            f"--methods: {studies} run methods of the package only, not {', '.join(chosen.files)}"
+        )
+    return chosen
+
+
+def check(options: argparse.Namespace, asked: list[Suite | str], chosen: Chosen) -> None:
+    """Refuse what cannot be run, before any work is done.
+
+    Raises:
+        ImportError: a package is missing.
+        ValueError: a device that this machine lacks.
+    """
+    for one in asked:
+        if isinstance(one, str):
+            require(NEEDS.get(one, ()), f"the study {one}")
+        else:
+            require(metrics.packages(), f"the metrics of suite {one.name}")
+            for name, method in chosen.methods.items():
+                require(method.packages, f"method {name}")
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {options.device}: torch sees no such device on this machine")
 
 
 def everything(smoke: bool) -> list[str]:
-    """All suites and programs; of suites that differ in size only, one, where all are tiny."""
+    """All suites and studies; of suites that differ in size only, one, where all are tiny."""
     last = {(suite.make, suite.smoke_size): name for name, suite in reversed(SUITES.items())}
     suites = [name for name in SUITES if not smoke or name in last.values()]
-    return [*suites, *PROGRAMS]
+    return [*suites, *STUDIES]
 
 
-def plan_of(name: str, options: argparse.Namespace) -> runner.Plan:
-    plan = runner.Plan(
-        suite=name,
+def plan_of(suite: Suite, options: argparse.Namespace, files: Mapping[str, str]) -> Plan:
+    plan = Plan(
+        suite=suite,
         images=options.images or IMAGES,
         samples=options.samples or SAMPLES,
         cap=options.cap,
@@ -163,6 +237,8 @@ def plan_of(name: str, options: argparse.Namespace) -> runner.Plan:
         device=device_of(options.device, os.environ),
         tasks=tuple(options.tasks),
         together=options.together,
+        prior=options.prior,
+        files=files,
     )
     if options.command == "run":
         plan = replace(
@@ -172,16 +248,19 @@ def plan_of(name: str, options: argparse.Namespace) -> runner.Plan:
             pictures=options.pictures,
         )
     if options.smoke:
-        size = SUITES[name].smoke_size
         plan = replace(
-            plan, images=SMOKE_IMAGES, samples=SMOKE_SAMPLES, cap=SMOKE_EVALUATIONS, size=size
+            plan,
+            images=SMOKE_IMAGES,
+            samples=SMOKE_SAMPLES,
+            cap=SMOKE_EVALUATIONS,
+            size=suite.smoke_size,
         )
     return plan
 
 
-def run_program(name: str, options: argparse.Namespace, place: Place) -> None:
-    """A program's records, into the same folder."""
-    order = Order(
+def run_study(name: str, options: argparse.Namespace, place: Place) -> None:
+    """The records of a study, into the same folder."""
+    request = Request(
         images=options.images,
         samples=options.samples,
         cap=options.cap,
@@ -192,4 +271,4 @@ def run_program(name: str, options: argparse.Namespace, place: Place) -> None:
         tasks=tuple(options.tasks),
         smoke=options.smoke,
     )
-    RECORDS[name](order, Store(options.out), place=place, tell=partial(print, flush=True))
+    RECORDS[name](request, Store(options.out), place=place, log=partial(print, flush=True))

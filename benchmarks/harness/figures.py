@@ -7,9 +7,9 @@ import io
 import math
 from typing import Any, NamedTuple
 
-from tweedie_inverse.benchmarks.harness.report import Row, tasks
+from tweedie_inverse.benchmarks.harness.table import Row, tasks
 
-# Ours in warm colours, others by the order in which they come.
+# Our methods have warm colours; the others get theirs in the order in which they come.
 _OURS = {
     "decoupled": "#d62728",
     "decoupled-20": "#ff7f0e",
@@ -21,12 +21,12 @@ _COLOURS = (
     *("#7f7f7f", "#b5cf6b", "#843c39", "#6baed6", "#c49c94", "#000000"),
 )
 _MARKERS = "osD^v<>pP*Xhd"
-# Far worse than the best is left out of a panel: a method that diverges would flatten the others.
+# Values far worse than the best lie outside a panel: a diverging method would flatten the others.
 _SPAN, _PSNR_SPAN = 12.0, 18.0
 
 
 class Panel(NamedTuple):
-    """What is drawn over the evaluations."""
+    """A number that is drawn over the network evaluations."""
 
     key: str
     label: str
@@ -41,12 +41,12 @@ PANELS = (
 
 
 def panels(table: list[Row]) -> list[Panel]:
-    """Those that any row has a number for."""
+    """The panels that any row has a number for."""
     return [panel for panel in PANELS if any(panel.key in row.cells for row in table)]
 
 
 def cost_figure(table: list[Row]):
-    """A row of panels for every task; methods without a network are lines across."""
+    """A row of panels for every task; methods without a network are horizontal lines."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -79,7 +79,7 @@ def _styles(names: list[str]) -> dict[str, dict[str, str]]:
 
 
 def _draw(axis, panel: Panel, mine: list[Row], styles: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """Points of one method, at one or several budgets, joined; what the legend needs."""
+    """Draw the points of each method, joined over its budgets; returns the legend's handles."""
     handles, values = {}, []
     for method in sorted({row.method for row in mine}):
         points = sorted(
@@ -129,7 +129,7 @@ def png(figure) -> bytes:
 
 
 def svg(figure) -> str:
-    """The ``<svg>`` element alone, its text as text."""
+    """The ``<svg>`` element alone, with letters as text and not as outlines."""
     import matplotlib
 
     buffer = io.StringIO()

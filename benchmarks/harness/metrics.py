@@ -18,7 +18,7 @@ from tweedie_inverse.evaluation.metrics import psnr, ssim
 from tweedie_inverse.solving.posterior import Diagnostics, Posterior, Stats
 
 LEVEL = 0.9
-# AlexNet halves the image five times.
+# AlexNet halves the image five times, so that smaller images vanish in it.
 _LPIPS_SMALLEST = 32
 
 
@@ -71,6 +71,11 @@ def against_exact(samples: Tensor, exact: Tensor, exact_mean: Tensor) -> dict[st
     }
 
 
+def packages() -> tuple[str, ...]:
+    """The third-party packages that `evaluate` imports on this machine."""
+    return ("deepinv", "torchmetrics") if _alexnet().is_file() else ("deepinv",)
+
+
 def haarpsi(x: Tensor, truth: Tensor) -> Tensor:
     """Haar wavelet perceptual similarity, ``(count,)``; C = 30, alpha = 4.2; clipped to [0, 1]."""
     from deepinv.loss.metric import HaarPSI
@@ -100,7 +105,7 @@ def lpips(x: Tensor, truth: Tensor) -> Tensor | None:
 
 
 def _alexnet() -> Path:
-    """Where torchvision keeps the weights."""
+    """The file in which torchvision keeps the weights."""
     return Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
 
 

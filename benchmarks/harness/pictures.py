@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Beside the mean and the spread.
+# How many samples are kept beside the mean and the standard deviation.
 _SAMPLES = 2
 
 

@@ -1,4 +1,4 @@
-"""The results store: one file a finished unit, written whole or not at all.
+"""The results store: one file for each finished unit, written whole or not at all.
 
 A unit is one measurement and one method; its name is a hash of everything that fixes its result.
 A file that exists is finished, so a run that was killed goes on where it stopped, and several
@@ -18,21 +18,22 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tweedie_inverse import __version__
 from tweedie_inverse.benchmarks.harness.pictures import Pictures
 from tweedie_inverse.runtime.atomic import replace
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What fixes a result.
+    """Everything that a result depends on.
 
     Attributes:
         problem: the operator with its noise and the prior, in words.
         image: number of the test image.
-        settings: of the method, all of them.
-        samples: posterior samples asked for.
-        seed: of the run.
-        weights: checksum of the prior.
+        settings: all settings of the method.
+        samples: how many posterior samples were asked for.
+        seed: the seed of the run.
+        weights: the checksum of the prior.
     """
 
     suite: str
@@ -71,7 +72,7 @@ class Store:
         samples: Tensor | None = None,
         pictures: Pictures | None = None,
     ) -> None:
-        """The record last: it is what says that all is there."""
+        """Write a unit's files, the record last: it marks the unit as finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(unit)
         if samples is not None:
@@ -106,16 +107,36 @@ def read_pictures(folders: Iterable[str | Path]) -> dict[str, Pictures]:
 
 
 def provenance(device: str) -> dict[str, str]:
-    """Where and with what a record was made; nothing that the result depends on."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    here = Path(__file__).parent
-    git = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    """The machine, the versions and the commit; the result depends on none of them."""
     if device.startswith("cuda"):
         machine = torch.cuda.get_device_name(device)
     else:
         machine = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
     return {
-        "commit": git.stdout.strip() or "unknown",
+        "commit": revision(Path(__file__)),
         "machine": machine,
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
     }
+
+
+def revision(file: Path) -> str:
+    """The commit of the checkout that a file of the package is tracked in, else the version.
+
+    An installed file may lie in a folder of somebody else's repository, whose commit says nothing.
+    """
+    file = file.resolve()
+    describe = ("describe", "--always", "--dirty", "--abbrev=12")
+    if _git(file, "ls-files", "--error-unmatch", file.name) and (commit := _git(file, *describe)):
+        return commit
+    return f"tweedie-inverse {__version__}"
+
+
+def _git(file: Path, *command: str) -> str:
+    """What git says in the file's folder; nothing where it fails or is not there."""
+    try:
+        done = subprocess.run(
+            ["git", *command], cwd=file.parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,4 +1,4 @@
-"""What the suites that are programs have in common: what to run, and tables to print.
+"""What studies that run as suites have in common: what is asked of them, and tables to print.
 
 Their records are units like any others, so that `report` shows them beside the suites'.
 """
@@ -13,16 +13,16 @@ from typing import Protocol
 
 from tweedie_inverse.benchmarks.harness import records, report
 from tweedie_inverse.benchmarks.harness.records import Store
-from tweedie_inverse.benchmarks.harness.work_loop import P
+from tweedie_inverse.benchmarks.harness.work_loop import W
 
 
 @dataclass(frozen=True)
-class Order:
-    """What ``benchmarks run`` asks of a program, as far as it concerns it.
+class Request:
+    """What ``benchmarks run`` asks of a study, which ignores what does not concern it.
 
     Attributes:
-        images: problems of each task; None is the program's own number, as it is for `samples`.
-        cap: evaluations a sample at most.
+        images: problems of each task; None is the study's own number, as it is for `samples`.
+        cap: network evaluations per sample, at most.
         methods, tasks: by name; none means all.
         smoke: tiny, to see that it runs.
     """
@@ -38,32 +38,32 @@ class Order:
     smoke: bool = False
 
 
-def only(pieces: Sequence[P], tasks: tuple[str, ...]) -> list[P]:
-    """Those of the named tasks, all without a name.
+def of_tasks(items: Sequence[W], tasks: tuple[str, ...]) -> list[W]:
+    """The work items of the named tasks; all, where none is named.
 
     Raises:
         ValueError: there are none.
     """
-    found = [piece for piece in pieces if not tasks or piece.units[0].task in tasks]
+    found = [item for item in items if not tasks or item.units[0].task in tasks]
     if not found:
-        known = ", ".join(dict.fromkeys(piece.units[0].task for piece in pieces))
-        raise ValueError(f"--tasks: {pieces[0].units[0].suite} has {known}; got {', '.join(tasks)}")
+        known = ", ".join(dict.fromkeys(item.units[0].task for item in items))
+        raise ValueError(f"--tasks: {items[0].units[0].suite} has {known}; got {', '.join(tasks)}")
     return found
 
 
 class Fill(Protocol):
-    """Puts records into a store, and tells how far it is."""
+    """Puts records into a store and logs its progress."""
 
-    def __call__(self, *, store: Store, tell: Callable[[str], None]) -> None: ...
+    def __call__(self, *, store: Store, log: Callable[[str], None]) -> None: ...
 
 
 def show(suite: str, fill: Fill, out: str | None = None) -> None:
-    """Print the tables of what is put into a store: in folder `out` or a passing one.
+    """Print the tables of the records that `fill` makes, kept in folder `out` if one is given.
 
     Progress goes to the standard error.
     """
-    with TemporaryDirectory() as passing:
-        folder = Path(out or passing)
-        fill(store=Store(folder), tell=partial(print, file=sys.stderr, flush=True))
+    with TemporaryDirectory() as temporary:
+        folder = Path(out or temporary)
+        fill(store=Store(folder), log=partial(print, file=sys.stderr, flush=True))
         found = [one for one in records.read([folder]) if one["unit"]["suite"] == suite]
     print("\n".join(report.tables(found)))

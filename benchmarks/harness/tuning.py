@@ -1,8 +1,8 @@
-"""Settings chosen on the validation split, out of the same number of candidates for every method.
+"""Choose settings on the validation split, from the same number of candidates for every method.
 
-The candidates of a method are its published settings and random draws from its line in
-`methods.SPACES`; each task gets the one with the best mean score.  The candidates' records are
-units like any others, so that a killed run goes on where it stopped.
+The candidates of a method are its published settings and random draws from its space; each task
+gets the one with the best mean score.  The candidates' records are units like any others, so that
+a killed run goes on where it stopped.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from tweedie_inverse.app.distributed import Place
+from tweedie_inverse.benchmarks.harness.plan import Pack, Plan, Tuned, packs
 from tweedie_inverse.benchmarks.harness.records import Store, provenance
-from tweedie_inverse.benchmarks.harness.report import COLUMNS
-from tweedie_inverse.benchmarks.harness.runner import Pack, Plan, Tuned, packs, work_off
-from tweedie_inverse.benchmarks.harness.suites import SUITES
-from tweedie_inverse.benchmarks.methods.ours import SPACES, Method, methods
+from tweedie_inverse.benchmarks.harness.runner import work_off
+from tweedie_inverse.benchmarks.harness.table import COLUMNS
+from tweedie_inverse.benchmarks.methods.base import Method
 from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.runtime.atomic import replace as replace_file
 
-# Which way is better; the other columns are not for choosing.
+# 1 where lower is better, -1 where higher is; the other columns cannot choose a setting.
 METRICS = {
     column.key: 1.0 if column.best == "low" else -1.0
     for column in COLUMNS
@@ -32,8 +32,12 @@ METRICS = {
 }
 
 
+# The values of each setting that may be tried, by method.
+Spaces = Mapping[str, Mapping[str, tuple[Any, ...]]]
+
+
 class Choice(NamedTuple):
-    """What a method got for a task; scores are means over the validation images."""
+    """The settings chosen for a method on a task; scores are means over the validation images."""
 
     suite: str
     task: str
@@ -44,13 +48,14 @@ class Choice(NamedTuple):
     failed: int  # of the candidates
 
 
-def candidates(name: str, published: Method, count: int) -> list[Method]:
-    """The published settings, and `count` - 1 others, the same ones in every process.
+def candidates(
+    name: str, published: Method, space: Mapping[str, tuple[Any, ...]], count: int
+) -> list[Method]:
+    """The published settings and `count` - 1 others, which are the same in every process.
 
     Raises:
         ValueError: the method has fewer settings than that.
     """
-    space = SPACES[name]
     all_ = [dict(zip(space, values, strict=True)) for values in product(*space.values())]
     others = [settings for settings in all_ if replace(published, **settings) != published]
     if count - 1 > len(others):
@@ -65,12 +70,13 @@ def candidates(name: str, published: Method, count: int) -> list[Method]:
 def tune(
     plan: Plan,
     chosen: Mapping[str, Method],
+    spaces: Spaces,
     folder: Path,
     *,
     count: int,
     metric: str = "crps",
     place: Place | None = None,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Path | None:
     """Finish this process's share of the candidates; choose when nothing is missing.
 
@@ -84,7 +90,9 @@ def tune(
     """
     plan = replace(plan, split="validation", pictures=0)
     tried = {
-        name: candidates(name, method, count) for name, method in chosen.items() if name in SPACES
+        name: candidates(name, method, spaces[name], count)
+        for name, method in chosen.items()
+        if spaces.get(name)
     }
     mine = [
         pack
@@ -95,30 +103,28 @@ def tune(
     if not mine:
         raise ValueError(f"tune: none of {', '.join(chosen)} has settings to choose from")
     store = Store(folder / "tuning")
-    work_off(mine, plan, store, place=place, tell=tell)
+    work_off(mine, plan, store, place=place, log=log)
     missing = sum(not store.is_finished(unit) for pack in mine for unit in pack.units)
     if missing:
-        tell(f"{missing} units of other processes are missing; tune again when they are done")
+        log(f"{missing} units of other processes are missing; tune again when they are done")
         return None
-    path = folder / f"tuned-{plan.suite}.json"
+    path = folder / f"tuned-{plan.suite.name}.json"
     content = {
-        "suite": plan.suite,
+        "suite": plan.suite.name,
         "metric": metric,
         "candidates": count,
         "split": plan.split,
         "images": plan.images,
         "samples": plan.samples,
-        "cap": plan.cap or SUITES[plan.suite].cap,
+        "cap": plan.budget,
         "commit": provenance(plan.device)["commit"],
-        "choices": [choice._asdict() for choice in choose(mine, store, metric, chosen)],
+        "choices": [choice._asdict() for choice in choose(mine, store, metric, spaces)],
     }
     replace_file(path, (json.dumps(content, indent=1) + "\n").encode())
     return path
 
 
-def choose(
-    tried: Sequence[Pack], store: Store, metric: str, chosen: Mapping[str, Method]
-) -> list[Choice]:
+def choose(tried: Sequence[Pack], store: Store, metric: str, spaces: Spaces) -> list[Choice]:
     """The best candidate of every task and method, of those that failed on no image."""
     scores: dict[tuple[str, str], dict[Method, list[float]]] = {}
     for pack in tried:
@@ -132,16 +138,28 @@ def choose(
         )
     suite = tried[0].units[0].suite
     return [
-        _choice(suite, task, name, {one: fmean(values) for one, values in found.items()}, metric)
+        _choice(
+            suite,
+            task,
+            name,
+            {one: fmean(values) for one, values in found.items()},
+            metric,
+            spaces[name],
+        )
         for (task, name), found in sorted(scores.items())
         if not all(math.isinf(fmean(values)) for values in found.values())
     ]
 
 
 def _choice(
-    suite: str, task: str, name: str, scores: Mapping[Method, float], metric: str
+    suite: str,
+    task: str,
+    name: str,
+    scores: Mapping[Method, float],
+    metric: str,
+    space: Mapping[str, tuple[Any, ...]],
 ) -> Choice:
-    """Candidates are in order, the published settings first: they win a draw."""
+    """The best candidate; the published settings come first and therefore win a draw."""
     best, published = min(scores, key=scores.__getitem__), next(iter(scores))
     sign = METRICS[metric]
     known = not math.isinf(scores[published])
@@ -149,20 +167,20 @@ def _choice(
         suite,
         task,
         name,
-        {key: asdict(best)[key] for key in SPACES[name]},
+        {key: asdict(best)[key] for key in space},
         sign * scores[best],
         sign * scores[published] if known else None,
         sum(math.isinf(score) for score in scores.values()),
     )
 
 
-def load(paths: Iterable[str | Path]) -> Tuned:
-    """What `tune` wrote, for `runner.run`; each with a note for the report.
+def load(paths: Iterable[str | Path], known: Mapping[str, Method]) -> Tuned:
+    """What `tune` wrote about the known methods, each with a note for the report.
 
     Raises:
-        ValueError: a file that is not of this kind, or of other methods.
+        ValueError: a file that is not of this kind, or settings that its method lacks.
     """
-    known, found = methods(), {}
+    found: dict[tuple[str, str, str], tuple[Method, str]] = {}
     for path in map(Path, paths):
         try:
             written = json.loads(path.read_text())
@@ -173,7 +191,9 @@ def load(paths: Iterable[str | Path]) -> Tuned:
                 f"({path.name}, {digest[:8]})"
             )
             for one in written["choices"]:
-                settings = {
+                if one["method"] not in known:  # a user's method that does not run this time
+                    continue
+                settings: dict[str, Any] = {
                     key: tuple(value) if isinstance(value, list) else value
                     for key, value in one["settings"].items()
                 }

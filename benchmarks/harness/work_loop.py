@@ -1,7 +1,8 @@
-"""The loop of every suite: pieces of work, each done once, whoever does it.
+"""The loop of every suite: each work item is done once, by whichever process it belongs to.
 
-A piece is units that run together.  Its records are written before the next piece begins, so that
-a killed run loses the piece in flight; what is finished is left alone.
+A work item is a set of units that run together.  Its records are written before the next item
+begins, so that a killed run loses only the item that it was working on; finished ones are left
+alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +14,11 @@ from tweedie_inverse.app.distributed import Place, shard
 from tweedie_inverse.benchmarks.harness.pictures import Pictures
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
 
-# Errors of a method that are its own result, and not the harness's fault.
+# Errors that are a result of the method which raises them; all others stop the run.
 FAILURES = (ArithmeticError, ValueError)
 
 
-class Piece(Protocol):
+class WorkItem(Protocol):
     """Anything that has units."""
 
     @property
@@ -25,9 +26,9 @@ class Piece(Protocol):
 
 
 class Result(NamedTuple):
-    """Of one unit: what goes into its record, and what is kept beside it.
+    """The result of one unit: what goes into its record, and what is kept beside it.
 
-    The outcome has "metrics", "cost" and "run", as `report.COLUMNS` has them, or says why not:
+    The outcome has "metrics", "cost" and "run", as `table.COLUMNS` has them, or says why not:
     "failed" and "run", or "skipped".
     """
 
@@ -36,35 +37,36 @@ class Result(NamedTuple):
     pictures: Pictures | None = None
 
 
-P = TypeVar("P", bound=Piece)
+W = TypeVar("W", bound=WorkItem)
 
 
 def finish(
-    pieces: Sequence[P],
-    act: Callable[[P], Sequence[Result]],
+    items: Sequence[W],
+    act: Callable[[W], Sequence[Result]],
     store: Store,
     device: str,
     *,
     place: Place | None = None,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> None:
-    """Do this process's share of the pieces, each of which anything is missing as a whole.
+    """Do this process's share; an item of which any unit is missing is done as a whole.
 
     Args:
-        act: a result for every unit of a piece.
-        device: that it runs on, for the records.
+        act: gives a result for every unit of an item.
+        device: where it runs, for the records.
+        log: gets a line for every unit.
     """
-    mine = shard(pieces, place or Place(0, 1))
+    mine = shard(items, place or Place(0, 1))
     origin = provenance(device)
-    for number, piece in enumerate(mine, 1):
-        if all(store.is_finished(unit) for unit in piece.units):
+    for number, item in enumerate(mine, 1):
+        if all(store.is_finished(unit) for unit in item.units):
             continue
-        for unit, (outcome, samples, pictures) in zip(piece.units, act(piece), strict=True):
+        for unit, (outcome, samples, pictures) in zip(item.units, act(item), strict=True):
             if "run" not in outcome:
                 store.write(unit, outcome)
                 continue
             store.write(unit, {**outcome, "run": {**outcome["run"], **origin}}, samples, pictures)
             seconds = outcome["run"].get("seconds")
-            told = "" if seconds is None else f", {seconds:.1f} s"
-            told += ", failed" * ("failed" in outcome)
-            tell(f"{number}/{len(mine)} {unit.task}, {unit.image}: {unit.method}{told}")
+            spent = "" if seconds is None else f", {seconds:.1f} s"
+            spent += ", failed" * ("failed" in outcome)
+            log(f"{number}/{len(mine)} {unit.task}, {unit.image}: {unit.method}{spent}")

@@ -6,43 +6,40 @@ Every sample is what deepinv itself gives for that sample's seed and a batch of 
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from tweedie_inverse.benchmarks.harness.suites import Task
-from tweedie_inverse.benchmarks.methods.ours import Method, Seeds
-from tweedie_inverse.benchmarks.methods.per_sample_rng import RowNoise
+from tweedie_inverse.benchmarks.methods.base import Method, Seeds
+from tweedie_inverse.benchmarks.methods.denoiser import Converted, convert
+from tweedie_inverse.benchmarks.methods.per_sample_rng import PerSampleNoise
+from tweedie_inverse.benchmarks.problems.task import Task
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.runtime.memory import in_parts
 
-if TYPE_CHECKING:
-    from tweedie_inverse.benchmarks.methods.denoiser import Converted
-
 
 class Baseline(Method):
-    """A sampler of deepinv: a subclass calls it, in `sample`."""
+    """A sampler of deepinv, which a subclass calls in `sample`."""
 
     needs: ClassVar[tuple[str, ...]] = ("linear", "gaussian")
+    packages: ClassVar[tuple[str, ...]] = ("deepinv",)
 
     def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
-        from tweedie_inverse.benchmarks.methods.denoiser import convert
-
         rows, each = [seed for mine in seeds for seed in mine], len(seeds[0])
 
         def part(first: int, last: int) -> Tensor:
             measured = y[[row // each for row in range(first, last)]]
             given = convert(measured, task, prior)
-            with RowNoise(rows[first:last]):
+            with PerSampleNoise(rows[first:last]):
                 return self.sample(given).detach().to(y)
 
         samples = torch.cat(list(in_parts(len(rows), together, part)))
         return samples.reshape(len(y), each, *samples.shape[1:])
 
     @abstractmethod
-    def sample(self, given: "Converted") -> Tensor:
-        """Call deepinv, without a seed: the noise is served from outside."""
+    def sample(self, given: Converted) -> Tensor:
+        """Call deepinv without a seed; `PerSampleNoise` answers its random draws."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class DPS(Baseline):
     )
     needs: ClassVar[tuple[str, ...]] = ("gaussian",)
 
-    def sample(self, given: "Converted") -> Tensor:
+    def sample(self, given: Converted) -> Tensor:
         from deepinv.sampling import DPS
 
         sampler = DPS(
@@ -71,7 +68,7 @@ class DPS(Baseline):
         return sampler(given.y, given.physics, x_init=tuple(given.start.shape))
 
 
-def _guided(given: "Converted", fidelity: Any, steps: int) -> Tensor:
+def _guided(given: Converted, fidelity: Any, steps: int) -> Tensor:
     """The reverse variance-preserving diffusion, DDPM steps, as deepinv's DPS has them."""
     from deepinv.sampling import DDPMSolver, PosteriorDiffusion, VariancePreservingDiffusion
 
@@ -108,7 +105,7 @@ class PiGDM(Baseline):
         "DPS: without one, 100 steps diverge where low frequencies have much variance"
     )
 
-    def sample(self, given: "Converted") -> Tensor:
+    def sample(self, given: Converted) -> Tensor:
         from deepinv.sampling import PiGDMDataFidelity
 
         fidelity = PiGDMDataFidelity(
@@ -126,7 +123,7 @@ class MomentMatching(Baseline):
     weight: float = 1.0
     source: ClassVar[str] = "deepinv 0.5 defaults; the paper has 1 to 5 conjugate gradients"
 
-    def sample(self, given: "Converted") -> Tensor:
+    def sample(self, given: Converted) -> Tensor:
         from deepinv.sampling import MomentMatchingDataFidelity
 
         fidelity = MomentMatchingDataFidelity(
@@ -144,7 +141,7 @@ class DiffPIR(Baseline):
     lambda_: float = 7.0
     source: ClassVar[str] = "paper: 100 steps, zeta 0.3, lambda 7 (recommended range 3 to 25)"
 
-    def sample(self, given: "Converted") -> Tensor:
+    def sample(self, given: Converted) -> Tensor:
         from deepinv.optim import L2
         from deepinv.sampling import DiffPIR
 
@@ -170,7 +167,7 @@ class DDRM(Baseline):
     source: ClassVar[str] = "paper: eta 0.85, eta_b 1; deepinv 0.5's 100 levels"
     needs: ClassVar[tuple[str, ...]] = ("linear", "gaussian", "spectrum")
 
-    def sample(self, given: "Converted") -> Tensor:
+    def sample(self, given: Converted) -> Tensor:
         import numpy as np
         from deepinv.sampling import DDRM
 
@@ -191,7 +188,7 @@ class ULA(Baseline):
         "steps here for a chain to forget its start"
     )
 
-    def sample(self, given: "Converted") -> Tensor:
+    def sample(self, given: Converted) -> Tensor:
         from deepinv.optim import L2, ScorePrior
         from deepinv.sampling import BaseSampling, ULAIterator
 
@@ -226,7 +223,7 @@ class PnP(Baseline):
     def within(self, cap: int) -> "PnP":
         return self  # deepinv fixes the number of steps
 
-    def sample(self, given: "Converted") -> Tensor:
+    def sample(self, given: Converted) -> Tensor:
         from deepinv.optim import DPIR
 
         std = self.noise_factor * given.std
@@ -248,7 +245,7 @@ class PnPADMM(Baseline):
     )
     samples_posterior: ClassVar[bool] = False
 
-    def sample(self, given: "Converted") -> Tensor:
+    def sample(self, given: Converted) -> Tensor:
         from deepinv.optim import ADMM, L2, PnP
 
         std = self.noise_factor * given.std
@@ -282,7 +279,7 @@ class TotalVariation(Baseline):
     def within(self, cap: int) -> "TotalVariation":
         return replace(self, iterations=min(self.iterations, 2 * cap))
 
-    def sample(self, given: "Converted") -> Tensor:
+    def sample(self, given: Converted) -> Tensor:
         from deepinv.optim import FISTA, L2, TVPrior
 
         model = FISTA(

@@ -1,24 +1,23 @@
-"""A prior as deepinv's denoiser, and an operator as its physics: the one place that converts.
-
-Needs deepinv: import this module inside functions only.
-"""
+"""A prior as deepinv's denoiser, and an operator as its physics: the one place that converts."""
 
 from typing import Any, NamedTuple
 
 import torch
-from deepinv.models import Denoiser
-from torch import Tensor
+from torch import Tensor, nn
 
 from tweedie_inverse import operators as ops
-from tweedie_inverse.benchmarks.harness.suites import Task
+from tweedie_inverse.benchmarks.problems.task import Task
 from tweedie_inverse.priors.base import Prior, sigma_column
 
-# Operators whose norm is this near 1 stay as they are.
+# An operator whose norm is as near to 1 as this stays as it is.
 _NEAR_ONE = 0.05
 
 
-class PriorDenoiser(Denoiser):
+class PriorDenoiser(nn.Module):
     """``D(x, sigma)`` in data units, which are deepinv's: images in [0, 1], sigma likewise.
+
+    deepinv calls a denoiser and asks nothing else of it; not deriving from its base class keeps
+    this module free of that import.
 
     deepinv's schedules leave the range that a network is trained for.  Below it, the smallest
     level is asked for; above, the largest, with x drawn towards the centre of the data by

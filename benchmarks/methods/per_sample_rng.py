@@ -1,9 +1,9 @@
-"""Other people's samplers with a random stream a sample.
+"""A random stream for each sample, in samplers that draw for a whole batch.
 
-They draw one tensor for a whole batch, from the global generator or one of their own.  Inside
-`RowNoise` every row of such a draw comes from a generator of its own, as torch would draw it for a
-batch of one: a sample is what the sampler gives for that seed alone, whatever it runs beside, and
-the global generator is neither read nor set.
+Samplers of deepinv draw one tensor for a whole batch, from the global generator or from their
+own.  Inside `PerSampleNoise` every row of such a draw comes from a generator of its own, as torch
+would draw it for a batch of one: a sample is what the sampler gives for that seed alone, whatever
+runs beside it, and the global generator is neither read nor set.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
-class RowNoise(TorchFunctionMode):
-    """Serves `torch.randn`, `torch.randn_like` and `Tensor.normal_` row by row.
+class PerSampleNoise(TorchFunctionMode):
+    """Answers `torch.randn`, `torch.randn_like` and `Tensor.normal_` row by row.
 
     Args:
-        seeds: of ``torch.Generator().manual_seed``, one a row of the batch.
+        seeds: what ``torch.Generator().manual_seed`` gets, one seed for each row of the batch.
     """
 
     def __init__(self, seeds: Sequence[int]):
@@ -38,7 +38,8 @@ class RowNoise(TorchFunctionMode):
     def _draw(self, like: Tensor) -> Tensor:
         if len(like) != len(self._generators):
             raise ValueError(
-                f"RowNoise: a sampler drew {len(like)} rows for {len(self._generators)} samples"
+                f"PerSampleNoise: a sampler drew {len(like)} rows for "
+                f"{len(self._generators)} samples"
             )
         shape, dtype = (1, *like.shape[1:]), like.dtype
         rows = [

@@ -8,7 +8,7 @@ TV and wavelet denoising are deepinv's, each with the best of several strengths 
 images*, which favours them; BM3D is deepinv's with the true sigma, where the package bm3d is
 installed.  All see the same noise.  Images are held out: generated ones, patches of photographs
 for priors that take them, and with --photographs whole crops of the three photographs.  Beside
-CT-like slices stands a bound, a filter that is told the anatomy and has only the texture to find.
+CT-like slices stands a bound, a filter that is given the anatomy and has only the texture to find.
 """
 
 import argparse
@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
-from tweedie_inverse.benchmarks.studies.texture_oracle import told_the_anatomy
+from tweedie_inverse.benchmarks.harness.packages import require
+from tweedie_inverse.benchmarks.studies.texture_oracle import mean_given_anatomy
 from tweedie_inverse.datasets.photographs import HELD_OUT_PHOTOS, load_photo
 from tweedie_inverse.datasets.registry import held_out
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
 from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.priors.network import NetworkPrior
 
 SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255, 0.5, 1.0)
 # What each shipped prior was trained on.
@@ -38,13 +40,25 @@ DATA = {
 _FRESH = 512
 _STRENGTHS = (0.5, 0.7, 0.9, 1.1, 1.4, 1.8, 2.4)
 # The column of the bound; far above all denoisers, so that it is left out of the figure.
-_BOUND = "told the anatomy"
+_BOUND = "anatomy given"
 
 Denoiser = Callable[[Tensor, float], Tensor]
 Row = dict[str, float]
 
 
-def images_for(prior: ti.priors.NetworkPrior, count: int, photographs: bool) -> Tensor:
+def load_network(name: str) -> NetworkPrior:
+    """A prior that is a network.
+
+    Raises:
+        ValueError: it is another kind of prior.
+    """
+    prior = ti.load_prior(name)
+    if not isinstance(prior, NetworkPrior):
+        raise ValueError(f"{name} is a {type(prior).__name__}; the study needs a NetworkPrior")
+    return prior
+
+
+def images_for(prior: NetworkPrior, count: int, photographs: bool) -> Tensor:
     """Held-out images ``(count, *shape)``, or 256x256 crops of the held-out photographs."""
     if not photographs:
         return held_out(DATA[prior.name], prior.shape[-1], _FRESH + count)[_FRESH:]
@@ -59,20 +73,25 @@ def psnr(images: Tensor, truth: Tensor) -> float:
 
 def classical() -> dict[str, list[Denoiser]]:
     """Denoisers by name, several where a strength has to be chosen."""
+    require(("deepinv",), "studies.denoising")
     import deepinv
 
     try:
         import ptwt  # noqa: F401
     except ImportError:
         raise SystemExit(
-            "benchmarks.denoising: deepinv's wavelet denoiser needs another package: "
+            "studies.denoising: deepinv's wavelet denoiser needs another package: "
             "pip install ptwt (and bm3d, to have BM3D too)"
         ) from None
     tv = deepinv.models.TVDenoiser(n_it_max=300)
     wavelet = deepinv.models.WaveletDenoiser(level=3, wv="db8", non_linearity="soft")
-    found: dict[str, list[Denoiser]] = {
-        "TV": [lambda x, s, k=k: tv(x, torch.tensor(k * s)) for k in _STRENGTHS],
-        "wavelet": [lambda x, s, k=k: wavelet(x, torch.tensor(k * s)) for k in _STRENGTHS],
+
+    def of_strength(model: Callable[[Tensor, Tensor], Tensor], strength: float) -> Denoiser:
+        return lambda x, sigma: model(x, torch.tensor(strength * sigma))
+
+    found = {
+        "TV": [of_strength(tv, strength) for strength in _STRENGTHS],
+        "wavelet": [of_strength(wavelet, strength) for strength in _STRENGTHS],
     }
     try:
         import bm3d  # noqa: F401
@@ -82,13 +101,13 @@ def classical() -> dict[str, list[Denoiser]]:
 
 
 @torch.no_grad()
-def compare(prior: ti.priors.NetworkPrior, images: Tensor) -> Iterator[tuple[float, Row]]:
+def compare(prior: NetworkPrior, images: Tensor) -> Iterator[tuple[float, Row]]:
     """Noise levels, and the PSNR of each denoiser there."""
     others = classical()
     if DATA[prior.name] == "slices":
         first = HELD_OUT_SEED + _FRESH
         seeds = range(first, first + len(images))
-        others[_BOUND] = [lambda x, s: told_the_anatomy(x, s, seeds)]
+        others[_BOUND] = [lambda x, s: mean_given_anatomy(x, s, seeds)]
     prior = prior.for_shape(images.shape[1:])
     for index, sigma in enumerate(SIGMAS):
         noisy = images + sigma * normal(("noisy", index), images.shape).to(images)
@@ -108,7 +127,7 @@ def table(title: str, rows: list[tuple[float, Row]]) -> Iterator[str]:
 
 
 def draw(curves: dict[str, list[tuple[float, Row]]], path: Path) -> None:
-    """One panel a prior, gain over the noisy image against sigma."""
+    """One panel for each prior: gain over the noisy image against sigma."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(curves), figsize=(3.4 * len(curves), 3.2), squeeze=False)
@@ -137,7 +156,7 @@ def main() -> None:
     options = parser.parse_args()
     curves: dict[str, list[tuple[float, Row]]] = {}
     for name in options.priors:
-        prior = ti.load_prior(name)
+        prior = load_network(name)
         images = images_for(prior, options.count, options.photographs)
         curves[name] = list(compare(prior, images))
         for line in table(f"{name}, {len(images)} images", curves[name]):

@@ -1,7 +1,7 @@
 """How good samples of digits are, in a feature space that needs no download.
 
 The features are the last layer of a small classifier, trained on clean training digits from a fixed
-seed: 32 numbers that tell what a digit is, so that wrong strokes count and noise of one grey value
+seed: 32 numbers that say what a digit is, so that wrong strokes count and noise of one grey value
 does not.  (Random convolutions see little but brightness and texture, which sliced Wasserstein in
 pixels already measures.)  The same network is the judge of a class.
 """
@@ -39,7 +39,7 @@ class _Network(nn.Module):
 
 
 class Quality(NamedTuple):
-    """Of samples against held-out digits.
+    """How samples compare with held-out digits.
 
     Attributes:
         frechet: distance of Gaussians fitted to the features, over the variance of those of

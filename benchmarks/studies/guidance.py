@@ -104,7 +104,7 @@ def unconditional(
 def measured(
     prior: NetworkPrior, classifier: NoisyClassifier, judge: Judge, count: int
 ) -> Iterator[str]:
-    """Lower halves of held-out digits from their upper halves, told the class, by `solve`."""
+    """Lower halves of held-out digits from their upper halves and their class, by `solve`."""
     mask = torch.ones(1, 8, 8)
     mask[:, 4:] = 0
     operator = ops.Mask(mask, noise=ops.GaussianNoise(0.05))
@@ -113,7 +113,7 @@ def measured(
     yield "| guidance | scale | class accuracy | error, RMS | chi-square |\n|---|---|---|---|---|"
     for kind in ("classifier-free", "classifier"):
         for scale in SCALES[:-1]:
-            samples, told, squares, chi = [], [], [], []
+            samples, classes, squares, chi = [], [], [], []
             for label in labels.unique().tolist():
                 chosen = labels == label
                 posterior = ti.solve(
@@ -125,10 +125,10 @@ def measured(
                     steps=30,
                 )
                 samples.append(posterior.samples.flatten(0, 1))
-                told.append(torch.full((len(samples[-1]),), label))
+                classes.append(torch.full((len(samples[-1]),), label))
                 squares.append((posterior.mean - images[chosen]).square().flatten(1).mean(1))
                 chi.append(posterior.diagnostics.residual_chi_square.flatten())
-            accuracy = judge.accuracy(torch.cat(samples), torch.cat(told))
+            accuracy = judge.accuracy(torch.cat(samples), torch.cat(classes))
             error = float(torch.cat(squares).mean().sqrt())
             chi_square = float(torch.cat(chi).mean())
             yield f"| {kind} | {scale:g} | {accuracy:.3f} | {error:.4f} | {chi_square:.3f} |"

@@ -14,15 +14,15 @@ Seeds 0 to 19 are the test; settings were chosen on seeds from 1000 on.
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import tweedie_inverse as ti
 from tweedie_inverse.app.distributed import Place
 from tweedie_inverse.benchmarks.harness.records import Store, Unit
-from tweedie_inverse.benchmarks.harness.report import FLOOR
-from tweedie_inverse.benchmarks.harness.standalone import Order, only, show
+from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
+from tweedie_inverse.benchmarks.harness.table import FLOOR
 from tweedie_inverse.benchmarks.harness.work_loop import FAILURES, Result, finish
 from tweedie_inverse.benchmarks.studies.mixture_problems import (
     MixtureProblem,
@@ -39,7 +39,7 @@ WALKS: dict[str, ti.walks.Walk] = {
 DIMENSIONS, MEASUREMENTS, STEPS = (8, 80, 800), (1, 2, 4), (100, 20)
 PROBLEMS, SAMPLES = 20, 2000
 _FIRST = {"test": 0, "validation": 1000}
-# So that the problems of two runs' seeds do not share streams.
+# The seeds of two runs lie this far apart, so that their problems share no random streams.
 _APART = 10_000
 
 
@@ -65,32 +65,33 @@ def _prior(dimensions: int) -> ti.priors.GaussianMixture:
 
 
 def cells(
-    order: Order,
+    request: Request,
     dimensions: Sequence[int] = DIMENSIONS,
     budgets: Sequence[int] = STEPS,
     walks: Sequence[str] = tuple(WALKS),
 ) -> list[Cell]:
     """All cells, problem by problem."""
-    if order.methods:  # "particle" is both of its paths
-        walks = [name for name in walks if name.split(",")[0] in order.methods]
-    budgets = sorted({min(steps, order.cap or steps) for steps in budgets}, reverse=True)
+    if request.methods:  # "particle" is both of its paths
+        walks = [name for name in walks if name.split(",")[0] in request.methods]
+    budgets = sorted({min(steps, request.cap or steps) for steps in budgets}, reverse=True)
     ways = [(FLOOR, 0), *((name, steps) for steps in budgets for name in walks)]
     found = [
-        _cell(order, size, measurements, index, name, steps)
-        for index in range(order.images or PROBLEMS)
+        _cell(request, size, measurements, index, name, steps)
+        for index in range(request.images or PROBLEMS)
         for size in dimensions
         for measurements in MEASUREMENTS
         for name, steps in ways
     ]
-    return only(found, order.tasks)
+    return of_tasks(found, request.tasks)
 
 
 def _cell(
-    order: Order, dimensions: int, measurements: int, index: int, name: str, steps: int
+    request: Request, dimensions: int, measurements: int, index: int, name: str, steps: int
 ) -> Cell:
     walk = WALKS.get(name)
     settings: dict[str, Any] = {"source": "two independent exact sets of samples"}
     if walk is not None:
+        assert is_dataclass(walk)  # all walks are, though their base class need not be
         plain = {key: value for key, value in asdict(walk).items() if not isinstance(value, dict)}
         settings = {**plain, "evaluations": steps, "source": "chosen on seeds from 1000 on"}
     prior, plural = f"mixture-{dimensions}", "s" * (measurements > 1)
@@ -99,16 +100,16 @@ def _cell(
         task=f"d = {dimensions}, {measurements} measurement{plural}",
         problem=(
             "A random matrix, singular values in [0, 1], noise up to the largest; "
-            f"{measurements} x {dimensions}; {prior}; {order.split}"
+            f"{measurements} x {dimensions}; {prior}; {request.split}"
         ),
         image=index,
         method=name,
         settings=settings,
-        samples=order.samples or SAMPLES,
-        seed=order.seed,
+        samples=request.samples or SAMPLES,
+        seed=request.seed,
         weights=prior,
     )
-    return Cell((unit,), dimensions, measurements, _FIRST[order.split] + index, walk, steps)
+    return Cell((unit,), dimensions, measurements, _FIRST[request.split] + index, walk, steps)
 
 
 def score(cell: Cell) -> list[Result]:
@@ -155,19 +156,19 @@ def score(cell: Cell) -> list[Result]:
 
 
 def record(
-    order: Order,
+    request: Request,
     store: Store,
     *,
     place: Place | None = None,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> None:
     """This process's share of all cells, or in a smoke run of a few; on the CPU."""
-    some = smoke(order) if order.smoke else cells(order)
-    finish(some, score, store, "cpu", place=place, tell=tell)
+    some = smoke(request) if request.smoke else cells(request)
+    finish(some, score, store, "cpu", place=place, log=log)
 
 
-def smoke(order: Order) -> list[Cell]:
-    return cells(replace(order, images=2, samples=100), [8], [10])
+def smoke(request: Request) -> list[Cell]:
+    return cells(replace(request, images=2, samples=100), [8], [10])
 
 
 def main() -> None:
@@ -180,9 +181,9 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
     parser.add_argument("--out", help="folder for the records; they go on there")
     options = parser.parse_args()
-    order = Order(images=options.count, samples=options.samples)
-    some = cells(order, options.dimensions, options.steps, options.walks)
-    chosen = smoke(order) if options.smoke else some
+    request = Request(images=options.count, samples=options.samples)
+    some = cells(request, options.dimensions, options.steps, options.walks)
+    chosen = smoke(request) if options.smoke else some
     show("mixture", partial(finish, chosen, score, device="cpu"), options.out)
 
 

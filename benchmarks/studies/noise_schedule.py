@@ -56,7 +56,7 @@ class TableCurve:
 
 
 def log_linear_table() -> Tensor:
-    """Where the learned schedule starts from."""
+    """The schedule that the learned one starts from."""
     return LearnedLevels().table()
 
 
@@ -72,7 +72,7 @@ class Result:
         prior.sigma_min, prior.sigma_max = (float(table[i]) * prior.scale for i in (0, -1))
 
     def variance(self, repeats: int = 8, seed: int = 7) -> float:
-        """Of the estimate with one uniform time, over times, images and noises."""
+        """Variance of the estimate with one uniform time, over times, images and noises."""
         generator, parts = torch.Generator().manual_seed(seed), []
         with torch.no_grad():
             for _ in range(repeats):
@@ -121,7 +121,7 @@ def fit(name: str, steps: int, seed: int, images: Tensor, rate: float = 2e-3) ->
 
 
 def compare(names: list[str], steps: int, seeds: int, count: int) -> Iterator[str]:
-    """A row a schedule and seed, then mean and standard deviation over the seeds."""
+    """One row for each schedule and seed, then mean and standard deviation over the seeds."""
     images = DATA.images(range(HELD_OUT_SEED, HELD_OUT_SEED + count))
     budgets = " | ".join(f"T = {budget}" for budget in BUDGETS)
     yield f"{steps} training steps, {count} held-out digits\n"

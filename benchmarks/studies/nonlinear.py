@@ -9,6 +9,7 @@ All problems see the same held-out phantom; operator calls are those of one samp
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -24,7 +25,7 @@ HEAD = (
 
 
 def problems() -> dict[str, ops.Operator]:
-    """Instruments with the noise that they have."""
+    """The instruments, with their noise."""
     blur = ops.Blur(ops.gaussian_kernel(1.5), SHAPE)
     scan = ops.Tomography(SHAPE, angles=30, pixel_size=0.05)
     gaussian = ops.GaussianNoise(0.05)
@@ -45,8 +46,13 @@ def problems() -> dict[str, ops.Operator]:
     }
 
 
+def _note_acceptance(found: list[float], step: ti.Step) -> None:
+    assert step.info.acceptance is not None  # every problem here has inner moves
+    found.append(float(step.info.acceptance.mean()))
+
+
 def table(num_samples: int, steps: int, moves: int, leapfrogs: int, seed: int) -> Iterator[str]:
-    """One problem a row."""
+    """One row for each problem."""
     truth, prior = phantom(), ti.load_prior("phantom-64")
     walk = ti.walks.Decoupled(moves=moves, leapfrogs=leapfrogs)
     yield HEAD
@@ -60,7 +66,7 @@ def table(num_samples: int, steps: int, moves: int, leapfrogs: int, seed: int) -
             num_samples=num_samples,
             steps=steps,
             seed=seed,
-            callback=lambda step, to=accepted: to.append(float(step.info.acceptance.mean())),
+            callback=partial(_note_acceptance, accepted),
         )
         row = score(name, posterior, truth)
         squares = (posterior.samples - truth).flatten(1).square().mean(1)

@@ -27,7 +27,7 @@ from torch import Tensor
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.distributed import Place
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
-from tweedie_inverse.benchmarks.harness.standalone import Order, only, show
+from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
 from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.operators.checks import dot_test
@@ -43,7 +43,7 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Projector:
-    """One contender: its two products, and what it holds in memory between calls."""
+    """One projector: its two products, and what it keeps in memory between calls."""
 
     forward: Callable[[Tensor], Tensor]
     adjoint: Callable[[Tensor], Tensor]
@@ -123,7 +123,7 @@ CONTENDERS: dict[str, tuple[str, Callable[[int, int, Tensor], Projector]]] = {
 
 
 class Table(NamedTuple):
-    """Projectors that take turns, a unit each."""
+    """Projectors that take turns, with one unit each."""
 
     units: tuple[Unit, ...]
     size: int
@@ -133,14 +133,14 @@ class Table(NamedTuple):
     device: str
 
 
-def tables(order: Order, repeats: int = REPEATS) -> list[Table]:
-    """A table an image size, of the projectors that are installed."""
-    machine = provenance(order.device)["machine"]
+def tables(request: Request, repeats: int = REPEATS) -> list[Table]:
+    """One table for each image size, with the projectors that are installed."""
+    machine = provenance(request.device)["machine"]
     found = [
-        _table(*scan, 1 if order.smoke else repeats, order.device, machine)
-        for scan in (SMOKE if order.smoke else SIZES)
+        _table(*scan, 1 if request.smoke else repeats, request.device, machine)
+        for scan in (SMOKE if request.smoke else SIZES)
     ]
-    return only(found, order.tasks)
+    return of_tasks(found, request.tasks)
 
 
 def _table(size: int, angles: int, batch: int, repeats: int, device: str, machine: str) -> Table:
@@ -165,7 +165,7 @@ def _table(size: int, angles: int, batch: int, repeats: int, device: str, machin
 
 @torch.no_grad()
 def measured(table: Table) -> list[Result]:
-    """Of every projector."""
+    """The timings of every projector."""
     size, angles = table.size, table.angles
     x = normal((size,), (table.batch, 1, size, size)).float().to(table.device)
     names = [unit.method for unit in table.units]
@@ -215,11 +215,15 @@ def synchronize(like: Tensor) -> None:
 
 
 def record(
-    order: Order, store: Store, *, place: Place | None = None, tell: Callable[[str], None] = print
+    request: Request,
+    store: Store,
+    *,
+    place: Place | None = None,
+    log: Callable[[str], None] = print,
 ) -> None:
-    """All tables, by the first process alone: others would take its time."""
+    """All tables, made by the first process alone: others would slow it down."""
     if place is None or place.rank == 0:
-        finish(tables(order), measured, store, order.device, tell=tell)
+        finish(tables(request), measured, store, request.device, log=log)
 
 
 def main() -> None:
@@ -230,7 +234,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
     parser.add_argument("--out", help="folder for the records; they go on there")
     options = parser.parse_args()
-    found = tables(Order(device=options.device, smoke=options.smoke), options.repeats)
+    found = tables(Request(device=options.device, smoke=options.smoke), options.repeats)
     chosen = [one for one in found if options.sizes is None or one.size in options.sizes]
     show("operators", partial(finish, chosen, measured, device=options.device), options.out)
 

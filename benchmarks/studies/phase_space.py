@@ -28,6 +28,8 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse import phase_space
 from tweedie_inverse.benchmarks.studies.digit_features import Judge, Quality
+from tweedie_inverse.benchmarks.studies.exact_laws import wasserstein
+from tweedie_inverse.benchmarks.studies.phase_laws import last_variance, law_at_end
 from tweedie_inverse.datasets.digits import Digits
 from tweedie_inverse.phase_space import PhaseSpaceNetwork, grids
 from tweedie_inverse.phase_space.classifier import train_phase_classifier
@@ -39,7 +41,7 @@ CONFIG = TrainingConfig(
     data="digits", size=16, steps=4500, batch=64, widths=(32, 64), blocks=(1, 2), cooldown=0.4
 )
 BUDGETS = (10, 20, 50)
-# Name of a row: sampler, grid.
+# The name of a row, its sampler and its grid.
 SAMPLERS: dict[str, tuple[str, str]] = {
     "em, quadratic": ("em", "quadratic"),
     "sscs, quadratic": ("sscs", "quadratic"),
@@ -165,9 +167,6 @@ def _draw(runs: list[Run], path: Path) -> None:
 
 def exact_laws() -> Iterator[str]:
     """Samplers on Gaussian pixels with the exact score: their own law, no sampling error."""
-    from tests.laws import wasserstein
-    from tests.phase_laws import last_variance, law_at_end
-
     s = torch.tensor([1.0, 0.25, 0.03, 0.002], dtype=torch.float64)
     known = ti.phase_space.processes
     processes = {"vp": known.vp(), "cld": known.cld(), "psld": known.psld()}
@@ -243,9 +242,9 @@ def inpainting(count: int, each: int, steps: int) -> Iterator[str]:
         samples[f"solve, {label}"] = ti.solve(
             y, operator, prior, method=method, num_samples=each, steps=steps
         ).samples
-    told = phase_space.classifier_free(prior, labels.repeat_interleave(each), 1.0)
+    of_class = phase_space.classifier_free(prior, labels.repeat_interleave(each), 1.0)
     samples["replacement, class given"] = phase_space.sample(
-        told, len(repeated), known=known, steps=steps
+        of_class, len(repeated), known=known, steps=steps
     ).unflatten(0, (count, each))
     yield f"| the truth | {judge.accuracy(truth, labels):.3f} | 0 | 0 |"
     for label, found in samples.items():
@@ -256,7 +255,7 @@ def inpainting(count: int, each: int, steps: int) -> Iterator[str]:
 
 
 def _crps(samples: Tensor, truth: Tensor) -> float:
-    """Of the hidden pixels, fair for a finite number of samples ``(count, each, *shape)``."""
+    """CRPS of the hidden pixels, fair for a finite number of samples ``(count, each, *shape)``."""
     x, y = samples[..., 16:, :], truth[:, None, :, 16:, :]
     each = x.shape[1]
     between = (x[:, :, None] - x[:, None]).abs().sum((1, 2)) / (each * (each - 1))

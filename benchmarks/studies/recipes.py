@@ -120,7 +120,7 @@ class Distance:
 
 
 def compare_recipes(count: int, budgets: list[int]) -> Iterator[str]:
-    """One table a target: a recipe a row, a budget a column."""
+    """One table for each target: recipes are rows, budgets are columns."""
     for name, make in TARGETS.items():
         prior = make()
         distance = Distance(prior, count)
@@ -148,7 +148,7 @@ def relative_wasserstein(recipe: Recipe, variance: Tensor) -> float:
 
 
 def compare_ramps(count: int, budgets: list[int]) -> Iterator[str]:
-    """One table a target: schedule and budget a row, a temperature a column."""
+    """One table for each target: schedules and budgets are rows, temperatures are columns."""
     gaussian = field(16)
     variance = gaussian.covariance.variance.flatten()
 

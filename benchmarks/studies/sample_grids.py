@@ -24,7 +24,7 @@ def grids(names: list[str], count: int, steps: int) -> dict[str, Tensor]:
 
 
 def draw(samples: dict[str, Tensor], path: Path) -> None:
-    """A titled row of images each, equally many."""
+    """Draw a titled row of images for each prior, equally many in each."""
     import matplotlib.pyplot as plt
 
     count = len(next(iter(samples.values())))

@@ -32,12 +32,15 @@ from typing import NamedTuple
 import torch
 
 from tweedie_inverse.app.distributed import Place
+from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
-from tweedie_inverse.benchmarks.harness.standalone import Order, only, show
-from tweedie_inverse.benchmarks.harness.suites import Task, checksum, ct, load
+from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
 from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
 from tweedie_inverse.benchmarks.methods.baselines import Baseline
-from tweedie_inverse.benchmarks.methods.ours import methods
+from tweedie_inverse.benchmarks.methods.registry import METHODS
+from tweedie_inverse.benchmarks.problems.priors import checksum, load
+from tweedie_inverse.benchmarks.problems.suites import ct
+from tweedie_inverse.benchmarks.problems.task import Task
 from tweedie_inverse.numerics.schedules import karras
 from tweedie_inverse.priors.counting import Count, CountedPrior
 
@@ -66,7 +69,7 @@ class Cell(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Seconds of one solve, bytes above those before it, and what was counted a sample."""
+    """Seconds and additional bytes of one solve, and what each sample cost."""
 
     seconds: float
     memory: int
@@ -75,7 +78,7 @@ class Cost(NamedTuple):
 
 
 def measure(cell: Cell) -> Cost:
-    """In this process: the first solve for the memory, a second one for the time."""
+    """Measure in this process: memory in the first solve, time in a second one."""
     torch.set_num_threads(cell.threads)
     task = ct(64, 1, "test")[0]
     prior = CountedPrior(load(task.prior, cell.device))
@@ -103,9 +106,9 @@ def _solve(cell: Cell, task: Task, prior: CountedPrior) -> Callable[[], None]:
 
     if cell.name == BARE:
         return bare
-    method = replace(methods()[cell.name], evaluations=cell.steps)
+    method = replace(METHODS[cell.name], evaluations=cell.steps)
     if isinstance(method, Baseline):
-        from tweedie_inverse.benchmarks.methods import denoiser  # noqa: F401  (deepinv is loaded before memory is looked at)
+        import deepinv  # noqa: F401  (so that the memory of its code is not counted)
 
     def sampled() -> None:
         method.draw(y, task, prior, seeds, cell.batch)
@@ -153,26 +156,26 @@ class Table(NamedTuple):
 
 
 def tables(
-    order: Order, batches: Sequence[int] = BATCHES, steps: int = STEPS, turns: int = TURNS
+    request: Request, batches: Sequence[int] = BATCHES, steps: int = STEPS, turns: int = TURNS
 ) -> list[Table]:
-    """A table a batch."""
-    chosen, steps = order.methods or NAMES, min(steps, order.cap or steps)
+    """One table for each batch size."""
+    chosen, steps = request.methods or NAMES, min(steps, request.cap or steps)
     names = [BARE, *(name for name in NAMES if name in chosen and name != BARE)]
-    if order.smoke:
+    if request.smoke:
         names, batches, steps, turns = names[:2], [1], 2, 1
-    machine, threads = provenance(order.device)["machine"], torch.get_num_threads()
+    machine, threads = provenance(request.device)["machine"], torch.get_num_threads()
     found = []
     for batch in batches:
-        cells = tuple(Cell(name, batch, steps, order.device, threads) for name in names)
+        cells = tuple(Cell(name, batch, steps, request.device, threads) for name in names)
         units = tuple(_unit(cell, turns, machine) for cell in cells)
         found.append(Table(units, cells, turns))
-    return only(found, order.tasks)
+    return of_tasks(found, request.tasks)
 
 
 def _unit(cell: Cell, turns: int, machine: str) -> Unit:
     settings = {"evaluations": cell.steps, "source": "the network and nothing else"}
     if cell.name != BARE:
-        method = replace(methods()[cell.name], evaluations=cell.steps)
+        method = replace(METHODS[cell.name], evaluations=cell.steps)
         settings = {**asdict(method), "source": method.source}
     return Unit(
         suite="speed",
@@ -188,7 +191,7 @@ def _unit(cell: Cell, turns: int, machine: str) -> Unit:
 
 
 def measured(table: Table) -> list[Result]:
-    """Of every row, its fastest turn."""
+    """The fastest turn of every row."""
     costs = [[apart(cell) for cell in table.cells] for _ in range(table.turns)]
     best = [min(found, key=lambda cost: cost.seconds) for found in zip(*costs, strict=True)]
     return [
@@ -212,11 +215,15 @@ def measured(table: Table) -> list[Result]:
 
 
 def record(
-    order: Order, store: Store, *, place: Place | None = None, tell: Callable[[str], None] = print
+    request: Request,
+    store: Store,
+    *,
+    place: Place | None = None,
+    log: Callable[[str], None] = print,
 ) -> None:
-    """All tables, by the first process alone: others would take its time."""
+    """All tables, made by the first process alone: others would slow it down."""
     if place is None or place.rank == 0:
-        finish(tables(order), measured, store, order.device, tell=tell)
+        finish(tables(request), measured, store, request.device, log=log)
 
 
 def main() -> None:
@@ -233,9 +240,10 @@ def main() -> None:
     if options.cell is not None:
         print(json.dumps(measure(Cell(*json.loads(options.cell)))))
         return
+    require(("deepinv",), "studies.speed")
     torch.set_num_threads(options.threads)
-    order = Order(device=options.device, smoke=options.smoke)
-    chosen = tables(order, options.batches, options.steps, options.turns)
+    request = Request(device=options.device, smoke=options.smoke)
+    chosen = tables(request, options.batches, options.steps, options.turns)
     show("speed", partial(finish, chosen, measured, device=options.device), options.out)
 
 

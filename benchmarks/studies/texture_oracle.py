@@ -1,4 +1,4 @@
-"""What no denoiser of CT-like slices can surpass: one that is told everything but the texture.
+"""What no denoiser of CT-like slices can surpass: one that is given all but the texture.
 
 Given the anatomy, a slice is a Gaussian field of a known spectrum times a known deviation, so that
 the mean given the noisy image is a linear filter, solved for by conjugate gradients.  A real
@@ -14,7 +14,7 @@ from tweedie_inverse.datasets.slices import CTSlices, texture_std
 from tweedie_inverse.numerics.krylov import conjugate_gradient
 
 
-def told_the_anatomy(noisy: Tensor, sigma: float, seeds: Sequence[int]) -> Tensor:
+def mean_given_anatomy(noisy: Tensor, sigma: float, seeds: Sequence[int]) -> Tensor:
     """The mean of the slices of `seeds` given `noisy` ``(batch, 1, size, size)`` and their anatomy.
 
     Clipping at the ends of the range is left out, as is that each texture's variance is exact.

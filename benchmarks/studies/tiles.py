@@ -28,9 +28,10 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.distributed import Place
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
-from tweedie_inverse.benchmarks.harness.standalone import Order, only, show
-from tweedie_inverse.benchmarks.harness.suites import checksum
+from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
 from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
+from tweedie_inverse.benchmarks.problems.priors import checksum
+from tweedie_inverse.benchmarks.studies.denoising import load_network
 from tweedie_inverse.datasets.photographs import load_photo
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import NetworkPrior
@@ -38,7 +39,7 @@ from tweedie_inverse.priors.tiles import starts
 
 PRIOR, PHOTOS = "photo-64", ("astronaut",)
 SIGMAS = (25 / 255, 0.5, 2.0)
-TILINGS = ((64, 1), (64, 4), (64, 16), (64, 32), (128, 32), (256, 64))
+TILINGS: tuple[tuple[int, int], ...] = ((64, 1), (64, 4), (64, 16), (64, 32), (128, 32), (256, 64))
 
 
 def border_jump(denoised: Tensor, clean: Tensor, tile: int, overlap: int) -> float:
@@ -67,19 +68,19 @@ class Sheet(NamedTuple):
     tilings: tuple[tuple[int, int], ...]
 
 
-def sheets(order: Order, photos: Sequence[str] = PHOTOS) -> list[Sheet]:
-    """A sheet a photograph and noise level; in a smoke run a corner of one."""
+def sheets(request: Request, photos: Sequence[str] = PHOTOS) -> list[Sheet]:
+    """One sheet for each photograph and noise level; a corner of one in a smoke run."""
     found = []
     for photo in photos:
         clean, tilings, levels = load_photo(photo)[None], TILINGS, range(len(SIGMAS))
-        if order.smoke:
+        if request.smoke:
             clean, tilings, levels = clean[..., :96, :96], TILINGS[2:3], range(1)
         for level in levels:
             names = ["whole", *(f"{tile}, overlap {overlap}" for tile, overlap in tilings)]
             task = f"{photo}, sigma {SIGMAS[level]:.2g}"
             units = tuple(_unit(task, name, clean) for name in names)
             found.append(Sheet(units, clean, level, tilings))
-    return only(found, order.tasks)
+    return of_tasks(found, request.tasks)
 
 
 def _unit(task: str, name: str, clean: Tensor) -> Unit:
@@ -101,7 +102,7 @@ def _unit(task: str, name: str, clean: Tensor) -> Unit:
 def measured(sheet: Sheet) -> list[Result]:
     """PSNR, jumps at the borders of tiles, and processor time, of every tiling."""
     clean, sigma = sheet.clean, SIGMAS[sheet.level]
-    prior, shape = ti.load_prior(PRIOR), tuple(clean.shape[1:])
+    prior, shape = load_network(PRIOR), tuple(clean.shape[1:])
     noisy = clean + sigma * normal(("tiles", sheet.level), clean.shape).float()
     whole, reference = _denoised(prior.for_shape(shape), noisy, sigma)
     found = [_result(_psnr(whole, clean), None, reference, 1.0)]
@@ -120,11 +121,15 @@ def _result(psnr: float, jumps: float | None, seconds: float, ratio: float) -> R
 
 
 def record(
-    order: Order, store: Store, *, place: Place | None = None, tell: Callable[[str], None] = print
+    request: Request,
+    store: Store,
+    *,
+    place: Place | None = None,
+    log: Callable[[str], None] = print,
 ) -> None:
-    """All sheets, by the first process alone: others would take its time; on the CPU."""
+    """All sheets, made on the CPU by the first process alone: others would slow it down."""
     if place is None or place.rank == 0:
-        finish(sheets(order), measured, store, "cpu", tell=tell)
+        finish(sheets(request), measured, store, "cpu", log=log)
 
 
 def memory(sizes: list[int], tasks: list[str], steps: int) -> Iterator[str]:
@@ -144,7 +149,7 @@ def memory(sizes: list[int], tasks: list[str], steps: int) -> Iterator[str]:
 
 
 def _in_a_process(way: str, task: str, size: int, steps: int) -> tuple[float, float]:
-    """MiB, and seconds of the processor."""
+    """Memory in MiB and processor time in seconds."""
     command = [
         sys.executable,
         "-m",
@@ -163,7 +168,7 @@ def _in_a_process(way: str, task: str, size: int, steps: int) -> tuple[float, fl
 
 def measure(way: str, task: str, size: int, steps: int) -> None:
     """Print the memory that this process took beyond the prior, in MiB, and its CPU seconds."""
-    prior: NetworkPrior = ti.load_prior(PRIOR)
+    prior = load_network(PRIOR)
     if way == "tiles":
         prior = prior.tiled()
     shape = (3, size, size)
@@ -210,7 +215,7 @@ def main() -> None:
         for line in memory(options.sizes, options.tasks, options.steps):
             print(line, flush=True)
         return
-    chosen = sheets(Order(smoke=options.smoke), options.photos)
+    chosen = sheets(Request(smoke=options.smoke), options.photos)
     show("tiles", partial(finish, chosen, measured, device="cpu"), options.out)
 
 

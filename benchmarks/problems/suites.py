@@ -4,21 +4,16 @@ A suite is a function ``(size, images, split) -> tasks``; a line in `SUITES` add
 "validation" is for tuning a method's settings, "test" for reporting.
 """
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
+from tweedie_inverse.benchmarks.problems.priors import FIELD, field_prior
+from tweedie_inverse.benchmarks.problems.task import Suite, Task
 from tweedie_inverse.datasets.photographs import load_photo
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
 from tweedie_inverse.datasets.slices import CTSlices
-from tweedie_inverse.priors.zoo import WEIGHTS_FOLDER
 
 NOISE = ops.GaussianNoise
 # Far beyond the held-out phantoms that the prior's denoising error was measured on.
@@ -30,61 +25,6 @@ _TILES = (
     *((1, 1), (2, 2), (0, 1), (3, 0), (1, 2), (2, 0), (3, 3), (1, 3), (2, 1), (0, 3), (3, 1)),
     *((0, 0), (1, 0)),
 )
-
-
-@dataclass(frozen=True)
-class Task:
-    """An instrument, a prior and test images ``(images, *shape)``."""
-
-    name: str
-    title: str
-    prior: str
-    operator: ops.Operator
-    truths: Tensor
-
-    @property
-    def is_linear(self) -> bool:
-        return isinstance(self.operator, ops.LinearOperator)
-
-    @property
-    def std(self) -> float | None:
-        """Of white Gaussian noise; None where the noise is another."""
-        noise = self.operator.noise
-        return float(noise.std) if isinstance(noise, NOISE) and noise.is_white else None
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A named set of tasks; `cap` is the largest budget of network evaluations a sample."""
-
-    title: str
-    make: Callable[[int, int, str], list[Task]]
-    size: int
-    smoke_size: int
-    cap: int
-
-
-@cache
-def load(prior: str, device: str = "cpu") -> ti.priors.base.Prior:
-    """A prior by name: ``field-<size>``, or one that is shipped."""
-    if prior.startswith("field-"):
-        return field_prior(int(prior.removeprefix("field-")))
-    return ti.load_prior(prior, device=device)
-
-
-@cache
-def checksum(prior: str) -> str:
-    """Of the weights; a formula's is its name."""
-    path = WEIGHTS_FOLDER / f"{prior}.safetensors"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else prior
-
-
-def field_prior(size: int) -> ti.priors.Gaussian:
-    """Periodic field like an image: mean 0.5, std 0.15, spectrum ``1 / (f^2 + 0.0375^2)^1.3``."""
-    f = torch.fft.fftfreq(size, dtype=torch.float64)
-    spectrum = (f[:, None] ** 2 + f**2 + 0.0375**2) ** -1.3
-    spectrum *= 0.15**2 / spectrum.mean()
-    return ti.priors.Gaussian(torch.full((1, size, size), 0.5), power_spectrum=spectrum)
 
 
 def field(size: int, images: int, split: str) -> list[Task]:
@@ -106,7 +46,7 @@ def field(size: int, images: int, split: str) -> list[Task]:
         ),
     }
     return [
-        Task(name, title, f"field-{size}", operator, truths)
+        Task(name, title, f"{FIELD}{size}", operator, truths)
         for name, (title, operator) in operators.items()
     ]
 
@@ -214,18 +154,20 @@ def _on_phantoms(instruments: dict[str, tuple[str, ops.Operator]], truths: Tenso
     ]
 
 
-SUITES = {
-    "field": Suite("Gaussian random fields, exact posterior", field, 32, 16, cap=1000),
-    "images": Suite("Photographs (tiles of scikit-image's astronaut)", images, 64, 64, cap=100),
-    "images-128": Suite("Photographs, 128x128", images, 128, 64, cap=100),
-    "images-256": Suite("Photographs, 256x256", images, 256, 64, cap=100),
-    "ct": Suite("Tomography of CT-like slices", ct, 64, 64, cap=100),
-    "mri": Suite("Fourier samples of CT-like slices", mri, 64, 64, cap=100),
-    "nonlinear": Suite("Instruments that are not linear", nonlinear, 64, 64, cap=100),
-}
+_ALL = (
+    Suite("field", "Gaussian random fields, exact posterior", field, 32, 16, cap=1000),
+    Suite("images", "Photographs (tiles of scikit-image's astronaut)", images),
+    Suite("images-128", "Photographs, 128x128", images, 128),
+    Suite("images-256", "Photographs, 256x256", images, 256),
+    Suite("ct", "Tomography of CT-like slices", ct),
+    Suite("mri", "Fourier samples of CT-like slices", mri),
+    Suite("nonlinear", "Instruments that are not linear", nonlinear),
+)
+SUITES = {suite.name: suite for suite in _ALL}
 
-# Suites that are programs, too: `python -m tweedie_inverse.benchmarks.<name>` prints their tables.
-PROGRAMS = {
+# Suites that are studies as well: `python -m tweedie_inverse.benchmarks.studies.<name>` prints
+# their tables.
+STUDIES = {
     "mixture": "25-component mixtures, exact posterior and evidence",
     "operators": "Tomography operators: time of their products",
     "speed": "What a walk costs beside its network",

@@ -1,6 +1,6 @@
 """Which spectrum describes a denoising error best: full, separable, radial; cosines or Fourier.
 
-    python -m tweedie_inverse.benchmarks.studies.spectra                   every shipped prior
+    python -m tweedie_inverse.benchmarks.studies.error_spectra                   every shipped prior
 
 Each is measured on half of the held-out images and judged on the other half by the mean log
 density of its errors under ``N(0, V)``, in nats per pixel, averaged over noise levels: the larger
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
-from tweedie_inverse.benchmarks.studies.denoising import DATA
+from tweedie_inverse.benchmarks.studies.denoising import DATA, load_network
 from tweedie_inverse.datasets.registry import held_out
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=16, help="images of the second measurement")
     options = parser.parse_args()
     for name in options.priors:
-        prior = ti.load_prior(name)
+        prior = load_network(name)
         images = held_out(DATA[name], prior.shape[-1], options.count)
         half = options.count // 2
         print(f"\n{name}\n\n| spectrum | everywhere the same | by place |\n|---|---|---|")

@@ -1,8 +1,8 @@
 """Does the measured denoising error pay: against the isotropic walk, on the demo's problems.
 
-    python -m tweedie_inverse.benchmarks.studies.spectrum
+    python -m tweedie_inverse.benchmarks.studies.measured_against_isotropic
         all walks at 20 and 200 evaluations
-    python -m tweedie_inverse.benchmarks.studies.spectrum --own
+    python -m tweedie_inverse.benchmarks.studies.measured_against_isotropic --own
         coverage on the priors' own samples
 
 All walks see the same measurements and seeds, in one run; lower CRPS is better, coverage of the
@@ -33,7 +33,7 @@ NOISE = ops.GaussianNoise
 def compare(
     names: list[str], walks: list[str], num_samples: int, budgets: list[int], seed: int
 ) -> Iterator[str]:
-    """One table a problem: walk and number of evaluations a row."""
+    """One table for each problem: walks and numbers of evaluations are rows."""
     for problem in (problem for problem in problems() if problem.name in names):
         y = problem.operator.measure(problem.truth, seed=seed)
         prior = ti.load_prior(problem.prior)
