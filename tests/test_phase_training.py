@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
+from tests.seeds import salted, torch_generator
 from tests.test_phase_space import Oracle
 from tweedie_inverse import operators as ops
 from tweedie_inverse import phase_space
@@ -25,6 +26,7 @@ from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.trainer import build_task, load_run, train
 
 SMALL = TrainingConfig(
+    seed=salted(0),
     data="digits",
     size=16,
     process="psld",
@@ -67,7 +69,7 @@ def test_the_best_answer_has_the_least_loss(name, objective):
             label="time",
             objective=objective,
         )
-        generator = torch.Generator().manual_seed(1)
+        generator = torch_generator(1)
         times = even_times(len(clean), generator)
         noise = torch.randn(400, process.phases, 1, 4, 4, generator=generator).to(clean)
         loss[factor] = float(phase_loss(prior, clean, noise, times, None, generator))

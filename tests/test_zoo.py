@@ -37,7 +37,7 @@ def test_names_and_cards():
 def test_denoises_held_out_images_at_every_level(name):
     """Error below that of the noisy image and of the best linear shrinkage to the mean pixel."""
     prior = ti.load_prior(name)
-    clean = held_out(DATA[name], ti.load_prior(name).shape[-1], 8)
+    clean = held_out(DATA[name], prior.shape[-1], 8)
     for sigma in (0.02, 0.1, 0.5, 2.0, 15.0):
         noisy = clean + sigma * normal((1,), clean.shape).float()
         error = float((prior.denoise(noisy, sigma) - clean).square().mean())
@@ -53,7 +53,7 @@ def test_denoising_error_matches_what_is_seen(name):
     average does, although it errs on the large side; that set aside, by a tenth of a nat a pixel.
     """
     prior = ti.load_prior(name)
-    clean = held_out(DATA[name], prior.shape[-1], 536)[512:]
+    clean = held_out(DATA[name], prior.shape[-1], 24, first=512)
     for sigma in (0.05, 0.3, 1.0):
         noisy = clean + sigma * normal((2,), clean.shape).float()
         denoised = prior.denoise(noisy, sigma)
