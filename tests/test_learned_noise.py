@@ -34,8 +34,8 @@ def bent():
     """A schedule with random shape."""
     levels = LearnedLevels().double()
     with torch.no_grad():
-        levels.heights.copy_(2 * normal((1,), (32,)))
-        levels.steepness.copy_(5 + 5 * normal((2,), (32,)))
+        levels.heights.copy_(4 * torch.linspace(0, 9, 32).sin())
+        levels.steepness.copy_(5 + 5 * torch.linspace(0, 4, 32).cos())
     return levels
 
 

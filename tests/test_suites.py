@@ -147,6 +147,7 @@ runner.run(PLAN, chosen(*FEW), Store(sys.argv[1]), tell=lambda line: time.sleep(
 """
 
 
+@pytest.mark.slow
 def test_smoke_run_and_report(tmp_path, capsys):
     names = [name for name in methods() if name != "isotropic"]
     main(["run", "field", "--smoke", "--out", str(tmp_path)])
