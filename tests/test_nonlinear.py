@@ -7,13 +7,13 @@ import tweedie_inverse as ti
 from tests.nonlinear_posteriors import CASES, load_references, long_mcmc, positive_field
 from tests.posteriors import Moments, agreement
 
-COUNT = 1000
+COUNT = 600
 REFERENCES = load_references()
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_posterior_moments_agree_with_long_mcmc(name):
-    """1,000 samples: a variance that is off by a quarter in any direction shows.
+    """600 samples: a variance that is off by a third in any direction shows.
 
     The reference has the information of some 10,000 samples or more, so its own error adds less
     than a twentieth to the standard errors here.
