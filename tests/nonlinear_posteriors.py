@@ -39,6 +39,10 @@ class Square(ops.Operator):
         return self.blur.forward(x) ** 2
 
 
+# Not drawn: with another salt, the references would be those of another operator.
+CODES = torch.polar(
+    torch.ones(2 * SIZE**2, dtype=torch.float64), torch.arange(2 * SIZE**2).double() ** 2
+).reshape(2, SIZE, SIZE)
 BLUR = ops.Blur(ops.gaussian_kernel(0.7, 3), SHAPE)
 TOMOGRAPHY = ops.Tomography(SHAPE, angles=3)
 CASES = {
@@ -46,7 +50,7 @@ CASES = {
     "coded-diffraction": lambda: ops.PhaseRetrieval(
         SHAPE,
         oversampling=1,
-        codes=ops.random_codes(2, (SIZE, SIZE)),
+        codes=CODES,
         intensity=True,
         noise=ops.GaussianNoise(0.3),
     ),
