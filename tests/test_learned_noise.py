@@ -111,7 +111,7 @@ def test_bound_of_any_schedule_is_the_same_and_the_likelihood():
         # The reconstruction sees the last quarter of the images only; it is the same for all.
         assert abs(float(losses.mean() + exact.mean())) < 5 * float(error)
         totals.append(losses.mean())
-        assert float(error) < 0.05
+        assert float(error) < 0.1  # its terms are tens of nats
 
 
 def test_gradients_are_of_the_bound_and_of_its_variance():
