@@ -97,8 +97,9 @@ def test_noise_that_is_kept_forgives_a_covariance_that_is_too_small():
 def test_without_the_measured_error_20_evaluations_are_not_enough():
     isotropic = ti.walks.Decoupled(error="isotropic")
     found = posterior_agreement("inpainting", 0.2, isotropic, steps=20, count=500)
-    assert found.mean_error > 0.1
+    assert found.mean_error > 10 / 500  # ten times what 500 exact samples have on average
     assert found.variance_ratio > 1.5
+    assert found.worst_z > 10
 
 
 def test_a_prior_off_by_a_factor_of_two_is_refused_by_the_criterion():
