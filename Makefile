@@ -2,6 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Each worker has one thread: with more, workers on the same cores wait for one another.
+WORKERS ?= 2
+# Another salt gives every test other random numbers: make test SALT=3.
+SALT ?=
+PYTEST := OMP_NUM_THREADS=1 SALT=$(SALT) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test test-slow check format wheel clean
 
@@ -9,10 +14,10 @@ demo: $(READY)
 	$(BIN)/tweedie-inverse demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m "slow"
+	$(PYTEST) -m "slow and not gpu"
 
 check: $(READY)
 	$(BIN)/ruff check .

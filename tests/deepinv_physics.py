@@ -28,6 +28,7 @@ import pytest
 import torch
 from deepinv import physics as dp
 
+from tests.seeds import torch_generator
 from tweedie_inverse.numerics.random import normal
 
 
@@ -43,7 +44,7 @@ class Case(NamedTuple):
 
 
 def _rng() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+    return torch_generator(0)
 
 
 def _circle(count: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ import os
 import torch
 from torch import nn
 
+from tests.seeds import salted
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.formats.networks.adm import ADMUNet, Architecture
 
@@ -12,7 +13,7 @@ from tweedie_inverse.priors.formats.networks.adm import ADMUNet, Architecture
 def seeded(make, seed=0):
     """Libraries draw initial weights from the global generator: lend them a copy."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(salted(seed))
         network = make()
         with torch.no_grad():  # what starts at zero would hide mistakes
             for parameter in network.parameters():

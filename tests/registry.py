@@ -4,9 +4,14 @@ import scipy.sparse
 import torch
 
 import tweedie_inverse as ti
+from tests.networks import SMALL_ADM, seeded
 from tests.posteriors import random_field
 from tweedie_inverse import operators as ops
 from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.phase_space import ExactPhaseSpace, PhaseSpaceNetwork, processes
+from tweedie_inverse.priors.formats.adm import adm_prior
+from tweedie_inverse.priors.formats.base import Target
+from tweedie_inverse.priors.formats.networks.adm import ADMUNet
 
 NOISE = ops.GaussianNoise(0.1)
 
@@ -127,11 +132,40 @@ PRIORS = {
     "empirical": lambda: ti.priors.Empirical(normal((5,), (6, 1, 3, 3)), std=0.2),
 }
 
+
+class Smoothing(torch.nn.Module):
+    """A small network of any convention: one convolution and the noise level."""
+
+    def __init__(self, channels: int = 1, out_channels: int = 1):
+        super().__init__()
+        self.inner = torch.nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, x, level):
+        return torch.tanh(self.inner(x)) / (1 + level.reshape(-1, 1, 1, 1).to(x))
+
+
+# Priors of networks: no closed form, the contract only.
+NETWORKS = {
+    "edm": lambda: ti.priors.NetworkPrior(
+        seeded(Smoothing), "edm", shape=(1, 8, 8), sigma_min=0.01, sigma_max=20.0
+    ),
+    "v": lambda: ti.priors.NetworkPrior(
+        seeded(Smoothing), "v", shape=(1, 8, 8), timesteps=ti.schedules.vp_linear_table()
+    ),
+    "adm": lambda: adm_prior(seeded(lambda: ADMUNet(SMALL_ADM)), (3, 16, 16), Target()),
+    "phase-space": lambda: ExactPhaseSpace(random_field(8), processes.psld()),
+    "phase-space-network": lambda: PhaseSpaceNetwork(
+        seeded(lambda: Smoothing(2, 2)), processes.psld(), shape=(1, 8, 8), label="time"
+    ),
+}
+
 WALKS = {
     "decoupled": lambda: ti.walks.Decoupled(),
     "decoupled-average": lambda: ti.walks.Decoupled(error="average"),
     "decoupled-isotropic": lambda: ti.walks.Decoupled(error="isotropic"),
+    "decoupled-memory": lambda: ti.walks.Decoupled(memory=1.0),
     "langevin": lambda: ti.walks.Langevin(),
     "particle": lambda: ti.walks.Particle(),
     "particle-wiener": lambda: ti.walks.Particle(path="wiener", correctors=1),
+    "particle-flat": lambda: ti.walks.Particle(path="flat", threshold=0.9),
 }

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.seeds import salted
 from tweedie_inverse import operators as ops
 from tweedie_inverse.numerics.random import normal
 
@@ -29,7 +30,7 @@ def test_linear_solvers_of_deepinv():
     operator, physics, _, y = problem()
     matrix = ops.dense_matrix(operator).float()
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(salted(0))
         assert float(physics.adjointness_test()) < 1e-4  # float32, and the sum may nearly cancel
         norm = physics.compute_norm(torch.ones(1, 1, 16, 16), squared=False, verbose=False)
     assert float(norm) == pytest.approx(ops.operator_norm(operator), rel=1e-2)
@@ -57,7 +58,7 @@ def test_posterior_sampling_by_deepinv():
         verbose=False,
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(salted(0))
         mean, variance = sampler(y, physics, seed=0)
     # Pixels have variance 0.2^2, and the denoiser's own 0.05^2; a block mean has a quarter of it.
     prior_variance = 0.2**2 + 0.05**2
@@ -76,7 +77,7 @@ def test_diffusion_by_deepinv():
         Wiener(), deepinv.optim.L2(), sigma=0.05, max_iter=10, verbose=False
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(salted(0))
         found = sampler(y, physics, seed=1)
     assert found.shape == x.shape
     assert float((physics.A(found) - y).square().mean().sqrt()) < 0.1
@@ -99,7 +100,7 @@ def test_ddrm_runs_on_operators_with_a_spectrum(name):
         Wiener(), sigmas=np.linspace(1, 0, 50).tolist(), eta=0.85, verbose=False
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(salted(0))
         state = np.random.get_state()
         found = sampler(y, physics, seed=1)
         np.random.set_state(state)

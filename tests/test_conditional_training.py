@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
+from tests.seeds import salted, torch_generator
 from tweedie_inverse.datasets.digits import Digits, load_digits
 from tweedie_inverse.datasets.registry import held_out
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
@@ -16,6 +17,7 @@ from tweedie_inverse.training.export import export
 from tweedie_inverse.training.trainer import dropped_labels, load_trained, train
 
 SMALL = TrainingConfig(
+    seed=salted(0),
     data="digits",
     size=8,
     steps=150,
@@ -60,7 +62,7 @@ def test_larger_digits_show_the_small_ones():
 
 def test_network_is_told_the_class_or_none():
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+        torch.manual_seed(salted(1))
         network = UNet(1, (8, 16), (1, 1), classes=3)
         torch.nn.init.normal_(network.last.weight)
         torch.nn.init.normal_(network.up[0][0].conv2.weight)
@@ -76,7 +78,7 @@ def test_network_is_told_the_class_or_none():
 
 
 def test_labels_are_dropped_at_their_share():
-    generator = torch.Generator().manual_seed(1)
+    generator = torch_generator(1)
     labels = dropped_labels(SMALL, Digits(), range(4000), generator)
     share = float((labels == 10).double().mean())
     assert abs(share - 0.1) < 5 * (0.09 / 4000) ** 0.5
@@ -91,7 +93,7 @@ def test_conditional_training_uses_the_class_and_survives_export(tmp_path):
     prior = load_trained(tmp_path)
     digits, seeds = Digits(), range(HELD_OUT_SEED, HELD_OUT_SEED + 360)
     clean, labels = digits.images(seeds), digits.labels(seeds)
-    noisy = clean + torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    noisy = clean + torch.randn(clean.shape, generator=torch_generator(1))
 
     def error(told):
         return float((given(prior, told).denoise(noisy, 1.0) - clean).square().mean())
@@ -124,7 +126,7 @@ def test_classifier_learns_noisy_digits_and_steers():
     classifier = train_classifier(digits, steps=150, batch=64, width=16)
     seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + 360)
     images, labels = digits.images(seeds), digits.labels(seeds)
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(images.shape, generator=torch_generator(1))
     accuracies = []
     for sigma in (0.05, 0.3, 20.0):
         level = torch.full((360,), sigma)

@@ -97,8 +97,9 @@ def test_noise_that_is_kept_forgives_a_covariance_that_is_too_small():
 def test_without_the_measured_error_20_evaluations_are_not_enough():
     isotropic = ti.walks.Decoupled(error="isotropic")
     found = posterior_agreement("inpainting", 0.2, isotropic, steps=20, count=500)
-    assert found.mean_error > 0.1
+    assert found.mean_error > 10 / 500  # ten times what 500 exact samples have on average
     assert found.variance_ratio > 1.5
+    assert found.worst_z > 10
 
 
 def test_a_prior_off_by_a_factor_of_two_is_refused_by_the_criterion():
@@ -122,10 +123,13 @@ def test_a_sampler_that_returns_zeros_is_refused_by_the_criterion():
     [("inpainting", 0.77683, 0.889), ("super-resolution", 0.15651, 0.857)],
 )
 def test_langevin_settings_of_2025_are_under_dispersed_as_analysed(name, step_size, expected):
-    """K = 750, T from 0 to 1: 11 to 14 % too little variance, a property of those settings."""
-    walk = ti.walks.Langevin(step_size=step_size, temperature=(0, 1), bend=0.3, norm=1)
-    found = posterior_agreement(name, 0.2, walk, steps=750, count=300)
-    assert found.variance_ratio == pytest.approx(expected, abs=0.035)
+    """K = 750, T from 0 to 1: 11 to 14 % too little variance, a property of those settings.
+
+    The walk's own law, without sampling error; a test below joins it to what `solve` draws.  The
+    mask is drawn: over masks, the ratio of inpainting has a standard deviation of 0.003.
+    """
+    _, ratio = langevin_errors(name, step_size, 750, temperature=(0, 1), bend=0.3)
+    assert ratio == pytest.approx(expected, abs=5 * 0.003)
 
 
 class Silent:

@@ -10,6 +10,7 @@ from tests.networks import (
     seeded,
     small_unet,
 )
+from tests.seeds import torch_generator
 from tweedie_inverse.priors import formats
 from tweedie_inverse.priors.formats.diffusers_schedulers import noise_levels
 
@@ -30,7 +31,7 @@ def test_diffusers_pipelines_equal_diffusers(tmp_path, prediction, schedule):
     x = noisy((1, 16, 16), sigma / 2)
     state = (2 * x - 1) * float(bar) ** 0.5
     output = unet(state, t).sample
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_generator(0)
     expected = scheduler.step(output, t, state, generator=generator).pred_original_sample
     difference = prior.denoise(x, sigma / 2) - (expected + 1) / 2
     assert float(difference.abs().max()) < 1e-5 * max(1, sigma)

@@ -68,7 +68,7 @@ def test_continuous_bound_of_an_exact_denoiser_is_the_likelihood(target, time):
     found = ti.likelihood(target, images, method=ti.Bound(time=time, levels=16, repeats=4), seed=5)
     assert abs(z_score(found, exact)) < 5
     # Small, or the test would see nothing.
-    assert found.mean_standard_error / found.dimensions < (0.15 if time == "uniform" else 0.02)
+    assert found.mean_standard_error / found.dimensions < (0.15 if time == "uniform" else 0.04)
     # Image by image: their standard errors are right, too (Student's t with 3 degrees: var 3).
     each = (found.value - exact) / found.standard_error
     assert float(each.abs().median()) < 1.2
@@ -76,10 +76,13 @@ def test_continuous_bound_of_an_exact_denoiser_is_the_likelihood(target, time):
 
 
 def test_importance_and_strata_lower_the_standard_error():
-    """Importance pays where the error of the denoiser stretches over many noise levels."""
-    for name, gain in (("field", 0.8), ("mixture", 1.3)):
+    """Importance pays where the error of the denoiser stretches over many noise levels.
+
+    Elsewhere it may lose, by less than a factor of two.
+    """
+    for name, gain in (("field", 0.8), ("mixture", 2.0)):
         target = TARGETS[name]()
-        images = target.draw(60, seed=3).double()
+        images = target.draw(150, seed=3).double()
         error = {
             time: ti.likelihood(
                 target, images, method=ti.Bound(time=time, levels=16, repeats=8), seed=1

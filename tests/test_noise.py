@@ -250,3 +250,14 @@ def test_noise_level_is_estimated(std):
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_rounding_adds_its_variance():
+    """A step of two standard deviations: without it the variance is a quarter too small."""
+    noise, count = ops.DigitizedNoise(0.5, step=1.0), 40_000
+    ax = torch.linspace(0, 1, count + 1)[:-1].double().expand(1, count)  # every phase of a step
+    error = (noise.sample(ax, seed=1) - ax).square()
+    promised = noise.variance(ax)
+    z = (error - promised).mean() / (error.std() / count**0.5)
+    assert abs(float(z)) < 5
+    assert float(promised[0, 0]) == 0.25 + 1 / 12

@@ -167,12 +167,15 @@ def test_networks_of_every_kind_give_the_score(name, settings):
 
 
 def test_a_dsm_network_taken_for_an_hsm_one_is_wrong():
-    """The score whitened by the wrong covariance: what `objective` is for."""
-    process, z, t = PROCESSES["psld"], normal((3,), (5, 2, 1, 2, 2)), 0.1
+    """The score whitened by the wrong covariance: what `objective` is for.
+
+    Off by 1 % here, where both would agree to 1e-8 if the objective were ignored.
+    """
+    process, z, t = PROCESSES["psld"], normal((3,), (500, 2, 1, 2, 2)), 0.1
     right, wrong = oracle(process, "dsm"), oracle(process, "dsm")
     wrong.objective = "hsm"
-    difference = right.phase_score(z, t) - wrong.phase_score(z, t)
-    assert float(difference.abs().max()) > 0.1
+    score = right.phase_score(z, t)
+    assert float((score - wrong.phase_score(z, t)).norm() / score.norm()) > 0.005
 
 
 def test_consistent_networks_keep_the_image_and_mend_the_rest():

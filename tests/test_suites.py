@@ -151,6 +151,7 @@ runner.run(PLAN, chosen(*FEW), Store(sys.argv[1]), log=lambda line: time.sleep(0
 """
 
 
+@pytest.mark.slow
 def test_smoke_run_and_report(tmp_path, capsys):
     names = [name for name in METHODS if name != "isotropic"]
     main(["run", "field", "--smoke", "--out", str(tmp_path)])

@@ -1,4 +1,7 @@
-"""Posterior samples of inverse problems by conditional random walks with Tweedie's formula."""
+"""Posterior samples of inverse problems by conditional random walks with Tweedie's formula.
+
+The public names live here, and nothing else: what computes has a folder of its own.
+"""
 
 from tweedie_inverse import operators, priors, walks
 from tweedie_inverse.density.bound import Bound

@@ -1,4 +1,7 @@
-"""Forward processes from the complete recipe, and what their noised states tell of the image."""
+"""Forward processes from the complete recipe, and what their noised states tell of the image.
+
+Laws only: no network and no walk.
+"""
 
 from tweedie_inverse.phase_space.processes.instances import cld, psld, vp
 from tweedie_inverse.phase_space.processes.observation import Observation
