@@ -170,9 +170,8 @@ def _parts(run: Run, chunk: int, bar, callback: Callable[[Step], None] | None) -
         cost = prior.calls - calls_before, problem.operator_calls
         return _Part(_everyone(run, step.x), _history(populations), *cost, error)
 
-    if (
-        run.walk.communicator.size > 1
-    ):  # trying a part again would leave the other processes waiting
+    if run.walk.communicator.size > 1:
+        # Trying a part again would leave the other processes waiting.
         return (work(first, last) for first, last in _whole_parts(run))
     return in_parts(run.total, chunk, work, partial(_end, run))
 
