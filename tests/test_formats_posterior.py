@@ -18,6 +18,7 @@ from tweedie_inverse.priors.formats.edm_preconditioning import RawNetwork, edm_p
 from tweedie_inverse.priors.formats.song import subvp_prior, ve_prior, vp_prior
 
 MEAN, STD, SHAPE = 0.45, 0.2, (1, 4, 4)  # data units, images on [0, 1]
+COUNT = 512  # images; of 64, conventions that differ little are told apart by luck
 TABLE = ti.schedules.vp_linear_table()
 COSINE = ti.schedules.cosine_table()
 LEVELS = torch.logspace(-2, 1.7, 1000).double()  # of a VE network with discrete noise levels
@@ -239,14 +240,14 @@ TAKEN_FOR = [
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_right_conventions_pass_the_check(name):
-    report = ti.check_prior(of_convention(name), MEAN + STD * normal((8,), (64, *SHAPE)))
+    report = ti.check_prior(of_convention(name), MEAN + STD * normal((8,), (COUNT, *SHAPE)))
     assert report.passed, str(report)
 
 
 @pytest.mark.parametrize(("name", "other"), TAKEN_FOR)
 def test_a_network_taken_for_another_kind_is_seen(name, other):
     network, wrap = CONVENTIONS[name][0], CONVENTIONS[other][1]
-    report = ti.check_prior(wrap(network()), MEAN + STD * normal((8,), (64, *SHAPE)))
+    report = ti.check_prior(wrap(network()), MEAN + STD * normal((8,), (COUNT, *SHAPE)))
     assert not report.passed, str(report)
 
 
@@ -255,6 +256,6 @@ def test_levels_counted_from_the_wrong_end_are_named():
     prior = wrap(network())
     prior.module.levels = 1  # it then counts from the smallest, downwards
     prior.module.network.register_forward_pre_hook(lambda module, given: (given[0], -given[1]))
-    report = ti.check_prior(prior, MEAN + STD * normal((8,), (64, *SHAPE)))
+    report = ti.check_prior(prior, MEAN + STD * normal((8,), (COUNT, *SHAPE)))
     expected = ["timestep direction: small and large sigma are exchanged"]
     assert [suspect.mistake for suspect in report.suspects] == expected

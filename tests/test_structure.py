@@ -152,10 +152,15 @@ def test_the_wheel_has_every_folder_with_modules(monkeypatch):
 
 # Phase space can be taken out
 
-NEED_MOMENTUM = ["tweedie_inverse.benchmarks.studies.phase_space"]
+NEED_MOMENTUM = [
+    "tweedie_inverse.benchmarks.studies.phase_laws",
+    "tweedie_inverse.benchmarks.studies.phase_space",
+]
 WITHOUT = """
 import importlib, sys
 from pathlib import Path
+# An editable install would find the folder that was deleted in the checkout it was made from.
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
 for name in sys.argv[1:]:
     if not name.endswith("__main__"):
         importlib.import_module(name)
@@ -189,7 +194,7 @@ def test_phase_space_can_be_taken_out(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, *left],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
     )
