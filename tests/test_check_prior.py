@@ -211,12 +211,13 @@ def held_out_images(name):
     return held_out("slices" if name == "phantom-64" else "photos", 64, 4)
 
 
-@pytest.mark.parametrize("name", ["phantom-64", "photo-64"])
+@pytest.mark.parametrize("name", ["phantom-64", pytest.param("photo-64", marks=pytest.mark.slow)])
 def test_shipped_priors_pass(name):
     report = ti.check_prior(ti.load_prior(name), held_out_images(name))
     assert report.passed, str(report)
 
 
+@pytest.mark.slow
 def test_a_network_spoiled_in_range_is_named():
     spoiled = copy.copy(ti.load_prior("phantom-64"))
     spoiled.offset, spoiled.scale = 0.0, 1.0

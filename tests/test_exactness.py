@@ -60,7 +60,7 @@ class WrongSigma(ti.priors.Prior):
         return self.prior.denoising_error(sigma)
 
 
-@pytest.mark.parametrize("memory", [0.0, 1.0, float("inf")])
+@pytest.mark.parametrize("memory", [0.0, pytest.param(1.0, marks=pytest.mark.slow), float("inf")])
 def test_decoupled_is_exact_however_much_noise_it_keeps(memory):
     walk = ti.walks.Decoupled(memory=memory)
     found = posterior_agreement("inpainting", 0.2, walk, steps=20, count=2000)
@@ -120,7 +120,10 @@ def test_a_sampler_that_returns_zeros_is_refused_by_the_criterion():
 
 @pytest.mark.parametrize(
     ("name", "step_size", "expected"),
-    [("inpainting", 0.77683, 0.889), ("super-resolution", 0.15651, 0.857)],
+    [
+        ("inpainting", 0.77683, 0.889),
+        pytest.param("super-resolution", 0.15651, 0.857, marks=pytest.mark.slow),
+    ],
 )
 def test_langevin_settings_of_2025_are_under_dispersed_as_analysed(name, step_size, expected):
     """K = 750, T from 0 to 1: 11 to 14 % too little variance, a property of those settings.

@@ -71,10 +71,10 @@ def test_the_best_answer_has_the_least_loss(name, objective):
         for factor in factors
     ]
     for repeat in range(20):
-        clean = 0.3**0.5 * normal((1, repeat), (30, 1, 4, 4))
+        clean = 0.3**0.5 * normal((1, repeat), (16, 1, 4, 4))
         generator = torch_generator(repeat)
         times = even_times(len(clean), generator)
-        noise = torch.randn(30, process.phases, 1, 4, 4, generator=generator).to(clean)
+        noise = torch.randn(16, process.phases, 1, 4, 4, generator=generator).to(clean)
         low, middle, high = (
             float(phase_loss(prior, clean, noise, times, None, torch_generator(100 + repeat)))
             for prior in priors

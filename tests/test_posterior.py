@@ -115,7 +115,7 @@ def test_one_sample_is_every_quantile():
 
 def test_each_measurement_may_have_its_own_level():
     answer = posterior(normal((1,), (2, 7, 1, 3, 4)))
-    found = answer.quantile(torch.tensor([0.2, 0.9]).double())
+    found = answer.quantile(torch.tensor([0.2, 0.9], dtype=torch.float64))
     expected = torch.stack([answer.quantile(0.2)[0], answer.quantile(0.9)[1]])
     torch.testing.assert_close(found, expected)
 

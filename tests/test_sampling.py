@@ -29,11 +29,12 @@ def dense_gaussian():
     return ti.priors.Gaussian(3 * normal((4,), (5,)), covariance=factor @ factor.mT + 0.05)
 
 
+@pytest.mark.parametrize("count", [400, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ACCURATE)
 @pytest.mark.parametrize("prior", [dense_gaussian(), FIELD], ids=["dense", "field"])
-def test_samples_have_mean_and_covariance_of_the_prior(name, prior):
+def test_samples_have_mean_and_covariance_of_the_prior(name, prior, count):
     """z-scores of mean and variance along every principal axis."""
-    samples = ti.sample(prior, 1000, recipe=name, steps=400, dtype=torch.float64)
+    samples = ti.sample(prior, count, recipe=name, steps=400, dtype=torch.float64)
     exact = Moments(prior.mean.flatten(), prior_covariance(prior))
     assert agreement(samples, exact).worst_z < 5
 

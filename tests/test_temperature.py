@@ -109,7 +109,7 @@ def test_the_papers_ramps_are_cold_early_and_hot_late(name):
     assert float(kept) == pytest.approx(temperature, abs=0.01)
 
 
-@pytest.mark.parametrize("steps", [20, 50, 100, 1000])
+@pytest.mark.parametrize("steps", [20, 50, 100, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("schedule", schedules.SCHEDULES)
 def test_consistent_temperature_beats_the_papers_ramps(schedule, steps):
     """On a field with variances over three decades, at equal evaluations, on every schedule."""
