@@ -101,7 +101,7 @@ class NetworkPrior(Prior):
         self.coordinates = coordinates or _COORDINATES[parameterization]
         self.timesteps = None if timesteps is None else _increasing(timesteps)
         self.offset, self.scale, self.sigma_data = offset, scale, sigma_data
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        self.sigma_min, self.sigma_max, self.unit = sigma_min, sigma_max, scale
         self.error = error
         self.centre = offset if centre is None else centre
         self.fully_convolutional = fully_convolutional
