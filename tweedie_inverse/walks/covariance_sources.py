@@ -23,23 +23,19 @@ from tweedie_inverse.priors.error.from_network import (
     Probes,
     covariance_of,
     directional,
-    layout_of,
     observe,
     probe,
 )
-from tweedie_inverse.priors.error.layout import Layout, layouts_for
+from tweedie_inverse.priors.error.layout import layout_for
 from tweedie_inverse.walks.base import Level
 
 # Levels from one probe to the next; the spectrum changes slowly with sigma.
 _EVERY = 2
-# Evaluations of one image with which the basis is chosen.
-_PILOT = 2
 
 
 class Knowledge(NamedTuple):
     """What a source knows of the walkers so far; None where it keeps nothing."""
 
-    layout: Layout | None = None
     probes: Probes | None = None
     secants: Tensor | None = None  # (walkers,), taken so far
     refused: Tensor | None = None  # (walkers,), secants that were not credible
@@ -140,13 +136,12 @@ class Network(Source):
     def describe(self, sigmas: Tensor, prior: Prior, problem: Problem) -> str:
         levels, probes, secants = self._counts(sigmas, prior, problem)
         return (
-            f"the covariance of the draws is read from the network ({levels} noise levels, "
-            f"{probes} probes, {secants} secants)"
+            "the denoising error is not measured but read from the network "
+            f"({levels} noise levels, {probes} probes, {secants} secants)"
         )
 
     def evaluations(self, sigmas: Tensor, prior: Prior, problem: Problem) -> int:
-        pilot = _PILOT if len(layouts_for(tuple(prior.shape))) > 1 else 0
-        return sum(self._counts(sigmas, prior, problem)) + pilot
+        return sum(self._counts(sigmas, prior, problem))
 
     def _counts(self, sigmas: Tensor, prior: Prior, problem: Problem) -> tuple[int, int, int]:
         """Levels, probes and secants of each sample."""
@@ -157,13 +152,12 @@ class Network(Source):
 
     def begin(self, prior: Prior, like: Tensor) -> Knowledge:
         none = like.new_zeros(len(like))
-        return Knowledge(layout_of(prior, like), None, none, none)
+        return Knowledge(None, none, none)
 
     def covariance(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
-        (x, denoised, level), layout = place, known.layout
-        assert layout is not None
+        (x, denoised, level), layout = place, layout_for(tuple(prior.shape))
         probes = known.probes
         if level.index % _EVERY == 0:
             white = streams.normal(prior.shape, like=x)

@@ -116,8 +116,9 @@ class Decoupled(Walk[DecoupledState]):
             note = source.describe(sigmas, prior, problem)
             return Plan(replace(self, error=source.name), sigmas, note)
         note = (
-            f"{steps} network evaluations leave no room to read the covariance of the draws from "
-            "the network, so that it is sigma^2 I"
+            "the prior's denoising error is not measured, and a budget of "
+            f"{steps} evaluation{'s' * (steps > 1)} leaves no room to read it from the network: the "
+            "draws use sigma^2 I, a guess (more steps, or ti.measure_denoising_error, help)"
         )
         return Plan(replace(self, error="isotropic"), self.sigmas(prior, steps), note)
 

@@ -4,7 +4,7 @@ For the exact denoiser ``Cov(x0 | x_sigma = x) = sigma^2 J(x)``, J the Jacobian 
 Tweedie formula; Efron 2011).  The difference of two evaluations is a product with it, ``J z ~ (D(x
 + h z) - D(x)) / h``.  One probe with a white z tells
 
-    the spectrum   v_k = E[(B z)_k (B J z)_k],    B a Fourier or cosine basis (Hutchinson 1990)
+    the spectrum   v_k = E[(B z)_k (B J z)_k],    B the Fourier basis (Hutchinson 1990)
     the place      E[z_i (J z)_i] against what the spectrum alone gives there
 
 Frequencies share a variance as far as the probes cannot tell them apart: a fine bin is drawn
@@ -22,9 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.numerics.covariance import Covariance
-from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.priors.error.layout import Layout, layouts_for
+from tweedie_inverse.priors.error.layout import Layout
 
 # Step of the difference, in noise levels: far above rounding, and within the noise of x.
 _STEP = 0.3
@@ -70,27 +69,6 @@ def directional(
     length = direction.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
     step = (sigma / length).reshape(-1, *[1] * (x.ndim - 1))
     return sigma**2 * (prior.denoise(x + step * direction, sigma) - denoised) / step
-
-
-def layout_of(prior: Prior, like: Tensor) -> Layout:
-    """The layout in which J is closest to diagonal, judged by one probe of one image.
-
-    Its random numbers are fixed, so that the choice depends on the prior alone.  Cost: two
-    evaluations of one image, where there is a choice.
-    """
-    candidates = layouts_for(tuple(prior.shape))
-    if len(candidates) == 1:
-        return candidates[0]
-    sigma = min(max(0.3 * prior.unit, prior.sigma_min), prior.sigma_max)
-    keys = (("pilot probe", part) for part in ("image", "white"))
-    noise, white = (normal(key, (1, *prior.shape)).to(like) for key in keys)
-    x = torch.as_tensor(prior.centre).to(like) + sigma * noise
-    response = probe(prior, x, prior.denoise(x, sigma), sigma, white)
-    scatter = [
-        float((_scatter(*_sums(white, response, layout), layout) * layout.sizes.to(like)).sum())
-        for layout in candidates
-    ]
-    return candidates[scatter.index(min(scatter))]
 
 
 def observe(

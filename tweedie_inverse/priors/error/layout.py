@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier, Pixels
+from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Fourier, Pixels
 
 _RINGS = 20
 
@@ -59,22 +59,18 @@ class Layout:
 
 
 @lru_cache(maxsize=32)
-def layouts_for(shape: tuple[int, ...]) -> tuple[Layout, ...]:
-    """The candidates for images ``(channels, height, width)``: Fourier and cosines.
+def layout_for(shape: tuple[int, ...]) -> Layout:
+    """Fourier for images ``(channels, height, width)``; one variance for any other shape.
 
-    Other shapes have one: a single variance for all numbers.
+    Cosines, which know no periodic borders, were tried on the validation split and are no better.
     """
     if len(shape) != 3:
-        bins = torch.zeros(shape, dtype=torch.long)
         one = torch.zeros(1)
-        return (Layout(Pixels(), bins, torch.tensor([math.prod(shape)]), one.long(), one),)
+        bins = torch.zeros(shape, dtype=torch.long)
+        return Layout(Pixels(), bins, torch.tensor([math.prod(shape)]), one.long(), one)
     channels, *size = shape
-    mixing = _opponent_colours() if channels == 3 else None
-    fourier = Fourier() if mixing is None else Chained(Channels(mixing), Fourier())
-    return (
-        _layout(fourier, [torch.fft.fftfreq(n, dtype=torch.float64) for n in size]),
-        _layout(Cosines(mixing), [torch.arange(n).double() / (2 * n) for n in size]),
-    )
+    basis = Chained(Channels(_opponent_colours()), Fourier()) if channels == 3 else Fourier()
+    return _layout(basis, [torch.fft.fftfreq(n, dtype=torch.float64) for n in size])
 
 
 def _layout(basis: Basis, frequencies: list[Tensor]) -> Layout:
