@@ -46,7 +46,7 @@ class Knowledge(NamedTuple):
         if self.probes is None or self.secants is None or self.refused is None:
             return None
         bad = self.probes.left_out + self.refused
-        return bad / (self.probes.count + self.secants + self.refused).clamp(min=1)
+        return bad / (self.probes.made + self.secants + self.refused).clamp(min=1)
 
 
 class Place(NamedTuple):

@@ -117,8 +117,8 @@ class Decoupled(Walk[DecoupledState]):
             return Plan(replace(self, error=source.name), sigmas, note)
         note = (
             "the prior's denoising error is not measured, and a budget of "
-            f"{steps} evaluation{'s' * (steps > 1)} leaves no room to read it from the network: the "
-            "draws use sigma^2 I, a guess (more steps, or ti.measure_denoising_error, help)"
+            f"{steps} evaluation{'s' * (steps > 1)} leaves no room to read it from the network: "
+            "the draws use sigma^2 I, a guess (more steps, or ti.measure_denoising_error, help)"
         )
         return Plan(replace(self, error="isotropic"), self.sigmas(prior, steps), note)
 

@@ -52,7 +52,7 @@ class Probes(NamedTuple):
     weight: Tensor  # (walkers,), sum of the weights of the probes
     place: Tensor | None  # (walkers, 1, height, width), weighted sum of local deviations
     place_noise: Tensor | None  # the same, of their variances under the spectrum alone
-    count: int  # number of probes, of which `left_out` ``(walkers,)`` said nonsense
+    made: int  # probes so far, of which `left_out` ``(walkers,)`` said nonsense
     left_out: Tensor
 
 
@@ -100,7 +100,7 @@ def observe(
         weight,
         place,
         noise,
-        before.count + 1,
+        before.made + 1,
         before.left_out + 1 - sound,
     )
 
