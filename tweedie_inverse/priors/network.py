@@ -63,7 +63,7 @@ class NetworkPrior(Prior):
         sigma_min, sigma_max: trained range, in data units.
         centre: mean pixel of the data, where a walk starts; default `offset`.
         error: measured denoising error (`measure_denoising_error`), which also corrects the
-            denoiser; without it ``sigma^2 I`` is used, which costs accuracy at few steps.
+            denoiser; without it the decoupled walk reads the covariance from the network.
         fully_convolutional: whether images larger than `shape` are welcome.
         name: for messages and cards.
     """
