@@ -53,6 +53,15 @@ class Draw(NamedTuple):
     error: float  # of the worst walker, in posterior standard deviations, root mean square
 
 
+class Pull(NamedTuple):
+    """``direction`` is s and ``change`` is ``V s``, ``(walkers, *shape)`` both."""
+
+    direction: Tensor
+    change: Tensor
+    iterations: int
+    error: float
+
+
 def conditional_draw(
     mean: Tensor,
     covariance: Covariance,
@@ -71,12 +80,38 @@ def conditional_draw(
     """
     if covariance.variance.ndim == 0:  # isotropic: take the basis that suits the operator
         covariance = Covariance(problem.basis, covariance.variance)
-    measurement = measurement_in(covariance.basis, problem, scaled=covariance.scale is not None)
     free = mean + covariance.colour(prior_noise)
     residual = problem.gaussian_noise.whiten(problem.y - problem.forward(free)) - data_noise
-    correction = measurement.correct(covariance, measurement.project(residual))
-    x = free + covariance.basis.inverse(correction.value)
-    return Draw(x, correction.iterations, correction.error)
+    change, iterations, error = _explained(covariance, problem, residual)
+    return Draw(free + change, iterations, error)
+
+
+def pull_of_data(mean: Tensor, covariance: Covariance, problem: Problem) -> Pull:
+    """How ``N(mean, covariance)`` is corrected by the data, and what pulls it there.
+
+    With ``s = A^T (A V A^T + S)^-1 (y - A m)`` the posterior mean is ``m + V s``.
+
+    Args:
+        mean, covariance, problem: as of `conditional_draw`.
+    """
+    if covariance.variance.ndim == 0:
+        covariance = Covariance(problem.basis, covariance.variance)
+    noise = problem.gaussian_noise
+    residual = noise.whiten(problem.y - problem.forward(mean))
+    change, iterations, error = _explained(covariance, problem, residual)
+    left = residual - noise.whiten(problem.forward(change))
+    direction = problem.adjoint(noise.whiten_transposed(left))
+    return Pull(direction, change, iterations, error)
+
+
+def _explained(
+    covariance: Covariance, problem: Problem, residual: Tensor
+) -> tuple[Tensor, int, float]:
+    """``V A^T (A V A^T + S)^-1`` times a residual, whitened; with iterations and error."""
+    measurement = measurement_in(covariance.basis, problem, covariance)
+    found = measurement.correct(covariance, measurement.project(residual))
+    change = covariance.changed(covariance.basis.inverse(found.value))
+    return change, found.iterations, found.error
 
 
 class Measurement(ABC):
@@ -259,12 +294,19 @@ class IterativeMeasurement(Measurement):
 
     def _solve(self, covariance: Covariance, residual: Tensor) -> Solution:
         """q."""
+        problem, noise = self._problem, self._problem.gaussian_noise
+
+        def pull(z: Tensor) -> Tensor:
+            return covariance.filter_transposed(problem.adjoint(noise.whiten_transposed(z)))
+
+        def push(q: Tensor) -> Tensor:
+            return noise.whiten(problem.forward(covariance.filter(q)))
+
         v = covariance.variance.to(residual)
-        root = v.sqrt()
-        diagonal = covariance.mean_precision().to(v) + v * self._problem.curvature(self.basis)
+        diagonal = covariance.mean_precision().to(v) + v * problem.curvature(self.basis)
         return conjugate_gradient(
-            lambda q: covariance.precision(q) + self._pull(self._push(q * root)) * root,
-            self._pull(residual) * root,
+            lambda q: covariance.precision(q) + pull(push(q)),
+            pull(residual),
             tolerance=TOLERANCE,
             max_iterations=MAX_ITERATIONS,
             precondition=lambda r: r / diagonal,
@@ -293,14 +335,19 @@ class IterativeMeasurement(Measurement):
         return self.basis.transform(self._problem.adjoint(noise.whiten_transposed(z)))
 
 
-def measurement_in(basis: Basis, problem: Problem, *, scaled: bool = False) -> Measurement:
+def measurement_in(
+    basis: Basis, problem: Problem, covariance: Covariance | None = None
+) -> Measurement:
     """The measurement of `problem` in `basis`, with the cheapest solver that is exact.
 
     Args:
-        scaled: whether covariances have a scale, so that each walker has a K of its own.
+        covariance: what it is solved with; by default a V that is diagonal in `basis` and the same
+            for all walkers.
     """
-    if not scaled and problem.is_diagonal(basis):
+    diagonal = covariance is None or (covariance.scale is None and not covariance.secants)
+    shared = covariance is None or covariance.is_diagonal_for(problem.operator.domain_shape)
+    if diagonal and problem.is_diagonal(basis):
         return DiagonalMeasurement(problem, basis)
-    if not scaled and problem.y[0].numel() <= DIRECT_LIMIT:
+    if shared and problem.y[0].numel() <= DIRECT_LIMIT:
         return FactoredMeasurement(problem, basis)
     return IterativeMeasurement(problem, basis)

@@ -8,27 +8,34 @@ without variance stays without variance.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from tweedie_inverse.numerics.secant import Secant
 from tweedie_inverse.numerics.spectral import Basis, Pixels
 
 
 @dataclass(frozen=True)
 class Covariance:
-    """``L L^T`` with ``L = basis^T diag(sqrt(variance)) basis diag(scale) basis^T``.
+    """``L L^T`` with ``L = E basis^T diag(sqrt(variance)) basis diag(scale) basis^T``.
 
     `variance` is non-negative, in squared data units, and broadcasts against the coefficients of
-    one image; `scale` is positive, without unit, and broadcasts against ``(batch, *shape)``: each
-    image of a batch may have its own.
+    one image, or of a batch of them; `scale` is positive, without unit, and broadcasts against
+    ``(batch, *shape)``: each image of a batch may have its own.  E is the product of `secants`,
+    the latest on the left; it is the identity without any.
     """
 
     basis: Basis
     variance: Tensor
     scale: Tensor | None = None
+    secants: tuple[Secant, ...] = ()
+
+    def is_diagonal_for(self, shape: Sequence[int]) -> bool:
+        """Whether it is diagonal in its basis, and for all images of this many axes the same."""
+        return self.scale is None and not self.secants and self.variance.ndim <= len(shape)
 
     def factor(self, coefficients: Tensor) -> Tensor:
         """``L`` times coefficients."""
@@ -39,12 +46,26 @@ class Covariance:
         return self.scaled(self.filter_transposed(x))
 
     def filter(self, coefficients: Tensor) -> Tensor:
-        """``F = basis^T diag(sqrt(variance))`` times coefficients; ``L = F T``."""
-        return self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
+        """``F = E basis^T diag(sqrt(variance))`` times coefficients; ``L = F T``."""
+        return self.changed(
+            self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
+        )
 
     def filter_transposed(self, x: Tensor) -> Tensor:
         """``F^T x``, coefficients."""
+        for secant in reversed(self.secants):
+            x = secant.transposed(x)
         return self.basis.transform(x) * self.variance.to(x).sqrt()
+
+    def changed(self, x: Tensor) -> Tensor:
+        """``E x``."""
+        for secant in self.secants:
+            x = secant.apply(x)
+        return x
+
+    def with_secant(self, secant: Secant) -> "Covariance":
+        """``E V E^T``."""
+        return replace(self, secants=(*self.secants, secant))
 
     def scaled(self, coefficients: Tensor) -> Tensor:
         """``T = basis diag(scale) basis^T`` times coefficients."""
@@ -66,6 +87,8 @@ class Covariance:
 
     def factor_inverse(self, x: Tensor) -> Tensor:
         """``L^-1 x``, coefficients; 0 along directions without variance."""
+        for secant in reversed(self.secants):
+            x = secant.inverse(x)
         coloured = self.basis.transform(x)
         deviation = self.variance.to(coloured).sqrt().expand_as(coloured)
         return self.unscaled(
@@ -79,11 +102,12 @@ class Covariance:
     def colour(self, noise: Tensor) -> Tensor:
         """White noise ``(batch, *shape)`` turned into noise of this covariance."""
         scaled = noise if self.scale is None else self.scale * noise
-        return self.basis.inverse(self.basis.transform(scaled) * self.variance.to(noise).sqrt())
+        coefficients = self.basis.transform(scaled) * self.variance.to(noise).sqrt()
+        return self.changed(self.basis.inverse(coefficients))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Covariance":
-        """The same basis and scale with other variances."""
-        return Covariance(self.basis, function(self.variance), self.scale)
+        """The same basis, scale and secants with other variances."""
+        return replace(self, variance=function(self.variance))
 
     def _multiplied(self, coefficients: Tensor, scale: Tensor | None) -> Tensor:
         if scale is None:

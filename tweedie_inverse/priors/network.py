@@ -63,7 +63,7 @@ class NetworkPrior(Prior):
         sigma_min, sigma_max: trained range, in data units.
         centre: mean pixel of the data, where a walk starts; default `offset`.
         error: measured denoising error (`measure_denoising_error`), which also corrects the
-            denoiser; without it ``sigma^2 I`` is used, which costs accuracy at few steps.
+            denoiser; without it the decoupled walk reads the covariance from the network.
         fully_convolutional: whether images larger than `shape` are welcome.
         name: for messages and cards.
     """
@@ -101,7 +101,7 @@ class NetworkPrior(Prior):
         self.coordinates = coordinates or _COORDINATES[parameterization]
         self.timesteps = None if timesteps is None else _increasing(timesteps)
         self.offset, self.scale, self.sigma_data = offset, scale, sigma_data
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        self.sigma_min, self.sigma_max, self.unit = sigma_min, sigma_max, scale
         self.error = error
         self.centre = offset if centre is None else centre
         self.fully_convolutional = fully_convolutional

@@ -13,7 +13,7 @@ class WrappedPrior(Prior):
     def __init__(self, prior: Prior):
         self.prior = prior
         self.shape, self.centre, self.any_sigma = prior.shape, prior.centre, prior.any_sigma
-        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
+        self.sigma_min, self.sigma_max, self.unit = prior.sigma_min, prior.sigma_max, prior.unit
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)

@@ -81,11 +81,13 @@ def prepare(
     prior = prior.for_shape(operator.domain_shape)
     check_operator(operator, y)
     walk, reason = _choose(method, operator, model, prior, num_samples)
-    walk.refuse(Problem(y[:1], operator.select(0), model), prior)
+    first = Problem(y[:1], operator.select(0), model)
+    walk.refuse(first, prior)
     count = walk.default_steps if steps is None else steps
     if count < 1:
         raise ValueError(f"solve(steps={steps}): needs at least one network evaluation")
-    sigmas = walk.sigmas(prior, count)
+    walk, sigmas, note = walk.plan(first, prior, count)
+    reason = f"{reason}; {note}" if note else reason
     return Run(y, single, operator, model, prior, walk, reason, sigmas, num_samples, seed)
 
 
@@ -96,7 +98,7 @@ def _choose(
     if isinstance(method, Walk):
         return method, "given"
     if method == "decoupled":
-        return Decoupled(), "asked for" + _guess(prior)
+        return Decoupled(), "asked for"
     if method == "langevin":
         return Langevin(), "asked for"
     if method == "particle":
@@ -113,15 +115,6 @@ def _choose(
                 f"auto: {type(prior).__name__} is cheap to evaluate and has {numbers} dimensions, "
                 f"so a population of {num_samples} walkers can be exact"
             )
-        return Decoupled(), "auto: linear operator with Gaussian noise" + _guess(prior)
+        return Decoupled(), "auto: linear operator with Gaussian noise"
     cause = "nonlinear operator" if not isinstance(operator, LinearOperator) else f"{noise!r}"
-    return Decoupled(), f"auto: {cause}, so the draws are Hamiltonian moves" + _guess(prior)
-
-
-def _guess(prior: Prior) -> str:
-    if prior.error_is_measured:
-        return ""
-    return (
-        "; the prior's denoising error is not measured, so a guess stands in "
-        "(ti.priors.measure_denoising_error makes fewer steps do)"
-    )
+    return Decoupled(), f"auto: {cause}, so the draws are Hamiltonian moves"

@@ -148,6 +148,7 @@ class _Part(NamedTuple):
     denoiser_calls: int
     operator_calls: int
     solver_error: float
+    left_out: float  # share of the probes and secants of the network that were not credible
 
 
 def _parts(run: Run, chunk: int, bar, callback: Callable[[Step], None] | None) -> Iterator[_Part]:
@@ -168,7 +169,9 @@ def _parts(run: Run, chunk: int, bar, callback: Callable[[Step], None] | None) -
             if callback is not None:
                 callback(step)
         cost = prior.calls - calls_before, problem.operator_calls
-        return _Part(_everyone(run, step.x), _history(populations), *cost, error)
+        bad = step.info.left_out
+        left_out = 0.0 if bad is None else float(bad.mean())
+        return _Part(_everyone(run, step.x), _history(populations), *cost, error, left_out)
 
     if run.walk.communicator.size > 1:
         # Trying a part again would leave the other processes waiting.
@@ -288,7 +291,7 @@ def _assemble(run: Run, finished: list[_Part], begin: float) -> Posterior | None
     count = len(walkers) / run.walk.communicator.size
     stats = Stats(
         method=run.walk.name,
-        reason=run.reason,
+        reason=run.reason + _remark(finished),
         steps=len(run.sigmas) - 1,
         denoiser_calls=sum(part.denoiser_calls for part in finished) / count,
         operator_calls=sum(part.operator_calls for part in finished) / count,
@@ -297,6 +300,18 @@ def _assemble(run: Run, finished: list[_Part], begin: float) -> Posterior | None
         solver_error=max(part.solver_error for part in finished),
     )
     return Posterior(samples, weights, Diagnostics(chi_square, size, population), stats)
+
+
+def _remark(finished: list[_Part]) -> str:
+    """What a user should know of how the covariances were read; empty if nothing."""
+    left_out = sum(part.left_out * len(part.x) for part in finished)
+    share = left_out / sum(len(part.x) for part in finished)
+    if share == 0:
+        return ""
+    return (
+        f"; {share:.0%} of the probes and secants were not credible and left out: there the "
+        "network's Jacobian is far from that of a denoiser"
+    )
 
 
 @torch.no_grad()

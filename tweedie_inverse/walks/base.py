@@ -49,6 +49,7 @@ class Info(NamedTuple):
     denoised: Tensor  # (walkers, *shape), D(x, sigma)
     iterations: int = 0  # of the inner linear solver
     solver_error: float = 0.0  # of the inner linear solver, in posterior standard deviations
+    left_out: Tensor | None = None  # (walkers,), share of probes and secants that were not credible
     acceptance: Tensor | None = None  # (walkers,), of the inner Hamiltonian moves
     population: PopulationInfo | None = None  # where walkers interact
 
@@ -61,6 +62,14 @@ class WalkDivergedError(ArithmeticError):
     """
 
     posterior: Any = None
+
+
+class Plan(NamedTuple):
+    """A walk with everything decided, its noise levels, and what a user should know of it."""
+
+    walk: "Walk[Any]"
+    sigmas: Tensor  # (levels + 1,), never rising, the last one 0
+    note: str = ""
 
 
 class Walk(ABC, Generic[S]):
@@ -82,6 +91,10 @@ class Walk(ABC, Generic[S]):
     @abstractmethod
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         """Noise levels ``(steps + 1,)``, never rising, the last one 0."""
+
+    def plan(self, problem: Problem, prior: Prior, steps: int) -> Plan:
+        """The walk within a budget of `steps` network evaluations a sample."""
+        return Plan(self, self.sigmas(prior, steps))
 
     @abstractmethod
     def refuse(self, problem: Problem, prior: Prior) -> None:

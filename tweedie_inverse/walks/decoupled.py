@@ -19,7 +19,7 @@ already has the joint law of the model, and the moves keep it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -28,17 +28,24 @@ from torch import Tensor
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import Schedule, check_schedule, karras
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.walks.base import Info, Level, Walk
+from tweedie_inverse.walks.base import Info, Level, Plan, Walk
+from tweedie_inverse.walks.covariance_sources import (
+    SOURCES,
+    Knowledge,
+    Place,
+    Source,
+    longest_schedule,
+)
 
 
 class DecoupledState(NamedTuple):
     """What the next step needs."""
 
     x: Tensor  # (walkers, *shape)
+    known: Knowledge  # about the covariance of the draw
     x0: Tensor | None = None  # like x: the last draw, where Hamiltonian moves begin
 
 
@@ -46,8 +53,9 @@ class DecoupledState(NamedTuple):
 class Decoupled(Walk[DecoupledState]):
     """Settings of the walk.
 
-    Cost: one network evaluation a step, and one linear solve; for Hamiltonian moves ``newton +
-    moves (leapfrogs + 1)`` linear solves.
+    Cost: one network evaluation a level, and one linear solve; for Hamiltonian moves ``newton +
+    moves (leapfrogs + 1)`` linear solves.  With V from the network, one more evaluation at every
+    second level, and one more evaluation and solve at levels below ``prior.unit``.
 
     Attributes:
         rho: exponent of the Karras schedule over the prior's range of noise levels.
@@ -57,9 +65,12 @@ class Decoupled(Walk[DecoupledState]):
             ``rho = (sigma' / sigma)^memory``; infinity renews all of it, 1 is Bayes' bridge as in
             DDPM, 0 keeps it whole as in DDIM.  Where V is isotropic, all noise is renewed, because
             the noise that a draw with ``sigma^2 I`` leaves is not white.
-        error: covariance V of the draw.  ``"measured"`` is the prior's ``conditional_covariance``:
-            its denoising error, larger where the denoised image has edges; ``"average"`` is the
-            plain denoising error, the same everywhere; ``"isotropic"`` is ``sigma^2 I``.
+        error: where the covariance V of the draw comes from.  ``"network"`` reads it from the
+            network, by probes and secants that share the budget of evaluations (about half of it
+            is then left for levels); ``"measured"`` is the prior's ``conditional_covariance``: its
+            denoising error, larger where the denoised image has edges; ``"average"`` is the plain
+            denoising error, the same everywhere; ``"isotropic"`` is ``sigma^2 I``.  ``"auto"`` is
+            "measured" where the prior has a table or an exact error, else "network".
         moves, leapfrogs: pairs of Hamiltonian moves in each step and integrator steps in each move,
             for nonlinear operators and noise that is not Gaussian; the first step makes
             `first_moves` pairs.
@@ -70,7 +81,7 @@ class Decoupled(Walk[DecoupledState]):
     sigma_max: float | None = None
     sigma_min: float | None = None
     memory: float = 4.0
-    error: str = "measured"
+    error: str = "auto"
     moves: int = 3
     leapfrogs: int = 2
     first_moves: int = 9
@@ -81,10 +92,9 @@ class Decoupled(Walk[DecoupledState]):
     default_steps = 50
 
     def __post_init__(self) -> None:
-        if self.error not in ("measured", "average", "isotropic"):
-            raise ValueError(
-                f"Decoupled(error={self.error!r}): choose 'measured', 'average' or 'isotropic'"
-            )
+        if self.error not in ("auto", *SOURCES):
+            names = ", ".join(repr(name) for name in ("auto", *SOURCES))
+            raise ValueError(f"Decoupled(error={self.error!r}): choose one of {names}")
         if min(self.moves, self.leapfrogs, self.first_moves) < 1 or self.newton < 0:
             raise ValueError("Decoupled: needs one move and one leapfrog step, or more")
         if not self.memory >= 0:
@@ -96,7 +106,28 @@ class Decoupled(Walk[DecoupledState]):
             return check_schedule(self.schedule(steps, low, high))
         return karras(steps, low, high, rho=self.rho)
 
+    def plan(self, problem: Problem, prior: Prior, steps: int) -> Plan:
+        """The longest schedule within the budget, for the covariance that "auto" stands for."""
+        source = self._source(prior)
+        sigmas = longest_schedule(
+            steps, source, prior, problem, lambda levels: self.sigmas(prior, levels)
+        )
+        if sigmas is not None:
+            note = source.describe(sigmas, prior, problem)
+            return Plan(replace(self, error=source.name), sigmas, note)
+        note = (
+            "the prior's denoising error is not measured, and a budget of "
+            f"{steps} evaluation{'s' * (steps > 1)} leaves no room to read it from the network: "
+            "the draws use sigma^2 I, a guess (more steps, or ti.measure_denoising_error, help)"
+        )
+        return Plan(replace(self, error="isotropic"), self.sigmas(prior, steps), note)
+
     def refuse(self, problem: Problem, prior: Prior) -> None:
+        if self.error == "measured" and not prior.error_is_measured:
+            raise ValueError(
+                f"Decoupled(error='measured'): the denoising error of {prior!r} is not measured. "
+                "Use ti.measure_denoising_error, or error='auto', which reads it from the network"
+            )
         if not problem.is_linear_gaussian:
             # The moves need the gradient; a forward map that has none raises here.
             problem.gradient(torch.as_tensor(prior.centre).to(problem.y).expand(1, *prior.shape))
@@ -105,7 +136,8 @@ class Decoupled(Walk[DecoupledState]):
         self, problem: Problem, prior: Prior, sigma: float, streams: Streams
     ) -> DecoupledState:
         noise = streams.normal(prior.shape, like=problem.y)
-        return DecoupledState(torch.as_tensor(prior.centre).to(noise) + sigma * noise)
+        x = torch.as_tensor(prior.centre).to(noise) + sigma * noise
+        return DecoupledState(x, self._source(prior).begin(prior, x))
 
     def step(
         self,
@@ -118,7 +150,9 @@ class Decoupled(Walk[DecoupledState]):
         denoised = prior.denoise_drawing(
             state.x, level.sigma, lambda shape: streams.normal(shape, like=state.x)
         )
-        covariance = self._covariance(prior, level.sigma, denoised)
+        covariance, known = self._source(prior).covariance(
+            Place(state.x, denoised, level), state.known, problem, prior, streams
+        )
         if problem.is_linear_gaussian:
             draw = conditional_draw(
                 denoised,
@@ -127,8 +161,9 @@ class Decoupled(Walk[DecoupledState]):
                 streams.normal(prior.shape, like=state.x),
                 streams.normal(problem.operator.range_shape, like=state.x),
             )
-            info = Info(denoised, draw.iterations, draw.error)
-            return DecoupledState(self._renoise(draw.x, state.x, level, prior, streams)), info
+            info = Info(denoised, draw.iterations, draw.error, left_out=known.left_out)
+            x = self._renoise(draw.x, state.x, level, prior, streams)
+            return DecoupledState(x, known), info
         moved = conditional_moves(
             state.x0,
             denoised,
@@ -140,23 +175,24 @@ class Decoupled(Walk[DecoupledState]):
             newton=self.newton,
         )
         x = self._renoise(moved.x0, state.x, level, prior, streams)
-        info = Info(denoised, solver_error=moved.error, acceptance=moved.acceptance)
-        return DecoupledState(x, moved.x0), info
+        info = Info(
+            denoised,
+            solver_error=moved.error,
+            acceptance=moved.acceptance,
+            left_out=known.left_out,
+        )
+        return DecoupledState(x, known, moved.x0), info
 
     def _renoise(
         self, x0: Tensor, x: Tensor, level: Level, prior: Prior, streams: Streams
     ) -> Tensor:
         """The next x, with some of the noise of x and fresh noise for the rest."""
-        renewed = self.error == "isotropic" or not prior.error_is_measured
-        rho = 0.0 if renewed else (level.sigma_next / level.sigma) ** self.memory
+        rho = 0.0 if self._source(prior).renews else (level.sigma_next / level.sigma) ** self.memory
         fresh = streams.normal(x0.shape[1:], like=x0)
         kept = (x - x0) / level.sigma
         return x0 + level.sigma_next * (rho * kept + math.sqrt(1 - rho**2) * fresh)
 
-    def _covariance(self, prior: Prior, sigma: float, denoised: Tensor) -> Covariance:
-        match self.error:
-            case "isotropic":
-                return isotropic(sigma**2)
-            case "average":
-                return prior.denoising_error(sigma)
-        return prior.conditional_covariance(sigma, denoised)
+    def _source(self, prior: Prior) -> Source:
+        if self.error == "auto":
+            return SOURCES["measured" if prior.error_is_measured else "network"]
+        return SOURCES[self.error]

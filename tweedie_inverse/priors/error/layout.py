@@ -1,0 +1,97 @@
+"""Which frequencies share a variance, when a covariance is read from few numbers.
+
+Coefficients whose frequency has one length share a *fine bin*; fine bins of similar length share a
+*ring*, of which there are about twenty, even in the logarithm of the frequency.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Fourier, Pixels
+
+_RINGS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Bins of the coefficients of one image.
+
+    Attributes:
+        basis: of the coefficients ``(channels, *size)``, or ``(n,)`` for vectors.
+        bins: fine bin of each coefficient of a channel, ``(height, width)``; all 0 where the
+            shape has no frequencies.
+        sizes: ``(bins,)``, coefficients in each fine bin.
+        rings: ``(bins,)``, ring of each fine bin; ring 0 is the mean.
+        radii: ``(bins,)``, logarithm of the frequency over the lowest one; 0 in ring 0.
+    """
+
+    basis: Basis
+    bins: Tensor
+    sizes: Tensor
+    rings: Tensor
+    radii: Tensor
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether neighbouring places can be compared."""
+        return not isinstance(self.basis, Pixels)
+
+    def over_bins(self, coefficients: Tensor) -> Tensor:
+        """Sums ``(batch, channels, bins)`` over the fine bins."""
+        flat = coefficients.reshape(*coefficients.shape[: -self.bins.ndim], -1)
+        flat = flat if flat.ndim == 3 else flat[:, None]
+        sums = flat.new_zeros(*flat.shape[:2], len(self.sizes))
+        return sums.index_add_(2, self.bins.flatten().to(flat.device), flat)
+
+    def over_rings(self, values: Tensor) -> Tensor:
+        """Sums ``(batch, channels, rings)`` of values ``(batch, channels, bins)``."""
+        sums = values.new_zeros(*values.shape[:2], int(self.rings.max()) + 1)
+        return sums.index_add_(2, self.rings.to(values.device), values)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One value for each coefficient of values ``(batch, channels, bins)``."""
+        found = values[..., self.bins.to(values.device)]
+        return found if self.is_of_images else found[:, 0]
+
+
+@lru_cache(maxsize=32)
+def layout_for(shape: tuple[int, ...]) -> Layout:
+    """Fourier for images ``(channels, height, width)``; one variance for any other shape.
+
+    Cosines, which know no periodic borders, were tried on the validation split and are no better.
+    """
+    if len(shape) != 3:
+        one = torch.zeros(1)
+        bins = torch.zeros(shape, dtype=torch.long)
+        return Layout(Pixels(), bins, torch.tensor([math.prod(shape)]), one.long(), one)
+    channels, *size = shape
+    basis = Chained(Channels(_opponent_colours()), Fourier()) if channels == 3 else Fourier()
+    return _layout(basis, [torch.fft.fftfreq(n, dtype=torch.float64) for n in size])
+
+
+def _layout(basis: Basis, frequencies: list[Tensor]) -> Layout:
+    rows, columns = frequencies
+    squares = rows[:, None] ** 2 + columns**2
+    # Rounded, so that equal lengths are equal numbers.
+    _, bins = (squares * 2**40).round().unique(return_inverse=True)
+    sizes = bins.flatten().bincount()
+    lengths = torch.zeros(len(sizes)).double().index_copy_(0, bins.flatten(), squares.flatten())
+    lengths = lengths.sqrt()
+    lowest = lengths[1] if len(lengths) > 1 else 1.0
+    radii = (lengths.clamp(min=lowest) / lowest).log()
+    rings = (radii / radii.max().clamp(min=1e-9) * (_RINGS - 2)).round().long() + 1
+    rings[0] = 0
+    _, rings = rings.unique(return_inverse=True)
+    return Layout(basis, bins, sizes, rings, radii)
+
+
+def _opponent_colours() -> Tensor:
+    """Orthonormal: brightness, red against blue, green against both."""
+    k = torch.arange(3, dtype=torch.float64)
+    matrix = torch.cos(math.pi / 3 * k[:, None] * (k + 0.5)) * math.sqrt(2 / 3)
+    matrix[0] /= math.sqrt(2)
+    return matrix
