@@ -172,7 +172,7 @@ def test_a_worse_denoiser_has_a_lower_bound():
 
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_probability_flow_agrees_with_the_closed_form(target, trace):
-    images = target.draw(20, seed=6).double()
+    images = target.draw(6 if trace == "exact" else 20, seed=6).double()
     exact = target.log_prob(images)
     method = ti.ProbabilityFlow(trace=trace, repeats=4, tolerance=1e-6)
     found = ti.likelihood(target, images, method=method)

@@ -134,12 +134,13 @@ def test_the_adaptive_flow_keeps_the_law(name):
     torch.testing.assert_close(found, true_law(process, s, end), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [700, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("sampler", "name"), [*((name, "psld") for name in phase_space.SAMPLERS), ("sscs", "vp")]
 )
-def test_samplers_draw_from_a_mixture(name, sampler):
+def test_samplers_draw_from_a_mixture(name, sampler, count):
     """Mean and covariance of three modes, and that nothing depends on the batch."""
-    prior, count = ExactPhaseSpace(MIXTURE, PROCESSES[name]), 2000
+    prior = ExactPhaseSpace(MIXTURE, PROCESSES[name])
     settings = {"sampler": sampler, "steps": 200, "dtype": torch.float64, "seed": 4}
     if sampler == "ode":
         settings = {**settings, "sampler": phase_space.AdaptiveFlow(1e-5), "steps": None}

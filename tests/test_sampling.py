@@ -79,9 +79,10 @@ def _mixture_z(samples):
     return float(((found.mean(0) - exact) / found.std(0) * len(found) ** 0.5).abs().max())
 
 
+@pytest.mark.parametrize("count", [1500, pytest.param(6000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ACCURATE)
-def test_samples_of_a_mixture(name):
-    samples = ti.sample(MIXTURE, 4000, recipe=name, steps=400, dtype=torch.float64)
+def test_samples_of_a_mixture(name, count):
+    samples = ti.sample(MIXTURE, count, recipe=name, steps=400, dtype=torch.float64)
     assert _mixture_z(samples) < 5
 
 
