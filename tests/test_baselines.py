@@ -215,5 +215,5 @@ def test_a_counted_prior_answers_whatever_the_prior_does():
     """A question that the wrapper forgets would be answered by the base class's guess."""
     derived = {"score", "uncorrected", "for_shape"}  # from the others
     asked = {name for name in vars(Prior) if not name.startswith("_")}
-    settings = {"centre", "any_sigma", "suits_populations"}
+    settings = {"centre", "any_sigma", "suits_populations", "unit"}
     assert asked - derived - settings <= {*vars(CountedPrior), *vars(WrappedPrior)}

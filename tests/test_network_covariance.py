@@ -53,14 +53,25 @@ def dense(covariance, index, shape):
     return one, one.apply(units).reshape(size, size)
 
 
-@pytest.mark.parametrize("std", [0.2, 0.02])
-@pytest.mark.parametrize("name", OPERATORS)
-def test_gaussian_fields_are_exact_without_a_table(name, std):
+@pytest.mark.parametrize(
+    ("name", "std", "count"),
+    [
+        ("inpainting", 0.2, 300),
+        ("super-resolution", 0.02, 300),
+        ("deblurring", 0.2, 300),
+        *(
+            pytest.param(name, std, 2000, marks=pytest.mark.slow)
+            for name in OPERATORS
+            for std in (0.2, 0.02)
+        ),
+    ],
+)
+def test_gaussian_fields_are_exact_without_a_table(name, std, count):
     """Mean and covariance at 20 evaluations; with sigma^2 I the variance is 1.5 times too large."""
     field = random_field(16)
     operator = OPERATORS[name](ops.GaussianNoise(std))
     y = operator.measure(field.draw(1, seed=3)[0], seed=5)
-    found = ti.solve(y, operator, Bare(field), num_samples=600, steps=20, seed=1)
+    found = ti.solve(y, operator, Bare(field), num_samples=count, steps=20, seed=1)
     assert found.stats.denoiser_calls <= 20
     assert "read from the network" in found.stats.reason
     assert agreement(found.samples, gaussian_posterior(field, operator, y, std)).worst_z < 5
@@ -83,12 +94,13 @@ def field_of(shape):
     return ti.priors.Gaussian(torch.zeros(shape).double(), power_spectrum=spectrum)
 
 
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", images_of_the_registry())
-def test_every_operator_is_exact_without_a_table(name):
+def test_every_operator_is_exact_without_a_table(name, count):
     operator = registry.OPERATORS[name]()
     field, std = field_of(operator.domain_shape), float(operator.noise.std.flatten()[0])
     y = operator.measure(field.draw(1, seed=3)[0], seed=5)
-    found = ti.solve(y, operator, Bare(field), num_samples=400, steps=20, seed=1)
+    found = ti.solve(y, operator, Bare(field), num_samples=count, steps=20, seed=1)
     exact = gaussian_posterior(field, operator, y, std)
     assert found.stats.denoiser_calls <= 20
     assert agreement(found.samples, exact).worst_z < 5
@@ -227,11 +239,11 @@ def test_counts_are_solved_with_the_networks_covariance():
     )
     y = operator.measure(field.draw(1, seed=1)[0], seed=2)
     found = [
-        ti.solve(y, operator, prior, num_samples=300, steps=20, seed=3)
+        ti.solve(y, operator, prior, num_samples=60, steps=12, seed=3)
         for prior in (field, Bare(field))
     ]
     one, two = (posterior.samples.flatten(1) for posterior in found)
-    z = (one.mean(0) - two.mean(0)) / ((one.var(0) + two.var(0)) / 300).sqrt()
+    z = (one.mean(0) - two.mean(0)) / ((one.var(0) + two.var(0)) / 60).sqrt()
     assert float(z.abs().max()) < 5
 
 
