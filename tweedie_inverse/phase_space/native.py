@@ -8,20 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
 from tweedie_inverse.phase_space.prior import PhaseSpaceNetwork
 from tweedie_inverse.phase_space.processes.instances import from_settings, settings_of
-from tweedie_inverse.priors.formats.base import Format, Source, Target
-from tweedie_inverse.priors.formats.files import load_weights, ready
-from tweedie_inverse.priors.formats.own_files import (
-    error_in,
-    header_of,
-    tensors_of,
-    weights_in,
-    write,
-)
-from tweedie_inverse.priors.unet import UNet
+from tweedie_inverse.priors.formats.base import Source, Target
+from tweedie_inverse.priors.formats.own_files import OwnFile, error_in, tensors_of, write
 
 FORMAT = "tweedie-inverse-phase-prior-1"
 # Attributes of the prior that the header holds as they are.
@@ -41,39 +31,17 @@ _PLAIN = (
 
 
 @dataclass(frozen=True)
-class PhaseNative(Format):
+class PhaseNative(OwnFile):
     """A file written by `save_phase_prior`; it holds everything, units included."""
 
     name: ClassVar[str] = "tweedie-inverse-phase"
     kind: ClassVar[str] = FORMAT
 
-    def recognises(self, source: Source) -> bool:
-        return source.checkpoint is not None and bool(header_of(source.checkpoint, FORMAT))
-
-    def describe(self, source: Source) -> dict[str, Any]:
-        assert source.checkpoint is not None
-        return {k: v for k, v in header_of(source.checkpoint, FORMAT).items() if k != "format"}
-
     def load(self, source: Source, target: Target) -> PhaseSpaceNetwork:
-        assert source.checkpoint is not None
-        settings, tensors = header_of(source.checkpoint, FORMAT), source.state
-        if not settings:
-            raise ValueError(
-                f"load_prior({source.name!r}): not a phase-space prior file of this package, its "
-                f"header does not say {FORMAT}"
-            )
+        settings, tensors = self.settings_in(source), source.state
         process, shape = from_settings(settings["process"]), tuple(settings["shape"])
-        with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
-            network = UNet(
-                process.phases * shape[0],
-                tuple(settings["widths"]),
-                tuple(settings["blocks"]),
-                classes=settings["classes"],
-                attention=settings.get("attention", False),
-            )
-        load_weights(network, weights_in(tensors), source.checkpoint.path)
         return PhaseSpaceNetwork(
-            ready(network, target.device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            self.network_in(source, process.phases * shape[0], target.device),
             process,
             shape=shape,
             label=settings["label"],

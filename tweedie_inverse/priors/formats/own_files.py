@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform
 from tweedie_inverse.priors.error.local_error import LocalError
 from tweedie_inverse.priors.formats.base import Format, Source, Target
-from tweedie_inverse.priors.formats.files import Checkpoint, read_checkpoint
+from tweedie_inverse.priors.formats.files import Checkpoint, load_weights, read_checkpoint, ready
+from tweedie_inverse.priors.unet import UNet
 from tweedie_inverse.runtime.atomic import replace
 
 
@@ -23,6 +25,48 @@ def header_of(checkpoint: Checkpoint, kind: str | None = None) -> dict[str, Any]
     """The settings; empty if the file is none of ours, or of another `kind` than asked for."""
     header = json.loads(checkpoint.metadata.get("prior", "{}"))
     return header if kind in (None, header.get("format")) else {}
+
+
+class OwnFile(Format):
+    """What all formats of our own files share; `kind` is what their header says."""
+
+    def recognises(self, source: Source) -> bool:
+        return source.checkpoint is not None and bool(header_of(source.checkpoint, self.kind))
+
+    def describe(self, source: Source) -> dict[str, Any]:
+        assert source.checkpoint is not None
+        header = header_of(source.checkpoint, self.kind)
+        return {name: value for name, value in header.items() if name != "format"}
+
+    def settings_in(self, source: Source) -> dict[str, Any]:
+        """The settings of a file of this kind.
+
+        Raises:
+            ValueError: the file is of another kind.
+        """
+        assert source.checkpoint is not None
+        settings = header_of(source.checkpoint, self.kind)
+        if not settings:
+            raise ValueError(
+                f"load_prior({source.name!r}): not a file of format {self.name!r}, its header does "
+                f"not say {self.kind}"
+            )
+        return settings
+
+    def network_in(self, source: Source, channels: int, device: torch.device | str) -> nn.Module:
+        """The trained `UNet` of a file, in evaluation mode."""
+        assert source.checkpoint is not None
+        settings = self.settings_in(source)
+        with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
+            network = UNet(
+                channels,
+                tuple(settings["widths"]),
+                tuple(settings["blocks"]),
+                classes=settings.get("classes", 0),
+                attention=settings.get("attention", False),
+            )
+        load_weights(network, weights_in(source.state), source.checkpoint.path)
+        return ready(network, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], format: Format) -> None:
