@@ -111,8 +111,13 @@ def test_the_mixture_posterior_is_the_textbook_one():
 
 @pytest.mark.slow
 def test_memory_of_a_row_is_that_of_its_own_process():
-    few, many = (speed.apart(speed.Cell(speed.BARE, batch, 1)).memory for batch in (1, 16))
-    assert many > 4 * few > 0
+    """In one process the second row would stay below the high-water mark of the first, at 0.
+
+    The code that torch loads with the first convolution counts too (some 20 MB), so that the rows
+    differ by less than their batches do.
+    """
+    many, few = (speed.apart(speed.Cell(speed.BARE, batch, 1)).memory for batch in (16, 1))
+    assert many > 2 * few > 0
 
 
 def test_sample_grids_draw_every_prior(tmp_path):
