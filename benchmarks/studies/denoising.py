@@ -24,6 +24,7 @@ from tweedie_inverse.benchmarks.studies.texture_oracle import mean_given_anatomy
 from tweedie_inverse.datasets.photographs import HELD_OUT_PHOTOS, load_photo
 from tweedie_inverse.datasets.registry import held_out
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
+from tweedie_inverse.evaluation.metrics import psnr
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.network import NetworkPrior
 
@@ -66,9 +67,9 @@ def images_for(prior: NetworkPrior, count: int, photographs: bool) -> Tensor:
     return crops if prior.shape[0] == 3 else crops.mean(1, keepdim=True)
 
 
-def psnr(images: Tensor, truth: Tensor) -> float:
+def mean_psnr(images: Tensor, truth: Tensor) -> float:
     """Mean over images, in dB for a range of 1."""
-    return float(-10 * (images - truth).square().mean(dim=(1, 2, 3)).log10().mean())
+    return float(psnr(images, truth).mean())
 
 
 def classical() -> dict[str, list[Denoiser]]:
@@ -112,9 +113,9 @@ def compare(prior: NetworkPrior, images: Tensor) -> Iterator[tuple[float, Row]]:
     for index, sigma in enumerate(SIGMAS):
         noisy = images + sigma * normal(("noisy", index), images.shape).to(images)
         network = torch.cat([prior.denoise(part, sigma) for part in noisy.split(8)])
-        row = {"noisy": psnr(noisy, images), "network": psnr(network, images)}
+        row = {"noisy": mean_psnr(noisy, images), "network": mean_psnr(network, images)}
         for name, strengths in others.items():
-            row[name] = max(psnr(denoise(noisy, sigma), images) for denoise in strengths)
+            row[name] = max(mean_psnr(denoise(noisy, sigma), images) for denoise in strengths)
         yield sigma, row
 
 

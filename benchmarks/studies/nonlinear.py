@@ -16,6 +16,7 @@ import torch
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.demo import phantom, score
+from tweedie_inverse.evaluation.metrics import psnr
 
 SHAPE = (1, 64, 64)
 HEAD = (
@@ -69,10 +70,9 @@ def table(num_samples: int, steps: int, moves: int, leapfrogs: int, seed: int) -
             callback=partial(_note_acceptance, accepted),
         )
         row = score(name, posterior, truth)
-        squares = (posterior.samples - truth).flatten(1).square().mean(1)
-        psnr = -10 * squares.log10()
+        single = psnr(posterior.samples, truth)
         yield (
-            f"| {name} | {row.psnr_mean:.2f} / {float(psnr.min()):.2f} / {float(psnr.max()):.2f} "
+            f"| {name} | {row.psnr_mean:.2f} / {float(single.min()):.2f} / {float(single.max()):.2f} "
             f"| {row.chi_square:.3f} | {row.coverage:.3f} | {row.crps:.4f} "
             f"| {posterior.stats.operator_calls:.0f} | {sum(accepted) / len(accepted):.2f} "
             f"| {row.seconds:.1f} |"

@@ -33,6 +33,7 @@ from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
 from tweedie_inverse.benchmarks.problems.priors import checksum
 from tweedie_inverse.benchmarks.studies.denoising import load_network
 from tweedie_inverse.datasets.photographs import load_photo
+from tweedie_inverse.evaluation.metrics import psnr
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import NetworkPrior
 from tweedie_inverse.priors.tiles import starts
@@ -105,12 +106,14 @@ def measured(sheet: Sheet) -> list[Result]:
     prior, shape = load_network(PRIOR), tuple(clean.shape[1:])
     noisy = clean + sigma * normal(("tiles", sheet.level), clean.shape).float()
     whole, reference = _denoised(prior.for_shape(shape), noisy, sigma)
-    found = [_result(_psnr(whole, clean), None, reference, 1.0)]
+    found = [_result(float(psnr(whole, clean)), None, reference, 1.0)]
     for tile, overlap in sheet.tilings:
         tiled = prior.tiled(tile, overlap=overlap).for_shape(shape)
         denoised, seconds = _denoised(tiled, noisy, sigma)
         jumps, others = (border_jump(x, clean, tile, overlap) for x in (denoised, whole))
-        found.append(_result(_psnr(denoised, clean), jumps - others, seconds, seconds / reference))
+        found.append(
+            _result(float(psnr(denoised, clean)), jumps - others, seconds, seconds / reference)
+        )
     return found
 
 
@@ -189,10 +192,6 @@ def _peak() -> float:
 def _denoised(prior: NetworkPrior, noisy: Tensor, sigma: float) -> tuple[Tensor, float]:
     start = time.process_time()
     return prior.denoise(noisy, sigma), time.process_time() - start
-
-
-def _psnr(found: Tensor, clean: Tensor) -> float:
-    return float(-10 * (found - clean).square().mean().log10())
 
 
 def main() -> None:
