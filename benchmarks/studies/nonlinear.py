@@ -71,8 +71,9 @@ def table(num_samples: int, steps: int, moves: int, leapfrogs: int, seed: int) -
         )
         row = score(name, posterior, truth)
         single = psnr(posterior.samples, truth)
+        low, high = float(single.min()), float(single.max())
         yield (
-            f"| {name} | {row.psnr_mean:.2f} / {float(single.min()):.2f} / {float(single.max()):.2f} "
+            f"| {name} | {row.psnr_mean:.2f} / {low:.2f} / {high:.2f} "
             f"| {row.chi_square:.3f} | {row.coverage:.3f} | {row.crps:.4f} "
             f"| {posterior.stats.operator_calls:.0f} | {sum(accepted) / len(accepted):.2f} "
             f"| {row.seconds:.1f} |"
