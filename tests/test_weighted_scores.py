@@ -69,6 +69,14 @@ def test_few_weighted_samples_have_students_interval_of_their_effective_number()
     torch.testing.assert_close((upper - lower) / 2, factor * few.std)
 
 
+def test_nineteen_samples_span_the_interval_of_90_percent():
+    """A rank of 1, which floating-point numbers make 0.9999999999999998."""
+    samples = normal((1,), (19, 1, 2, 2))
+    lower, upper = prediction_interval(posterior(samples), 0.9)
+    torch.testing.assert_close(lower, samples.min(0).values)
+    torch.testing.assert_close(upper, samples.max(0).values)
+
+
 def test_each_measurement_has_the_interval_that_its_own_weights_allow():
     samples = normal((1,), (2, 40, 1, 2, 2))
     few = torch.zeros(40).double()
