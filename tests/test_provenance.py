@@ -123,7 +123,7 @@ def test_a_missing_package_is_named_with_the_extra_before_any_work(
     with pytest.raises(SystemExit, match="2"):
         commands.main([*arguments, *(["--out", "results"] if arguments[0] != "report" else [])])
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {what} needs {missing}, which this environment lacks")
+    assert said.startswith(f"error: {missing}, needed for {what}, cannot be found")
     assert 'pip install "tweedie-inverse[benchmarks]"' in said
     assert list(tmp_path.iterdir()) == []
 

@@ -15,6 +15,6 @@ def require(packages: Iterable[str], what: str) -> None:
     missing = [name for name in dict.fromkeys(packages) if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
-            f"{what} needs {' and '.join(missing)}, which this environment lacks: "
-            f'pip install "tweedie-inverse[{EXTRA}]"'
+            f"{' and '.join(missing)}, needed for {what}, cannot be found in this environment: "
+            f'pip install "tweedie-inverse[{EXTRA}]", or "FILE.whl[{EXTRA}]" for a wheel'
         )
