@@ -130,7 +130,7 @@ def test_a_missing_package_is_named_with_the_extra_before_any_work(
 
 def test_a_method_names_its_own_packages(without):
     without("deepinv")
-    with pytest.raises(ImportError, match=r"method dps needs deepinv.*\[benchmarks\]"):
+    with pytest.raises(ImportError, match=r"deepinv, needed for method dps.*\[benchmarks\]"):
         packages.require(commands.METHODS["dps"].packages, "method dps")
 
 
