@@ -247,10 +247,25 @@ def test_counts_are_solved_with_the_networks_covariance():
     assert float(z.abs().max()) < 5
 
 
-def test_measured_is_refused_without_a_table():
+def test_a_probe_that_is_not_finite_leaves_what_was_known_as_it_was():
+    field, sigma = random_field(8), 0.3
+    layout, x = layout_for(field.shape), normal((1,), (2, 1, 8, 8))
+    white = normal((2,), x.shape)
+    response = probe(field, x, field.denoise(x, sigma), sigma, white)
+    before = observe(None, white, response, sigma, layout)
+    broken = response.clone()
+    broken[1, 0, 3, 3] = float("nan")
+    after = observe(before, white, broken, sigma, layout)
+    assert after.left_out.tolist() == [0, 1]
+    found, known = (covariance_of(probes, sigma, layout) for probes in (after, before))
+    torch.testing.assert_close(found.variance, known.variance)
+
+
+@pytest.mark.parametrize("error", ["measured", "average"])
+def test_tables_are_refused_where_there_is_none(error):
     field = random_field(8)
     operator = ops.Mask(torch.ones(1, 8, 8), noise=ops.GaussianNoise(0.1))
     with pytest.raises(ValueError, match="is not measured"):
         ti.solve(
-            torch.zeros(1, 8, 8), operator, Bare(field), method=ti.walks.Decoupled(error="measured")
+            torch.zeros(1, 8, 8), operator, Bare(field), method=ti.walks.Decoupled(error=error)
         )

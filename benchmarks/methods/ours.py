@@ -24,7 +24,7 @@ class Decoupled(Method):
     """Ours: the exact conditional draw around the denoised image, then the next noise level."""
 
     evaluations: int = 50
-    error: str = "measured"
+    error: str = "auto"
     rho: float = 7.0
     source: ClassVar[str] = "defaults of the package; isotropic is DAPS-type (Zhang et al. 2025)"
 

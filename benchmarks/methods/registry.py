@@ -29,8 +29,8 @@ METHODS: dict[str, Method] = {
 
 # The settings that `tune` may try, eight combinations or more; a method without a line has none.
 SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "decoupled": {"rho": (3.0, 5.0, 7.0, 10.0), "error": ("measured", "average")},
-    "decoupled-20": {"rho": (3.0, 5.0, 7.0, 10.0), "error": ("measured", "average")},
+    "decoupled": {"rho": (3.0, 5.0, 7.0, 10.0), "error": ("auto", "average")},
+    "decoupled-20": {"rho": (3.0, 5.0, 7.0, 10.0), "error": ("auto", "average")},
     "isotropic": {"rho": (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0)},
     "langevin": {"step_size": (0.02, 0.05, 0.1, 0.2, 0.38, 0.5, 0.65, 0.8)},
     "particle": {"path": ("tweedie", "wiener"), "correctors": (0, 1, 2, 3)},

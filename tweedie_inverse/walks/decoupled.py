@@ -123,10 +123,11 @@ class Decoupled(Walk[DecoupledState]):
         return Plan(replace(self, error="isotropic"), self.sigmas(prior, steps), note)
 
     def refuse(self, problem: Problem, prior: Prior) -> None:
-        if self.error == "measured" and not prior.error_is_measured:
+        if self.error in ("measured", "average") and not prior.error_is_measured:
             raise ValueError(
-                f"Decoupled(error='measured'): the denoising error of {prior!r} is not measured. "
-                "Use ti.measure_denoising_error, or error='auto', which reads it from the network"
+                f"Decoupled(error={self.error!r}): the denoising error of {prior!r} is not "
+                "measured. Use ti.measure_denoising_error, or error='auto', which reads it from "
+                "the network"
             )
         if not problem.is_linear_gaussian:
             # The moves need the gradient; a forward map that has none raises here.

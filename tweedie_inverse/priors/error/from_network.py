@@ -75,9 +75,11 @@ def observe(
     before: Probes | None, white: Tensor, response: Tensor, sigma: float, layout: Layout
 ) -> Probes:
     """The probes with one more, ``response = J white`` at level `sigma`."""
-    sums = _sums(white, response, layout)
     mean = (white * response).flatten(1).sum(1) / white.square().flatten(1).sum(1)
-    sound = ((mean > _CREDIBLE[0]) & (mean < _CREDIBLE[1])).to(white)
+    credible = (mean > _CREDIBLE[0]) & (mean < _CREDIBLE[1])
+    # A response that is not finite must not reach the sums, where its weight would be 0 * NaN.
+    response = torch.where(_column(credible, response), response, 0.0)
+    sound, sums = credible.to(white), _sums(white, response, layout)
     before = _empty(white, sums[0], layout) if before is None else carried(before, sigma)
     # A probe that is left out leaves what was known as it was.
     keep, new = torch.where(sound > 0, _MEMORY, 1.0).to(white), sound
