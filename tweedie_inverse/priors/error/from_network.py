@@ -110,10 +110,15 @@ def observe(
 def carried(probes: Probes, sigma: float) -> Probes:
     """The same knowledge at another level."""
     share = (probes.product / probes.power.clamp(min=1e-30)).clamp(_LEAST, 1 - 1e-9)
-    factor = 1 / (1 + (1 / share - 1) * (sigma / probes.sigma) ** 2) / share
+    factor = carried_share(share, probes.sigma, sigma) / share
     return probes._replace(
         sigma=sigma, product=probes.product * factor, response=probes.response * factor**2
     )
+
+
+def carried_share(share: Tensor, sigma: float, sigma_next: float) -> Tensor:
+    """Variances over sigma^2 at another level, as for a Gaussian prior."""
+    return 1 / (1 + (1 / share - 1) * (sigma_next / sigma) ** 2)
 
 
 def covariance_of(probes: Probes, sigma: float, layout: Layout) -> Covariance:
