@@ -30,6 +30,8 @@ class Prior(ABC):
         centre: mean of the data, roughly, a number or ``(*shape)``: walks start there, plus noise.
         any_sigma: whether levels outside that range are answered as well as those inside: exact
             priors, whose range is only where a walk may sensibly begin and end.
+        error_is_exact: whether `conditional_covariance` is that of ``p(x0 | x_sigma)`` itself,
+            which is then a Gaussian.
         unit: how much images differ, roughly, in data units; noise well above it hides them.
         suits_populations: whether evaluations are cheap enough for a population of walkers, and
             the prior is not so simple that independent walkers are exact anyway; with few
@@ -41,6 +43,7 @@ class Prior(ABC):
     sigma_max: float
     centre: Tensor | float = 0.0
     any_sigma: bool = False
+    error_is_exact: bool = False
     unit: float = 1.0
     suits_populations: bool = False
 
