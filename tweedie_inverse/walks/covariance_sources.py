@@ -1,6 +1,6 @@
 """Where the covariance V of the decoupled draw comes from, at each level of a walk.
 
-`Network` reads it from the network itself: a random probe at every second level tells the spectrum
+`Network` reads it from the network itself: a random probe at every third level tells the spectrum
 and the place (`priors.error.from_network`).  `Measured` takes the prior's table.  Both then make V
 exact along the pull of the data, by a secant, at levels where the noise hides less than the images
 differ (sigma below ``prior.unit``).  Probes and secants cost an evaluation each.
@@ -30,7 +30,7 @@ from tweedie_inverse.priors.error.layout import layout_for
 from tweedie_inverse.walks.base import Level
 
 # Levels from one probe to the next; the spectrum changes slowly with sigma.
-_EVERY = 2
+_EVERY = 3
 # Share of sigma^2 that the variance along a secant may have; 1 for the exact denoiser.
 _MOST = 1.5
 

@@ -57,7 +57,7 @@ class Decoupled(Walk[DecoupledState]):
     moves (leapfrogs + 1)`` linear solves.  One more evaluation and solve at levels below
     ``prior.unit``, where a draw is made exact along the pull of the data (linear operators with
     Gaussian noise; V from a table or from the network), and with V from the network one more
-    evaluation at every second level.  All of them share the budget of evaluations.
+    evaluation at every third level.  All of them share the budget of evaluations.
 
     Attributes:
         rho: exponent of the Karras schedule over the prior's range of noise levels.

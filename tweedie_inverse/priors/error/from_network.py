@@ -31,6 +31,7 @@ _STEP = 0.3
 _MEMORY = 0.7
 # Shares of sigma^2 that a variance may have; for the exact denoiser J lies between 0 and 1.
 _LEAST, _MOST = 1e-6, 1.0
+
 # A probe whose mean response z.Jz / z.z lies outside says nonsense, and is left out.  Where noise
 # hides nearly all, the true mean is near 0, and a sound probe may fall a little below.
 _CREDIBLE = (-0.1, 1.5)

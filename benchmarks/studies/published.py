@@ -1,0 +1,152 @@
+"""Published denoisers with nothing measured, beside the same with a table of their error.
+
+    python -m tweedie_inverse.benchmarks.studies.published --checkpoints FOLDER
+    python -m tweedie_inverse.benchmarks.studies.published --checkpoints FOLDER --split validation
+
+60 % missing and a blur of 1.5 pixels, noise 0.03, on 64x64 tiles of a photograph.  The table is
+measured on 60 tiles of another photograph.  All rows of a task see the same measurements; behind
++-: standard errors over images and seeds.  ``../shared/checkpoints`` has the weights.
+"""
+
+import argparse
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import tweedie_inverse as ti
+from tweedie_inverse import operators as ops
+from tweedie_inverse.benchmarks.problems.published import PUBLISHED, published_prior
+from tweedie_inverse.benchmarks.problems.suites import photographs
+from tweedie_inverse.datasets.photographs import load_photo
+from tweedie_inverse.priors.network import NetworkPrior
+
+NOISE = ops.GaussianNoise(0.03)
+_OTHER = {"test": "coffee", "validation": "astronaut"}
+# What a row is called: the source of the covariance, and whether the table is there.
+WAYS = {
+    "network": ("network", False),
+    "measured": ("measured", True),
+    "isotropic": ("isotropic", False),
+}
+
+
+def tasks(shape: tuple[int, int, int]) -> dict[str, ops.LinearOperator]:
+    return {
+        "60 % missing": ops.Mask(ops.random_mask(shape, 0.4, seed=1), noise=NOISE),
+        "blur 1.5": ops.Blur(ops.gaussian_kernel(1.5), shape, noise=NOISE),
+    }
+
+
+def measured_on(split: str, count: int = 60) -> Tensor:
+    """Tiles ``(count, 3, 64, 64)`` of the photograph that the split is not from."""
+    photo = load_photo(_OTHER[split])[None]
+    photo = F.interpolate(photo, scale_factor=0.5, mode="bicubic", antialias=True).clamp(0, 1)[0]
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randint(photo.shape[1] - 63, (count,), generator=random).tolist()
+    columns = torch.randint(photo.shape[2] - 63, (count,), generator=random).tolist()
+    return torch.stack(
+        [photo[:, a : a + 64, b : b + 64] for a, b in zip(rows, columns, strict=True)]
+    )
+
+
+def rows(
+    names: Sequence[str],
+    folder: str,
+    ways: Sequence[str],
+    *,
+    split: str,
+    images: int,
+    seeds: int,
+    samples: int,
+    steps: int,
+) -> Iterator[str]:
+    """Lines of the table."""
+    yield (
+        f"{images} images ({split}), {seeds} seeds, {samples} samples, {steps} evaluations\n\n"
+        "| network, task | covariance | PSNR | CRPS | 90 % coverage | chi-square | evaluations |\n"
+        "|---|---|---|---|---|---|---|"
+    )
+    for name in names:
+        bare = published_prior(name, folder)
+        assert isinstance(bare, NetworkPrior)
+        grey = bare.shape[0] == 1
+        truths, others = photographs(64, images, split), measured_on(split)
+        if grey:
+            truths, others = truths.mean(1, keepdim=True), others.mean(1, keepdim=True)
+        table = None
+        if "measured" in ways:
+            table = ti.measure_denoising_error(bare, others, form="radial", levels=12)
+        for task, operator in tasks((bare.shape[0], 64, 64)).items():
+            for way in ways:
+                error, with_table = WAYS[way]
+                prior = bare.with_error(table) if with_table else bare
+                walk = ti.walks.Decoupled(error=error)
+                scores, evaluations = [], 0.0
+                for seed in range(seeds):
+                    y = operator.measure(truths, seed=seed)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # of sigma^2 I, which fails as expected
+                        found = ti.solve(
+                            y,
+                            operator,
+                            prior,
+                            method=walk,
+                            num_samples=samples,
+                            steps=steps,
+                            seed=seed,
+                        )
+                    scores.append(_scores(found, truths))
+                    evaluations = found.stats.denoiser_calls
+                yield _row(f"{name}, {task}", way, torch.cat(scores), evaluations)
+
+
+def _scores(found: ti.Posterior, truths: Tensor) -> Tensor:
+    """PSNR, CRPS, coverage and chi-square of each image, ``(images, 4)``."""
+    squares = (found.mean - truths).square().flatten(1).mean(1)
+    return torch.stack(
+        [
+            -10 * squares.log10(),
+            ti.calibration.crps(found, truths),
+            ti.calibration.coverage(found, truths),
+            found.diagnostics.residual_chi_square.mean(1),
+        ],
+        dim=1,
+    ).double()
+
+
+def _row(task: str, way: str, scores: Tensor, evaluations: float) -> str:
+    mean, error = scores.mean(0).tolist(), (scores.std(0) / len(scores) ** 0.5).tolist()
+    digits = (2, 4, 3, 3)
+    cells = [f"{m:.{d}f} +- {e:.{d}f}" for m, e, d in zip(mean, error, digits, strict=True)]
+    return f"| {task} | {way} | {' | '.join(cells)} | {evaluations:.0f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoints", required=True, help="folder of the weights")
+    parser.add_argument("--networks", nargs="+", choices=list(PUBLISHED), default=list(PUBLISHED))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--split", choices=["test", "validation"], default="test")
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=40)
+    options = parser.parse_args()
+    for line in rows(
+        options.networks,
+        options.checkpoints,
+        options.ways,
+        split=options.split,
+        images=options.images,
+        seeds=options.seeds,
+        samples=options.samples,
+        steps=options.steps,
+    ):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
