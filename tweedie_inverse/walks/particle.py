@@ -23,6 +23,7 @@ move wherever the path allows it.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -142,6 +143,8 @@ class Particle(Walk[ParticleState]):
         self, problem: Problem, prior: Prior, sigma: float, streams: Streams
     ) -> ParticleState:
         frame = frame_of(problem, prior, sigma)
+        if not frame.measurement.has_determinant:
+            warnings.warn(_without_evidence(frame), RuntimeWarning, stacklevel=2)
         moments = frame.moments
         # A walker that comes from infinitely far away knows no more than the prior's moments.
         m = moments.mean.expand(len(streams), *moments.mean.shape[1:])
@@ -293,6 +296,18 @@ def _arrived(state: ParticleState, x: Tensor, model: Model, error: float) -> Par
         log_likelihood=likelihood.relative.reshape_as(state.log_weights),
         log_scale=likelihood.scale,
         solver_error=max(state.solver_error, error, likelihood.error),
+    )
+
+
+def _without_evidence(frame: Frame) -> str:
+    """Why there is no evidence, and what gives one."""
+    shapes = frame.measurement.noise_shape, frame.measurement.shape
+    measurements, unknowns = (math.prod(shape) for shape in shapes)
+    return (
+        f"the particle walk leaves log_evidence NaN: the determinant for {measurements} "
+        f"measurements of {unknowns} unknowns would take too long at every level; samples and "
+        "weights do not need it. Take fewer measurements, smaller images, or an operator with a "
+        "spectrum in the basis of the denoising error"
     )
 
 
