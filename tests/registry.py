@@ -84,9 +84,7 @@ OPERATORS = {
     "scipy-complex": lambda: ops.from_scipy(
         torch.complex(normal((2,), (3, 8)), normal((3,), (3, 8))).numpy(), noise=NOISE
     ),
-    "function": lambda: ops.LinearOperator.from_function(
-        _cumulated, (1, 5, 6), noise=NOISE
-    ),
+    "function": lambda: ops.LinearOperator.from_function(_cumulated, (1, 5, 6), noise=NOISE),
     "function-and-adjoint": lambda: ops.LinearOperator.from_function(
         _antisymmetric, (7,), adjoint=_antisymmetric, noise=NOISE
     ),

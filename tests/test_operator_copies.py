@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from tests.registry import NONLINEAR, NOISE, OPERATORS
+from tests.registry import NOISE, NONLINEAR, OPERATORS
 from tweedie_inverse import operators as ops
 from tweedie_inverse.numerics.random import normal
 
@@ -36,7 +36,11 @@ def used(operator):
 def test_a_copy_of_a_used_operator_gives_the_same_answer(name):
     operator = MAKERS[name]()
     x, y = used(operator)
-    for other in (copy.copy(operator), copy.deepcopy(operator), pickle.loads(pickle.dumps(operator))):
+    for other in (
+        copy.copy(operator),
+        copy.deepcopy(operator),
+        pickle.loads(pickle.dumps(operator)),
+    ):
         assert type(other) is type(operator)
         assert (other.images, repr(other)) == (operator.images, repr(operator))
         assert torch.equal(other.measure(x), y)

@@ -291,7 +291,9 @@ def test_a_limited_arc_is_darker_by_what_is_missing():
     operator = ops.Tomography((1, 56, 56), np.r_[0:100:1.0].tolist())
     x = phantom(56, 56, DISK).float()
     image = operator.pseudo_inverse(operator.forward(x))
-    assert float(image[-F.max_pool2d(-x, 5, 1, 2) == 1].mean()) == pytest.approx(100 / 180, abs=0.01)
+    assert float(image[-F.max_pool2d(-x, 5, 1, 2) == 1].mean()) == pytest.approx(
+        100 / 180, abs=0.01
+    )
 
 
 def test_filtered_backprojection_has_a_gradient():
