@@ -9,6 +9,8 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from tweedie_inverse.runtime.devices import usable
+
 T = TypeVar("T")
 # Launchers say who is who in these pairs of variables: torchrun, srun, a SLURM array.  The second
 # one of srun is set in its job steps only: sbatch sets SLURM_PROCID and SLURM_NTASKS for the batch
@@ -65,13 +67,35 @@ def device_of(name: str, environment: Mapping[str, str]) -> str:
     """``cuda`` under a launcher is the accelerator with this process's number on its machine.
 
     Modulo their number: there may be fewer accelerators than processes, and a scheduler may show
-    each process only its own.
+    each process only its own.  `ready_device` tries it, too.
     """
     for variable in ("LOCAL_RANK", "SLURM_LOCALID"):
         if name == "cuda" and variable in environment:
             local = int(environment[variable])
             return f"cuda:{local % (torch.cuda.device_count() or local + 1)}"
     return name
+
+
+def ready_device(name: str, environment: Mapping[str, str]) -> str:
+    """`device_of`, tried before any work.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+    if not name.startswith("cuda") or torch.cuda.is_available():
+        return usable(device_of(name, environment))
+    return usable(name)
+
+
+def in_words(place: Place, environment: Mapping[str, str]) -> str:
+    """This process's share, for the terminal, and why others may not have theirs."""
+    text = f"process {place.rank + 1} of {place.world_size}"
+    if place.world_size > 1:
+        return f"{text}, which does its own share only"
+    tasks = environment.get("SLURM_NTASKS", "1")
+    if "SLURM_JOB_ID" in environment and tasks not in ("", "1"):
+        return f"{text}, which does all of the work: the job has {tasks} tasks, which srun starts"
+    return text
 
 
 def under_torchrun(environment: Mapping[str, str]) -> bool:
