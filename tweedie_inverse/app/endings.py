@@ -47,7 +47,9 @@ def endings() -> Iterator[None]:
 
 def in_one_line(error: BaseException) -> str:
     """What an error says; with its class, where it says too little without."""
-    if isinstance(error, (ValueError, TypeError, OSError, ImportError)) and str(error):
+    speaks = (ValueError, TypeError, OSError, ImportError, ArithmeticError)
+    needs_a_name = (ZeroDivisionError, OverflowError)
+    if isinstance(error, speaks) and not isinstance(error, needs_a_name) and str(error):
         return " ".join(str(error).split())
     lines = str(error).strip().splitlines()
     text = lines[0][:300] if lines else ""
