@@ -138,7 +138,7 @@ def _record(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged; run the suite again, which makes it anew") from error
+        raise ValueError(f"{path} is damaged; delete it, or run its suite again") from error
 
 
 def read_pictures(folders: Iterable[str | Path]) -> dict[str, Pictures]:

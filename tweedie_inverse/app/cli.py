@@ -182,7 +182,7 @@ def _solve(options: argparse.Namespace) -> None:
     written = [path for item in items for path in (item.result, item.picture, item.record)]
     bulk.separate(written, [*read, *(item.measurement for item in items)])
     operator, prior, contents = _equipment(options)
-    names = ("operator", "prior", "tiled", "noise", "method", "samples", "steps", "seed")
+    names = ("operator", "prior", "format", "tiled", "noise", "method", "samples", "steps", "seed")
     bulk.settle(folder, {**{name: vars(options)[name] for name in names}, **contents})
     print(f"{len(items)} files, {in_words(place, os.environ)}")
     failed = bulk.solve_files(
@@ -206,9 +206,11 @@ def _out(given: str | None) -> Path:
     """The file of the samples; the picture goes beside it.
 
     Raises:
-        ValueError: it would be the picture's own name.
+        ValueError: it has no name, or the picture's own.
     """
     out = Path("posterior.safetensors" if given is None else given)
+    if not out.name:
+        raise ValueError(f"solve: --out {given!r} is a folder, not a file; name a file to write")
     if out.suffix.lower() == ".png":
         raise ValueError(
             f"solve: --out {given} is for the samples, and the picture goes beside them as "

@@ -11,14 +11,14 @@ import threading
 from pathlib import Path
 
 _COMMAND = "tweedie-inverse"
-_PACKAGE = "tweedie_inverse"
+_MODULES = ("tweedie_inverse", "tweedie_inverse.benchmarks")
 
 
 def _is_command() -> bool:
-    """Whether this process is ``tweedie-inverse ...`` or ``python -m tweedie_inverse...``."""
+    """Whether this process is ``tweedie-inverse ...`` or ``python -m`` one of the modules."""
     name, words = sys.argv[0] if sys.argv else "", sys.orig_argv
     if name == "-m":  # as long as python looks for the module
-        return words[words.index("-m") + 1].split(".")[0] == _PACKAGE
+        return words[words.index("-m") + 1] in _MODULES
     return Path(name).stem == _COMMAND
 
 

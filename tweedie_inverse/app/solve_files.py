@@ -213,7 +213,8 @@ def solve_files(
             record = {**item.checksums(), "measurement": before}
             replace(item.record, json.dumps(record).encode())  # last: it says that all is there
         except Exception as error:
-            failed.append(f"{item.measurement}: {in_one_line(error)}")
+            reason = in_one_line(error).removeprefix(f"{item.measurement}: ")
+            failed.append(f"{item.measurement}: {reason}")
             _note(item.error, f"{failed[-1]}\n")
             tell(f"{progress}: failed")
             continue

@@ -16,7 +16,7 @@ def usable(name: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         gpus = torch.cuda.device_count()
         seen = f"cpu and {gpus} of cuda:0 to cuda:{gpus - 1}" if gpus else "cpu"
-        reason = (str(error).splitlines() or ["no reason given"])[0][:120]
+        reason = str(error).split(". ")[0].split("\n")[0][:80]
         raise ValueError(
             f"--device {name}: torch sees no such device on this machine, or cannot use it "
             f"({reason}); it sees {seen}"

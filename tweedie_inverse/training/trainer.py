@@ -161,9 +161,10 @@ class _Run:
         loss = self.task.backward(clean, noise, levels, labels, generator)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if not bool(norm.isfinite()):
+            kept = f"; {self.checkpoint}, of the last save, is kept" * self.checkpoint.exists()
             raise FloatingPointError(
                 f"train: the gradient became {float(norm)} at step {self.step}. Lower rate= (now "
-                f"{config.rate}); the checkpoint {self.checkpoint} of the last good step is kept"
+                f"{config.rate}){kept}"
             )
         self.optimizer.step()
         self.average.update_parameters(self.network)
