@@ -168,12 +168,10 @@ def separate(written: Sequence[Path], read: Sequence[str | Path]) -> None:
         if names.count(name) > 1:
             raise ValueError(f"solve: picture and samples would both be written to {one}")
         for other in map(Path, read):
-            if other.exists() and (
-                name == other.resolve() or (one.exists() and one.samefile(other))
-            ):
+            if one.exists() and other.exists() and one.samefile(other):
                 raise ValueError(
-                    f"solve: {one} is to be written, but it is the file {other}, which is read; "
-                    "choose another --out"
+                    f"solve: {one} would be written over, but it is the file {other}, which is "
+                    "read; choose another --out"
                 )
 
 
