@@ -176,10 +176,14 @@ def test_every_damaged_file_costs_only_itself(folder, capsys):
     for name, (content, _) in DAMAGED.items():
         (folder / "data" / f"{name}.npy").write_bytes(content)
     np.save(folder / "data" / "good.npy", np.zeros((1, 6, 91), dtype=">f4"))
+    os.mkfifo(folder / "data" / "pipe.npy")
+    (folder / "data" / "nowhere.npy").symlink_to("gone")
+    (folder / "data" / "folder.npy").mkdir()
     with pytest.raises(SystemExit, match="2"):
         main(command(folder, "out"))
     told = capsys.readouterr().err
-    assert f"{len(DAMAGED)} file(s) could not be solved" in told
+    assert f"{len(DAMAGED) + 3} file(s) could not be solved" in told
+    assert told.count("there is no such file, or it is a folder, a pipe or a device") == 3
     for name, (_, reason) in DAMAGED.items():
         (line,) = [line for line in told.splitlines() if f"/{name}.npy: " in line]
         assert reason in line

@@ -67,3 +67,8 @@ def test_devices_are_numbered_on_their_machine():
 )
 def test_the_share_is_said(environment, said):
     assert in_words(find_place(environment), environment) == said
+
+
+def test_a_variable_that_is_no_number_is_named():
+    with pytest.raises(ValueError, match="variable WORLD_SIZE should be a whole number, is 'two'"):
+        find_place({"RANK": "0", "WORLD_SIZE": "two"})

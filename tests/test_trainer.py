@@ -80,6 +80,13 @@ def test_the_command_measures_the_error_on_as_many_held_out_images_as_it_is_told
     assert "24 held-out images" in (tmp_path / f"{tmp_path.name}.md").read_text()
 
 
+@pytest.mark.parametrize("interval", [{"save_every": 0}, {"report_every": -1}])
+def test_an_interval_of_no_step_is_refused(interval, tmp_path):
+    with pytest.raises(ValueError, match="needs 1 step or more"):
+        next(train(SMALL, tmp_path / "out", **interval))
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     first = train(SMALL, tmp_path, report_every=1, save_every=1)
     next(first)

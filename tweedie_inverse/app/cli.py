@@ -228,7 +228,7 @@ def _equipment(options: argparse.Namespace) -> tuple[Operator, Prior, dict[str, 
     contents = {f"content of {name}": digest[:16] for name, digest in read.items()}
     shipped = WEIGHTS_FOLDER / f"{options.prior}.safetensors"
     path = shipped if shipped.is_file() else Path(options.prior)
-    if path.exists():
+    if path.is_file() or path.is_dir():
         contents["content of the prior"] = checksum(path)[:16]
     elif options.revision is not None:
         contents["revision of the prior"] = options.revision

@@ -39,17 +39,29 @@ def find_place(
     process.
 
     Raises:
-        ValueError: only one of the two given, or a rank outside [0, world_size).
+        ValueError: only one of the two given, a rank outside [0, world_size), or a variable that is
+            no number.
     """
     if (rank is None) != (world_size is None):
         raise ValueError("give both --rank and --world-size, or neither")
     if rank is not None and world_size is not None:
         return _checked(Place(rank, world_size))
     for mine, all_ in _VARIABLES:
-        if mine in environment and int(environment.get(all_, 1)) > 1:
-            first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0)) if "ARRAY" in mine else 0
-            return _checked(Place(int(environment[mine]) - first, int(environment[all_])))
+        if mine in environment and (size := _number(environment, all_, 1)) > 1:
+            first = _number(environment, "SLURM_ARRAY_TASK_MIN", 0) if "ARRAY" in mine else 0
+            return _checked(Place(_number(environment, mine, 0) - first, size))
     return Place(0, 1)
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            f"the environment variable {name} should be a whole number, is {text!r}; unset it, or "
+            "give --rank and --world-size"
+        ) from None
 
 
 def _checked(place: Place) -> Place:
@@ -71,7 +83,7 @@ def device_of(name: str, environment: Mapping[str, str]) -> str:
     """
     for variable in ("LOCAL_RANK", "SLURM_LOCALID"):
         if name == "cuda" and variable in environment:
-            local = int(environment[variable])
+            local = _number(environment, variable, 0)
             return f"cuda:{local % (torch.cuda.device_count() or local + 1)}"
     return name
 
@@ -82,9 +94,7 @@ def ready_device(name: str, environment: Mapping[str, str]) -> str:
     Raises:
         ValueError: this machine has no such device.
     """
-    if not name.startswith("cuda") or torch.cuda.is_available():
-        return usable(device_of(name, environment))
-    return usable(name)
+    return usable(device_of(name, environment) if torch.cuda.is_available() else name)
 
 
 def in_words(place: Place, environment: Mapping[str, str]) -> str:

@@ -98,16 +98,20 @@ def find(given: Sequence[str], out: str | Path) -> list[Item]:
     return items
 
 
+def _refuse_what_is_no_file(path: str | Path) -> None:
+    if not Path(path).is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: there is no such file, or it is a folder, a pipe or a device")
+
+
 def load_measurement(file: str | Path) -> np.ndarray:
     """The array of a ``.npy`` file, in this computer's byte order.
 
     Raises:
         ValueError: it is none, or claims more than it holds.
     """
+    _refuse_what_is_no_file(file)
     try:
         found = np.load(file)
-    except FileNotFoundError:
-        raise ValueError(f"solve: there is no file {file}") from None
     except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{file}: damaged, or no .npy file of numbers ({in_one_line(error)}); write it with "
@@ -204,6 +208,7 @@ def solve_files(
             tell(f"{progress}: already there")
             continue
         try:
+            _refuse_what_is_no_file(item.measurement)
             ready(item.result, item.picture, item.record)
             before = checksum(item.measurement)
             posterior = one(item)

@@ -89,6 +89,10 @@ def train(
             run of other settings or a damaged checkpoint.
         FloatingPointError: the gradient is not finite.
     """
+    if min(report_every, save_every) < 1:
+        raise ValueError(
+            f"train(report_every={report_every}, save_every={save_every}): needs 1 step or more"
+        )
     folder = Path(folder)
     ready_folder(folder)
     with alone_in(folder, "train"):
