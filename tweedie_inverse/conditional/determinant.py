@@ -9,7 +9,7 @@ from torch import Tensor
 # Multiplications in float64 that one determinant may take: a second on a few CPU cores.  A walk
 # takes two at each level.
 _MULTIPLICATIONS = 2.5e10
-_NUMBERS = 2**27  # of the matrix R: a gigabyte in float64
+_NUMBERS = 2**26  # of the matrix R: half a gigabyte in float64
 
 
 def is_affordable(measurements: int, coefficients: int) -> bool:
