@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import tweedie_inverse as ti
 from tweedie_inverse.app.distributed import Place
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.harness.records import Store, Unit
 from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
 from tweedie_inverse.benchmarks.harness.table import FLOOR
@@ -184,4 +185,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with endings():
+        main()

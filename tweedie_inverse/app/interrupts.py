@@ -12,13 +12,15 @@ from pathlib import Path
 
 _COMMAND = "tweedie-inverse"
 _MODULES = ("tweedie_inverse", "tweedie_inverse.benchmarks")
+_STUDIES = "tweedie_inverse.benchmarks.studies."
 
 
 def _is_command() -> bool:
     """Whether this process is ``tweedie-inverse ...`` or ``python -m`` one of the modules."""
     name, words = sys.argv[0] if sys.argv else "", sys.orig_argv
     if name == "-m":  # as long as python looks for the module
-        return words[words.index("-m") + 1] in _MODULES
+        module = words[words.index("-m") + 1]
+        return module in _MODULES or module.startswith(_STUDIES)
     return Path(name).stem == _COMMAND
 
 
