@@ -211,12 +211,19 @@ def solved(folder, capsys, *more):
     return [line.split()[1][0] for line in lines if "residual chi-square" in line]
 
 
+def test_a_measurement_may_have_the_name_of_the_settings(folder, capsys):
+    for name in NAMES:
+        (folder / "data" / f"{name}.npy").rename(folder / "data" / "settings.npy")
+    assert solved(folder, capsys) == ["s"]
+    assert solved(folder, capsys) == []
+
+
 def test_replaced_measurements_and_damaged_results_are_solved_again(folder, capsys):
     assert solved(folder, capsys) == list(NAMES)
     assert solved(folder, capsys) == []
     result = folder / "out" / "a.safetensors"
     result.write_bytes(result.read_bytes()[:-1] + b"x")
-    (folder / "out" / "b.json").write_text("{")
+    (folder / "out" / "b.record.json").write_text("{")
     stat = (folder / "data" / "c.npy").stat()
     np.save(folder / "data" / "c.npy", np.load(folder / "data" / "a.npy"))
     os.utime(folder / "data" / "c.npy", (stat.st_atime, stat.st_mtime))

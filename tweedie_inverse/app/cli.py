@@ -159,7 +159,7 @@ def _solve(options: argparse.Namespace) -> None:
     """One file to one file; several to a folder."""
     from tweedie_inverse.app import solve_files as bulk
     from tweedie_inverse.app.distributed import find_place, in_words, ready_device, under_torchrun
-    from tweedie_inverse.runtime.atomic import ready
+    from tweedie_inverse.runtime.atomic import ready, ready_folder
 
     options.device = ready_device(options.device, os.environ)
     place = find_place(os.environ, options.rank, options.world_size)
@@ -181,6 +181,7 @@ def _solve(options: argparse.Namespace) -> None:
     items = bulk.find(options.measurement, folder)
     written = [path for item in items for path in (item.result, item.picture, item.record)]
     bulk.separate(written, [*read, *(item.measurement for item in items)])
+    ready_folder(folder)
     operator, prior, contents = _equipment(options)
     names = ("operator", "prior", "format", "tiled", "noise", "method", "samples", "steps", "seed")
     bulk.settle(folder, {**{name: vars(options)[name] for name in names}, **contents})

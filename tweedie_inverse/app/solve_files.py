@@ -10,7 +10,9 @@ the end, and its reason is written beside the results.
 import glob
 import io
 import json
+import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +23,7 @@ import numpy as np
 from tweedie_inverse.app.distributed import Place, shard
 from tweedie_inverse.app.endings import in_one_line
 from tweedie_inverse.numerics.random import generator
-from tweedie_inverse.runtime.atomic import ready, ready_folder, replace
+from tweedie_inverse.runtime.atomic import ready_folder, regular_file, replace
 from tweedie_inverse.runtime.checksums import checksum
 from tweedie_inverse.solving.posterior import Posterior
 
@@ -46,7 +48,7 @@ class Item(NamedTuple):
     @property
     def record(self) -> Path:
         """The file with the checksums of measurement and result; written last."""
-        return self.result.with_suffix(".json")
+        return self.result.with_suffix(".record.json")
 
     @property
     def is_finished(self) -> bool:
@@ -128,12 +130,11 @@ def seed_of(item: Item, seed: int) -> int:
 
 
 def settle(out: str | Path, settings: Mapping[str, object]) -> None:
-    """Note what a folder's results are made with, after trying to write there.
+    """Note what a folder's results are made with.
 
     Raises:
-        ValueError: the folder cannot be written to, or holds results of other settings.
+        ValueError: the folder holds results of other settings.
     """
-    ready_folder(out)
     path, text = Path(out) / _SETTINGS, json.dumps(settings, indent=1, sort_keys=True) + "\n"
     if path.is_file():
         there, wanted = _settings_in(path), json.loads(text)
@@ -167,16 +168,23 @@ def separate(written: Sequence[Path], read: Sequence[str | Path]) -> None:
     Raises:
         ValueError: one is, or two of the written ones are the same.
     """
-    names = [path.resolve() for path in written]
-    for one, name in zip(written, names, strict=True):
-        if names.count(name) > 1:
-            raise ValueError(f"solve: picture and samples would both be written to {one}")
-        for other in map(Path, read):
-            if one.exists() and other.exists() and one.samefile(other):
-                raise ValueError(
-                    f"solve: {one} would be written over, but it is the file {other}, which is "
-                    "read; choose another --out"
-                )
+    known = {_identity(path): path for path in map(Path, read) if path.exists()}
+    for path, count in Counter(map(os.path.realpath, written)).items():
+        if count > 1:
+            raise ValueError(f"solve: picture and samples would both be written to {path}")
+    for one in written:
+        other = known.get(_identity(one)) if one.exists() else None
+        if other is not None:
+            raise ValueError(
+                f"solve: {one} would be written over, but it is the file {other}, which is read; "
+                "choose another --out"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for all names of a file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def write(posterior: Posterior, out: Path) -> None:
@@ -202,6 +210,8 @@ def solve_files(
             go on.
     """
     mine, failed = shard(items, place), []
+    for folder in {item.result.parent for item in mine}:
+        ready_folder(folder)
     for number, item in enumerate(mine, 1):
         progress = f"{number}/{len(mine)} {item.measurement.name}"
         if item.is_finished:
@@ -209,7 +219,8 @@ def solve_files(
             continue
         try:
             _refuse_what_is_no_file(item.measurement)
-            ready(item.result, item.picture, item.record)
+            for path in (item.result, item.picture, item.record):
+                regular_file(path)
             before = checksum(item.measurement)
             posterior = one(item)
             write(posterior, item.result)

@@ -26,7 +26,7 @@ def replace(path: str | Path, content: bytes) -> None:
     Raises:
         ValueError: there is something else than a regular file.
     """
-    target = _regular(Path(path))
+    target = regular_file(Path(path))
     while not _replaced(target, content):
         pass
 
@@ -90,12 +90,16 @@ def ready(*paths: str | Path) -> None:
     Raises:
         ValueError: one of them cannot be written.
     """
-    for target in [_regular(Path(path)) for path in paths]:
+    for target in [regular_file(Path(path)) for path in paths]:
         ready_folder(target.parent)
 
 
-def _regular(path: Path) -> Path:
-    """The file that a path leads to, links followed; it need not be there."""
+def regular_file(path: Path) -> Path:
+    """The file that a path leads to, links followed; it need not be there.
+
+    Raises:
+        ValueError: there is something else than a regular file.
+    """
     target = Path(os.path.realpath(path))
     if target.is_symlink() or (target.exists() and not target.is_file()):
         kind = "a folder" if target.is_dir() else "a device, a pipe or a link that leads nowhere"
