@@ -65,13 +65,26 @@ def from_scipy(
     return _MatrixFree(matrix, domain_shape, range_shape, np.iscomplexobj(ax), noise)
 
 
-def from_pylops(operator: Any, *, noise: NoiseModel | None = None) -> LinearOperator:
-    """A PyLops operator with its own shapes, ``dims`` and ``dimsd``; otherwise like `from_scipy`.
+def from_pylops(
+    operator: Any,
+    *,
+    domain_shape: Sequence[int] | None = None,
+    range_shape: Sequence[int] | None = None,
+    noise: NoiseModel | None = None,
+) -> LinearOperator:
+    """A PyLops operator; otherwise like `from_scipy`.
 
-    Neither has a channel axis: images are ``(batch, *dims)``, or ``(batch, 1, height, width)``
-    with `from_scipy` and ``domain_shape=(1, height, width)``.
+    Args:
+        operator: its own shapes, ``dims`` and ``dimsd``, have no channel axis.
+        domain_shape: of one image, such as ``(1, height, width)``; default ``operator.dims``.
+        range_shape: of one measurement; default ``operator.dimsd``.
     """
-    return from_scipy(operator, domain_shape=operator.dims, range_shape=operator.dimsd, noise=noise)
+    return from_scipy(
+        operator,
+        domain_shape=operator.dims if domain_shape is None else domain_shape,
+        range_shape=operator.dimsd if range_shape is None else range_shape,
+        noise=noise,
+    )
 
 
 class _MatrixFree(LinearOperator):

@@ -7,6 +7,8 @@ writes `forward`; a linear one gets its adjoint from automatic differentiation u
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,6 +116,18 @@ class Operator(ABC):
         if self.observed is not None:
             y = torch.where(self.observed.to(y.device), y, torch.zeros_like(y))
         return y[0] if single else y
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: all but the cached properties, which it works out anew.
+
+        Decompositions hold functions, which cannot be pickled.
+        """
+        kinds = {name: kind for cls in type(self).__mro__[::-1] for name, kind in vars(cls).items()}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not isinstance(kinds.get(name), cached_property)
+        }
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.domain_shape} -> {self.range_shape})"

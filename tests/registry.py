@@ -22,6 +22,16 @@ def _kernel() -> torch.Tensor:
     return kernel / kernel.sum()
 
 
+# Named, since a lambda cannot be pickled.
+def _cumulated(x: torch.Tensor) -> torch.Tensor:
+    return x.cumsum(-1)[..., ::2]
+
+
+def _antisymmetric(x: torch.Tensor) -> torch.Tensor:
+    """Its own adjoint."""
+    return x.flip(-1) - x
+
+
 OPERATORS = {
     "matrix": lambda: ops.MatrixOperator(normal((2,), (7, 12)), noise=NOISE),
     "mask": lambda: ops.Mask(ops.random_mask((3, 8, 9), 0.3), noise=NOISE),
@@ -74,11 +84,9 @@ OPERATORS = {
     "scipy-complex": lambda: ops.from_scipy(
         torch.complex(normal((2,), (3, 8)), normal((3,), (3, 8))).numpy(), noise=NOISE
     ),
-    "function": lambda: ops.LinearOperator.from_function(
-        lambda x: x.cumsum(-1)[..., ::2], (1, 5, 6), noise=NOISE
-    ),
+    "function": lambda: ops.LinearOperator.from_function(_cumulated, (1, 5, 6), noise=NOISE),
     "function-and-adjoint": lambda: ops.LinearOperator.from_function(
-        lambda x: x.flip(-1) - x, (7,), adjoint=lambda y: y.flip(-1) - y, noise=NOISE
+        _antisymmetric, (7,), adjoint=_antisymmetric, noise=NOISE
     ),
     "tomography-fan": lambda: ops.Tomography((1, 9, 12), 8, geometry="fan", noise=NOISE),
     "tomography-matrix-free": lambda: ops.Tomography(

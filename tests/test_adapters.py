@@ -91,6 +91,17 @@ def test_pylops(make):
     assert operator.measure(x).shape == y.shape
 
 
+def test_pylops_with_a_channel_axis():
+    theirs = pylops.FirstDerivative((6, 5), axis=1)
+    operator = ops.from_pylops(theirs, domain_shape=(1, 6, 5))
+    assert (operator.domain_shape, operator.range_shape) == ((1, 6, 5), (6, 5))
+    x = normal((3,), (2, 1, 6, 5))
+    assert torch.equal(operator.forward(x), ops.from_pylops(theirs).forward(x[:, 0]))
+    assert ops.from_pylops(theirs, range_shape=(30,)).range_shape == (30,)
+    with pytest.raises(ValueError, match="needs 30 entries there, that shape has 25"):
+        ops.from_pylops(theirs, domain_shape=(1, 5, 5))
+
+
 def test_gradients_flow_both_ways_and_twice():
     operator = ops.from_scipy(MATRIX)
     matrix = torch.from_numpy(MATRIX)

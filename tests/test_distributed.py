@@ -2,7 +2,7 @@
 
 import pytest
 
-from tweedie_inverse.app.distributed import device_of, find_place, shard
+from tweedie_inverse.app.distributed import device_of, find_place, in_words, shard
 
 # What the launchers set, of the variables that could be taken for a rank or a number of processes.
 JOB = {"SLURM_JOB_ID": "1234", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_NNODES": "2"}
@@ -51,3 +51,24 @@ def test_devices_are_numbered_on_their_machine():
     assert device_of("cpu", SRUN) == "cpu"
     assert device_of("cuda", {}) == "cuda"
     assert device_of("cuda", TORCHRUN).startswith("cuda:")
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "process 1 of 1"),
+        ({**SBATCH, "SLURM_NTASKS": "1"}, "process 1 of 1"),
+        (
+            SBATCH,
+            "process 1 of 1, which does all of the work: the job has 4 tasks, which srun starts",
+        ),
+        (SRUN, "process 4 of 4, which does its own share only"),
+    ],
+)
+def test_the_share_is_said(environment, said):
+    assert in_words(find_place(environment), environment) == said
+
+
+def test_a_variable_that_is_no_number_is_named():
+    with pytest.raises(ValueError, match="variable WORLD_SIZE should be a whole number, is 'two'"):
+        find_place({"RANK": "0", "WORLD_SIZE": "two"})

@@ -78,3 +78,68 @@ def test_the_command_measures_the_error_on_as_many_held_out_images_as_it_is_told
     main(["train", str(tmp_path), "--data", "digits", "--held-out", "24", *sizes, *process])
     assert measured == [24]
     assert "24 held-out images" in (tmp_path / f"{tmp_path.name}.md").read_text()
+
+
+@pytest.mark.parametrize("interval", [{"save_every": 0}, {"report_every": -1}])
+def test_an_interval_of_no_step_is_refused(interval, tmp_path):
+    with pytest.raises(ValueError, match="needs 1 step or more"):
+        next(train(SMALL, tmp_path / "out", **interval))
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    first = train(SMALL, tmp_path, report_every=1, save_every=1)
+    next(first)
+    with pytest.raises(ValueError, match="train: another run is at work in"):
+        next(train(SMALL, tmp_path))
+    first.close()
+    assert next(train(SMALL, tmp_path, report_every=1)).step == 2
+
+
+@pytest.mark.parametrize("content", ["half", "empty", "text", "weights"])
+def test_a_damaged_checkpoint_is_told_of_and_kept(content, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    list(train(replace(SMALL, steps=1), tmp_path))
+    if content == "weights":
+        torch.save({"network": {}}, path)
+    else:
+        path.write_bytes({"half": path.read_bytes()[:3000], "empty": b"", "text": b"a"}[content])
+    before = path.read_bytes()
+    for call in (lambda: list(train(SMALL, tmp_path)), lambda: load_trained(tmp_path)):
+        with pytest.raises(ValueError, match="no checkpoint of a run") as error:
+            call()
+        assert "weights_only" not in str(error.value)
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="there is no run in"):
+        load_trained(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["out", "--held-out", "0"], "held_out=0"),
+        (["out", "--name", "a/b"], "name='a/b'"),
+        (["out", "--name", ""], "name=''"),
+        (["file"], "no file can be written in"),
+        (["taken"], "is a folder"),
+    ],
+)
+def test_what_the_end_of_a_run_needs_is_asked_for_at_its_beginning(
+    arguments, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "taken.md").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", *arguments])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gradient_that_is_not_finite_ends_in_one_line(tmp_path, capsys):
+    sizes = ["--size", "16", "--batch", "2", "--widths", "8", "16", "--blocks", "1", "1"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(tmp_path), *sizes, "--steps", "9", "--rate", "1e30", "--warmup", "0"])
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert "the gradient became nan" in line
+    assert "is kept" not in line  # nothing was saved yet

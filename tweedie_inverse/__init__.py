@@ -3,6 +3,9 @@
 The public names live here, and nothing else: what computes has a folder of its own.
 """
 
+# Ctrl-C during the imports of the command line, which take seconds: it must come first.
+from tweedie_inverse.app import interrupts as _interrupts  # noqa: F401  # isort: skip
+
 from tweedie_inverse import operators, priors, walks
 from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.likelihood import Likelihood, likelihood

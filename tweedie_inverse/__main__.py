@@ -6,7 +6,10 @@ from tweedie_inverse.app import cli
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """One command line; the benchmarks, which need more packages, are imported when asked for."""
+    """One command line; the benchmarks, which need more packages, are imported when asked for.
+
+    Both say by themselves what went wrong (`app.endings`).
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["benchmarks"]:
         from tweedie_inverse.benchmarks.harness import commands

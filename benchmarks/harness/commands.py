@@ -24,7 +24,14 @@ from pathlib import Path
 
 import torch
 
-from tweedie_inverse.app.distributed import Place, device_of, find_place
+from tweedie_inverse.app.distributed import (
+    Place,
+    find_place,
+    in_words,
+    ready_device,
+    under_torchrun,
+)
+from tweedie_inverse.app.endings import WRONG, endings
 from tweedie_inverse.benchmarks.harness import metrics, report, runner, tuning
 from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.benchmarks.harness.plan import Plan
@@ -50,21 +57,45 @@ SMOKE_IMAGES, SMOKE_SAMPLES, SMOKE_EVALUATIONS = 1, 2, 3
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse and run; a wrong input ends with its message and exit code 2."""
-    options = parser().parse_args(arguments)
-    try:
+    """Parse and run; every error ends with one line and an exit code (`app.endings`)."""
+    with endings():
+        options = parser().parse_args(arguments)
         match options.command:
             case "list":
                 show()
             case "run" | "tune":
+                check_numbers(options)
+                options.device = ready_device(options.device, os.environ)
                 torch.set_num_threads(options.threads)
-                run(options, find_place(os.environ, options.rank, options.world_size))
+                failed = run(options, find_place(os.environ, options.rank, options.world_size))
+                if failed:
+                    text = f"{failed} unit(s) failed; their records say why, and the same command"
+                    print(f"error: {text} tries them again", file=sys.stderr)
+                    # An exit code would make torchrun stop the processes that are still at work.
+                    if not under_torchrun(os.environ):
+                        raise SystemExit(WRONG)
             case "report":
                 require(("jinja2",), "the report")
                 print(report.write(options.folders, options.out or options.folders[0]))
-    except (ImportError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+
+
+# The least value of each number that may be given.
+_LEAST = {
+    **dict.fromkeys(("threads", "images", "samples", "cap", "together", "candidates"), 1),
+    "pictures": 0,
+}
+
+
+def check_numbers(options: argparse.Namespace) -> None:
+    """Refuse numbers with which nothing can be run, before any unit.
+
+    Raises:
+        ValueError: says which.
+    """
+    for name, least in _LEAST.items():
+        value = getattr(options, name, None)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} {value}: needs {least} or more")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -132,17 +163,23 @@ def show() -> None:
         print(f"{name}: {method}\n    {method.source}")
 
 
-def run(options: argparse.Namespace, place: Place) -> None:
-    """Run or tune every suite that is asked for, after everything that is asked for was found."""
-    asked = suites_of(options)
+def run(options: argparse.Namespace, place: Place) -> int:
+    """Run or tune every suite that is asked for, after everything that is asked for was found.
+
+    Returns:
+        How many units failed, candidates of `tune` aside: some settings are meant to fail.
+    """
+    failed, asked = 0, suites_of(options)
     chosen = methods_of(options, asked)
     check(options, asked, chosen)
     log = partial(print, flush=True)
     for one in asked:
         name = one if isinstance(one, str) else one.name
-        print(f"{name}: {place.rank + 1} of {place.world_size}, into {Path(options.out).resolve()}")
+        print(f"{name}: {in_words(place, os.environ)}, into {Path(options.out).resolve()}")
+        store = Store(options.out)
         if isinstance(one, str):
-            run_study(one, options, place)
+            run_study(one, options, place, store)
+            failed += store.failed
             continue
         plan = plan_of(one, options, chosen.files)
         if options.command == "tune":
@@ -160,7 +197,9 @@ def run(options: argparse.Namespace, place: Place) -> None:
                 print(f"settings: {path.resolve()}")
         else:
             tuned = tuning.load(options.tuned, METHODS | chosen.methods)
-            runner.run(plan, chosen.methods, Store(options.out), tuned=tuned, place=place, log=log)
+            runner.run(plan, chosen.methods, store, tuned=tuned, place=place, log=log)
+            failed += store.failed
+    return failed
 
 
 def suites_of(options: argparse.Namespace) -> list[Suite | str]:
@@ -207,7 +246,6 @@ def check(options: argparse.Namespace, asked: list[Suite | str], chosen: Chosen)
 
     Raises:
         ImportError: a package is missing.
-        ValueError: a device that this machine lacks.
     """
     for one in asked:
         if isinstance(one, str):
@@ -216,8 +254,6 @@ def check(options: argparse.Namespace, asked: list[Suite | str], chosen: Chosen)
             require(metrics.packages(), f"the metrics of suite {one.name}")
             for name, method in chosen.methods.items():
                 require(method.packages, f"method {name}")
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {options.device}: torch sees no such device on this machine")
 
 
 def everything(smoke: bool) -> list[str]:
@@ -234,7 +270,7 @@ def plan_of(suite: Suite, options: argparse.Namespace, files: Mapping[str, str])
         samples=options.samples or SAMPLES,
         cap=options.cap,
         seed=options.seed,
-        device=device_of(options.device, os.environ),
+        device=options.device,
         tasks=tuple(options.tasks),
         together=options.together,
         prior=options.prior,
@@ -258,7 +294,7 @@ def plan_of(suite: Suite, options: argparse.Namespace, files: Mapping[str, str])
     return plan
 
 
-def run_study(name: str, options: argparse.Namespace, place: Place) -> None:
+def run_study(name: str, options: argparse.Namespace, place: Place, store: Store) -> None:
     """The records of a study, into the same folder."""
     request = Request(
         images=options.images,
@@ -266,9 +302,9 @@ def run_study(name: str, options: argparse.Namespace, place: Place) -> None:
         cap=options.cap,
         seed=options.seed,
         split=options.split,
-        device=device_of(options.device, os.environ),
+        device=options.device,
         methods=tuple(options.methods or ()),
         tasks=tuple(options.tasks),
         smoke=options.smoke,
     )
-    RECORDS[name](request, Store(options.out), place=place, log=partial(print, flush=True))
+    RECORDS[name](request, store, place=place, log=partial(print, flush=True))

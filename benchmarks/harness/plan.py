@@ -102,9 +102,9 @@ def _tasks(plan: Plan) -> list[Task]:
     tasks = plan.suite.tasks(plan.size or plan.suite.size, plan.images, plan.split)
     if plan.tasks:
         known = ", ".join(task.name for task in tasks)
-        tasks = [task for task in tasks if task.name in plan.tasks]
-        if not tasks:
+        if not set(plan.tasks) <= {task.name for task in tasks}:
             raise ValueError(f"--tasks: {plan.suite.name} has {known}; got {', '.join(plan.tasks)}")
+        tasks = [task for task in tasks if task.name in plan.tasks]
     if plan.prior is None:
         return tasks
     prior = load(plan.prior)

@@ -1,25 +1,19 @@
 """Methods and suites from the user's own files, written ``mine.py:NAME``.
 
-A file is executed as a module of a private name, and its folder is not searched for imports: it may
-be called ``operators.py`` or ``torch.py``.  Its checksum goes into the units, so that results of an
-edited file are other units.
+A file is executed as a module of a private name (`app.user_files`).  Its checksum, and that of what
+it reads, goes into the units, so that results of an edited file are other units.
 """
 
-import hashlib
-import importlib.util
 import inspect
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
+from tweedie_inverse.app.user_files import execute
 from tweedie_inverse.benchmarks.methods.base import Method
 from tweedie_inverse.benchmarks.problems.task import Suite
-
-_DIGITS = 12
 
 
 class Chosen(NamedTuple):
@@ -140,9 +134,8 @@ def _find(option: str, place: str) -> tuple[str, Any, str]:
         raise ValueError(f"{option} {place}: write FILE.py:NAME, with a name that the file defines")
     if not path.is_file():
         raise ValueError(f"{option} {place}: there is no file {path.resolve()}")
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    module = _execute(option, place, path, digest)
+    ran = execute(f"{option} {place}", path)
+    module = ran.module
     if not hasattr(module, name):
         defined = [
             key
@@ -152,25 +145,4 @@ def _find(option: str, place: str) -> tuple[str, Any, str]:
         raise ValueError(
             f"{option} {place}: {file} defines no {name}; it defines {', '.join(defined) or 'none'}"
         )
-    return name, getattr(module, name), f"{path.name} {digest[:_DIGITS]}"
-
-
-def _execute(option: str, place: str, path: Path, digest: str) -> ModuleType:
-    """The file as a module; executed once, so that its classes stay the same."""
-    where = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
-    private = f"_tweedie_inverse_benchmarks_{where[:_DIGITS]}_{digest[:_DIGITS]}"
-    if private in sys.modules:
-        return sys.modules[private]
-    spec = importlib.util.spec_from_file_location(private, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[private] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[private]
-        raise ValueError(
-            f"{option} {place}: {path} stopped with {type(error).__name__}: {error}"
-        ) from error
-    return module
+    return name, getattr(module, name), f"{path.name} {ran.digest}"

@@ -1,8 +1,8 @@
 """The results store: one file for each finished unit, written whole or not at all.
 
 A unit is one measurement and one method; its name is a hash of everything that fixes its result.
-A file that exists is finished, so a run that was killed goes on where it stopped, and several
-processes may write into one folder.
+A file that exists is finished, unless it says that its unit failed; so a run that was killed goes
+on where it stopped, what failed is tried again, and several processes may write into one folder.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tweedie_inverse import __version__
 from tweedie_inverse.benchmarks.harness.pictures import Pictures
-from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.runtime.atomic import ready_folder, replace
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,45 @@ class Unit:
 
 
 class Store:
-    """A folder of records."""
+    """A folder of records.
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder) / "units"
+    Args:
+        keep_diverged: whether units whose numbers became infinite count as finished; other failures
+            never do.
+
+    Attributes:
+        failed: how many units were written that have failed.
+    """
+
+    def __init__(self, folder: str | Path, *, keep_diverged: bool = False):
+        self.folder, self.failed = Path(folder) / "units", 0
+        self._keep_diverged = keep_diverged
+
+    def ready(self) -> None:
+        """Make the folder and try to write in it, before any work.
+
+        Raises:
+            ValueError: it cannot be written to.
+        """
+        ready_folder(self.folder)
+
+    def is_there(self, unit: Unit) -> bool:
+        """Whether the unit has an undamaged record, of a failure too."""
+        return self._found(unit) is not None
 
     def is_finished(self, unit: Unit) -> bool:
-        return self._path(unit).is_file()
+        """Whether the unit has a record, and not of a failure that is to be tried again."""
+        found = self._found(unit)
+        if found is None:
+            return False
+        return "failed" not in found or (self._keep_diverged and found.get("diverged", False))
+
+    def _found(self, unit: Unit) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self._path(unit).read_text())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
 
     def read(self, unit: Unit) -> dict[str, Any]:
         return json.loads(self._path(unit).read_text())
@@ -74,6 +106,7 @@ class Store:
     ) -> None:
         """Write a unit's files, the record last: it marks the unit as finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.failed += "failed" in outcome
         path = self._path(unit)
         if samples is not None:
             content = save({"samples": samples.contiguous()})
@@ -88,13 +121,24 @@ class Store:
 
 
 def read(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """All records of any number of folders, each unit once, in the order of their names."""
+    """All records of any number of folders, each unit once, in the order of their names.
+
+    Raises:
+        ValueError: a record is damaged.
+    """
     found = {
-        path.name: json.loads(path.read_text())
+        path.name: _record(path)
         for folder in folders
         for path in sorted((Path(folder) / "units").glob("*.json"))
     }
     return [found[name] for name in sorted(found)]
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged; delete it, or run its suite again") from error
 
 
 def read_pictures(folders: Iterable[str | Path]) -> dict[str, Pictures]:

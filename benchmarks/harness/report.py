@@ -25,7 +25,7 @@ from tweedie_inverse.benchmarks.harness.table import (
     tasks,
     title,
 )
-from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.runtime.atomic import ready_folder, replace
 
 
 def markdown(found: list[dict[str, Any]]) -> Iterator[str]:
@@ -93,7 +93,7 @@ def write(folders: list[str], to: str | Path) -> Path:
     if not found:
         raise ValueError(f"report: no results in {', '.join(map(str, folders))}")
     to = Path(to)
-    to.mkdir(parents=True, exist_ok=True)
+    ready_folder(to)
     replace(to / "report.csv", comma_separated(found).encode())
     replace(to / "report.md", ("\n".join(markdown(found)) + "\n").encode())
     table = rows(found)

@@ -17,7 +17,7 @@ from tweedie_inverse.benchmarks.harness import metrics
 from tweedie_inverse.benchmarks.harness.pictures import take
 from tweedie_inverse.benchmarks.harness.plan import Pack, Plan, Tuned, packs
 from tweedie_inverse.benchmarks.harness.records import Store
-from tweedie_inverse.benchmarks.harness.work_loop import FAILURES, Result, finish
+from tweedie_inverse.benchmarks.harness.work_loop import Result, failure, finish
 from tweedie_inverse.benchmarks.methods.base import Method
 from tweedie_inverse.benchmarks.problems.gaussian import gaussian_samples, posterior_is_known
 from tweedie_inverse.benchmarks.problems.priors import load
@@ -117,12 +117,12 @@ def work(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             samples = pack.method.draw(y, pack.task, prior, seeds, together)
-    except FAILURES as error:
+    except Exception as error:
         if len(pack.units) > 1:
             log(f"{pack.units[0].method} failed on a pack ({error}); image by image now")
             alone = [pack._replace(units=(unit,)) for unit in pack.units]
             return [result for one in alone for result in work(one, device, log, limits)]
-        return [Result({"failed": str(error), "run": {"seconds": _now(truths) - begin}})]
+        return [failure(error, seconds=_now(truths) - begin)]
     peak = torch.cuda.max_memory_allocated(truths.device) if truths.is_cuda else None
     seconds, count = (_now(truths) - begin) / len(y), samples.shape[0] * samples.shape[1]
     for entry in caught:
@@ -165,7 +165,8 @@ def judge(
 ) -> Result:
     """Metrics of the samples of one measurement."""
     if not bool(samples.isfinite().all()):
-        return Result({"failed": "samples are not finite", "run": shared["run"]}, samples)
+        outcome = {"failed": "samples are not finite", "diverged": True, "run": shared["run"]}
+        return Result(outcome, samples)
     found: dict[str, Any] = dict(metrics.evaluate(samples, truth, y, task.operator))
     if posterior_is_known(task, prior):
         exact = gaussian_samples(y[None], task, prior, [range(_EXACT)])[0]

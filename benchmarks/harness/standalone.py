@@ -42,11 +42,12 @@ def of_tasks(items: Sequence[W], tasks: tuple[str, ...]) -> list[W]:
     """The work items of the named tasks; all, where none is named.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there is no task of one of the names.
     """
+    names = dict.fromkeys(item.units[0].task for item in items)
     found = [item for item in items if not tasks or item.units[0].task in tasks]
-    if not found:
-        known = ", ".join(dict.fromkeys(item.units[0].task for item in items))
+    if not names.keys() >= set(tasks):
+        known = ", ".join(names)
         raise ValueError(f"--tasks: {items[0].units[0].suite} has {known}; got {', '.join(tasks)}")
     return found
 

@@ -22,6 +22,7 @@ from tweedie_inverse.benchmarks.harness.runner import work_off
 from tweedie_inverse.benchmarks.harness.table import COLUMNS
 from tweedie_inverse.benchmarks.methods.base import Method
 from tweedie_inverse.numerics.random import generator
+from tweedie_inverse.runtime.atomic import ready
 from tweedie_inverse.runtime.atomic import replace as replace_file
 
 # 1 where lower is better, -1 where higher is; the other columns cannot choose a setting.
@@ -102,13 +103,15 @@ def tune(
     ]
     if not mine:
         raise ValueError(f"tune: none of {', '.join(chosen)} has settings to choose from")
-    store = Store(folder / "tuning")
+    # Some settings are meant to diverge, and would do so again.
+    store = Store(folder / "tuning", keep_diverged=True)
+    path = folder / f"tuned-{plan.suite.name}.json"
+    ready(path)
     work_off(mine, plan, store, place=place, log=log)
-    missing = sum(not store.is_finished(unit) for pack in mine for unit in pack.units)
+    missing = sum(not store.is_there(unit) for pack in mine for unit in pack.units)
     if missing:
         log(f"{missing} units of other processes are missing; tune again when they are done")
         return None
-    path = folder / f"tuned-{plan.suite.name}.json"
     content = {
         "suite": plan.suite.name,
         "metric": metric,

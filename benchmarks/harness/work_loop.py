@@ -2,7 +2,8 @@
 
 A work item is a set of units that run together.  Its records are written before the next item
 begins, so that a killed run loses only the item that it was working on; finished ones are left
-alone.
+alone, and failed ones are tried again.  Whatever goes wrong in an item becomes the record of its
+units, and the others go on.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,11 +12,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from torch import Tensor
 
 from tweedie_inverse.app.distributed import Place, shard
+from tweedie_inverse.app.endings import in_one_line
 from tweedie_inverse.benchmarks.harness.pictures import Pictures
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
-
-# Errors that are a result of the method which raises them; all others stop the run.
-FAILURES = (ArithmeticError, ValueError)
 
 
 class WorkItem(Protocol):
@@ -29,12 +28,18 @@ class Result(NamedTuple):
     """The result of one unit: what goes into its record, and what is kept beside it.
 
     The outcome has "metrics", "cost" and "run", as `table.COLUMNS` has them, or says why not:
-    "failed" and "run", or "skipped".
+    "failed" and "run", with "diverged" where numbers became infinite, or "skipped".
     """
 
     outcome: dict[str, Any]
     samples: Tensor | None = None
     pictures: Pictures | None = None
+
+
+def failure(error: Exception, **run: Any) -> Result:
+    """The result of a unit that stopped with an error."""
+    kind = {"diverged": True} if isinstance(error, ArithmeticError) else {}
+    return Result({"failed": in_one_line(error), **kind, "run": run})
 
 
 W = TypeVar("W", bound=WorkItem)
@@ -58,15 +63,20 @@ def finish(
     """
     mine = shard(items, place or Place(0, 1))
     origin = provenance(device)
+    store.ready()
     for number, item in enumerate(mine, 1):
         if all(store.is_finished(unit) for unit in item.units):
             continue
-        for unit, (outcome, samples, pictures) in zip(item.units, act(item), strict=True):
+        try:
+            results = act(item)
+        except Exception as error:
+            results = [failure(error)] * len(item.units)
+        for unit, (outcome, samples, pictures) in zip(item.units, results, strict=True):
             if "run" not in outcome:
                 store.write(unit, outcome)
                 continue
             store.write(unit, {**outcome, "run": {**outcome["run"], **origin}}, samples, pictures)
             seconds = outcome["run"].get("seconds")
             spent = "" if seconds is None else f", {seconds:.1f} s"
-            spent += ", failed" * ("failed" in outcome)
+            spent += f", failed: {outcome['failed']}" if "failed" in outcome else ""
             log(f"{number}/{len(mine)} {unit.task}, {unit.image}: {unit.method}{spent}")

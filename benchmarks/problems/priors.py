@@ -1,6 +1,5 @@
 """The priors of tasks: by name, by path or as they are, and the checksum that a record keeps."""
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from tweedie_inverse.priors.analytic import Gaussian
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.zoo import WEIGHTS_FOLDER, load_prior
+from tweedie_inverse.runtime.checksums import checksum as content_of
 
 FIELD = "field-"
 _DIGITS = 16
@@ -69,11 +69,4 @@ def _shipped(prior: str | Path) -> Path:
 
 @cache
 def _digest(path: Path) -> str:
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS]
-    digest = hashlib.sha256()
-    for one in sorted(path.rglob("*")):
-        if one.is_file():
-            content = hashlib.sha256(one.read_bytes()).hexdigest()
-            digest.update(f"{one.relative_to(path).as_posix()} {content}\n".encode())
-    return digest.hexdigest()[:_DIGITS]
+    return content_of(path)[:_DIGITS]

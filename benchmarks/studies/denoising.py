@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.benchmarks.studies.texture_oracle import mean_given_anatomy
 from tweedie_inverse.datasets.photographs import HELD_OUT_PHOTOS, load_photo
@@ -167,4 +168,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with endings():
+        main()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.studies.denoising import DATA, load_network
 from tweedie_inverse.datasets.registry import held_out
 from tweedie_inverse.numerics.random import normal
@@ -92,5 +93,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
+    with torch.no_grad(), endings():
         main()

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.datasets.digits import Digits
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
 from tweedie_inverse.priors import NetworkPrior, Prior
@@ -152,4 +153,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with endings():
+        main()

@@ -19,6 +19,7 @@ from torch import Tensor
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.demo import TABLE_HEAD, problems, score, table_row
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.numerics.random import normal
 
 WALKS = {
@@ -138,5 +139,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
+    with torch.no_grad(), endings():
         main()

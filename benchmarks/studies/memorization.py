@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.studies.denoising import DATA
 from tweedie_inverse.benchmarks.studies.sample_grids import draw
 from tweedie_inverse.datasets.registry import Dataset, dataset, held_out
@@ -71,5 +72,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
+    with torch.no_grad(), endings():
         main()

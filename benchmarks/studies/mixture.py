@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 
 import tweedie_inverse as ti
 from tweedie_inverse.app.distributed import Place
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.harness.records import Store, Unit
 from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
 from tweedie_inverse.benchmarks.harness.table import FLOOR
-from tweedie_inverse.benchmarks.harness.work_loop import FAILURES, Result, finish
+from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
 from tweedie_inverse.benchmarks.studies.mixture_problems import (
     MixtureProblem,
     mixture_prior,
@@ -124,19 +125,15 @@ def score(cell: Cell) -> list[Result]:
         return [Result({"metrics": metrics, "cost": {"evaluations": 0.0}, "run": {}})]
     prior = CountedPrior(problem.prior)
     begin = time.perf_counter()
-    try:
-        posterior = ti.solve(
-            problem.y,
-            problem.operator,
-            prior,
-            method=cell.walk,
-            num_samples=unit.samples,
-            steps=cell.steps,
-            seed=seed,
-        )
-    except FAILURES as error:
-        spent = {"seconds": time.perf_counter() - begin}
-        return [Result({"failed": str(error), "run": spent})]
+    posterior = ti.solve(
+        problem.y,
+        problem.operator,
+        prior,
+        method=cell.walk,
+        num_samples=unit.samples,
+        steps=cell.steps,
+        seed=seed,
+    )
     seconds = time.perf_counter() - begin
     drawn = posterior.equally_weighted()
     known = posterior.diagnostics.population is not None
@@ -188,4 +185,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with endings():
+        main()

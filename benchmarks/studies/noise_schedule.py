@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.datasets.digits import Digits
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
 from tweedie_inverse.numerics.schedules import from_table
@@ -158,4 +159,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with endings():
+        main()

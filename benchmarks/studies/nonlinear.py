@@ -16,6 +16,7 @@ import torch
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.demo import phantom, score
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.evaluation.metrics import psnr
 
 SHAPE = (1, 64, 64)
@@ -95,5 +96,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
+    with torch.no_grad(), endings():
         main()

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.distributed import Place
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
 from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
 from tweedie_inverse.benchmarks.harness.work_loop import Result, finish
@@ -240,4 +241,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with endings():
+        main()

@@ -27,6 +27,7 @@ from torch import Tensor
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse import phase_space
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.studies.digit_features import Judge, Quality
 from tweedie_inverse.benchmarks.studies.exact_laws import wasserstein
 from tweedie_inverse.benchmarks.studies.phase_laws import last_variance, law_at_end
@@ -297,4 +298,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with endings():
+        main()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.evaluation.calibration import sliced_wasserstein
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.schedules import SCHEDULES
@@ -207,4 +208,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with endings():
+        main()

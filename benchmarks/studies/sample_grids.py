@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.studies.denoising import DATA
 
 
@@ -55,5 +56,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
+    with torch.no_grad(), endings():
         main()

@@ -32,6 +32,7 @@ from typing import NamedTuple
 import torch
 
 from tweedie_inverse.app.distributed import Place
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.benchmarks.harness.records import Store, Unit, provenance
 from tweedie_inverse.benchmarks.harness.standalone import Request, of_tasks, show
@@ -248,4 +249,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with endings():
+        main()

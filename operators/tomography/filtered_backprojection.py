@@ -15,8 +15,13 @@ from torch.nn import functional as F
 
 from tweedie_inverse.operators.tomography.geometry import ScanGeometry
 
-# A gap between neighbouring angles this many times the median one is a wedge without data.
+# A gap is a wedge without data if it is this many times the next widest one: many equal gaps are a
+# coarse scan.
 _WEDGE = 4.0
+# Parallel beams only, in degrees.  Measured on ellipses of 96 pixels, with views every 1 and 3
+# degrees: a gap of 5 to 60 degrees is better filled by the two views beside it (errors smaller by
+# a tenth to a third), one of 90 degrees is not (larger by a sixth).
+_NARROWEST_WEDGE = 60.0
 # Interpolation weights computed at once, at some 50 bytes each: bounds the memory.
 _CHUNK = 2**21
 
@@ -24,11 +29,12 @@ _CHUNK = 2**21
 def filtered_backprojection(y: Tensor, geometry: ScanGeometry) -> Tensor:
     """Image ``(batch, 1, height, width)`` of the sinogram ``(batch, 1, angles, detectors)``.
 
-    A view is weighted by half the gaps to its two neighbours on the half turn (fan: full turn);
-    a gap of more than four times the median is taken for a missing wedge, across which a view
-    counts for one median step only, so that the ends of a limited arc do not dominate.  A fan over
-    less than a full turn is weighted for redundancy after Parker (1982), generalised to any arc by
-    Silver (2000), if it sees every line, and not at all if it does not.
+    A view is weighted by half the gaps to its two neighbours on the half turn (fan: full turn), so
+    that the brightness does not depend on how the angles are spread.  The widest gap is a missing
+    wedge where it is more than four times the next one, and for a parallel beam more than 60
+    degrees: it is not filled, so that the ends of a limited arc do not dominate, and the image is
+    darker by its share.  A fan with such a gap is weighted for redundancy after Parker (1982),
+    generalised to any arc by Silver (2000), if it sees every line, and not at all if it does not.
     """
     step, source = geometry.detector_spacing, geometry.source_distance
     weight = view_weights(geometry.angles, 180.0 if source is None else 360.0)[:, None]
@@ -50,18 +56,36 @@ def filtered_backprojection(y: Tensor, geometry: ScanGeometry) -> Tensor:
 
 
 def view_weights(degrees: Tensor, turn: float) -> Tensor:
-    """The arc each view stands for, in radians, ``(angles,)`` float64; together `turn` if full."""
+    """The arc each view stands for, in radians, ``(angles,)`` float64; together `turn` if full.
+
+    Args:
+        degrees: ``(angles,)``.
+        turn: 180 for a parallel beam, 360 for a fan.
+    """
     # Rounded, so that an angle and the same one a turn on share their arc.
     position = ((degrees % turn) * 1e9).round() % (turn * 1e9) / 1e9
     distinct, which, count = position.unique(return_inverse=True, return_counts=True)
     gap = _gaps(distinct, turn)
-    gap = torch.where(gap > _WEDGE * gap.median(), gap.median(), gap)
-    return ((gap + gap.roll(1)) / 2 / count)[which].deg2rad()
+    after, before = gap.clone(), gap.roll(1)
+    wedge = _wedge(gap, _NARROWEST_WEDGE if turn < 360 else 0.0)
+    if wedge is not None:
+        # On the side of the wedge, its two neighbours reach as far as on their other side.
+        first = (wedge + 1) % len(gap)
+        after[wedge], before[first] = gap[wedge - 1], gap[first]
+    return ((before + after) / 2 / count)[which].deg2rad()
 
 
 def _gaps(position: Tensor, turn: float) -> Tensor:
     """From each sorted position to the next, the last one round the turn to the first."""
     return torch.cat([position[1:], position[:1] + turn]) - position
+
+
+def _wedge(gap: Tensor, narrowest: float) -> int | None:
+    """Which of the gaps, ``(views,)`` in degrees, is a wedge without data; None if none is."""
+    if len(gap) == 1:
+        return None
+    (widest, next_), (which, _) = gap.topk(2)
+    return int(which) if widest > max(_WEDGE * float(next_), narrowest) else None
 
 
 def _redundancy(degrees: Tensor, fan: Tensor, image_fan: float) -> Tensor:
@@ -72,15 +96,16 @@ def _redundancy(degrees: Tensor, fan: Tensor, image_fan: float) -> Tensor:
         fan: each bin's angle from the central ray, ``(detectors,)`` in radians.
         image_fan: the same of the outermost ray through the image.
     """
-    position = (degrees % 360.0).sort().values
+    position = (degrees % 360.0).unique()
     gap = _gaps(position, 360.0)
-    median = gap[gap > 0].median()
-    if gap.max() <= _WEDGE * median:
+    wedge = _wedge(gap, 0.0)
+    if wedge is None:
         return torch.full((len(degrees), len(fan)), 0.5, dtype=torch.float64)
-    widest = int(gap.argmax())
-    arc = math.radians(360.0 - float(gap[widest] - median))
-    beta = ((degrees - position[(widest + 1) % len(position)]) % 360.0).deg2rad()[:, None]
-    beta = beta + median.deg2rad() / 2
+    first = (wedge + 1) % len(gap)
+    # The arc goes half a gap beyond the first and the last view.
+    arc = math.radians(360.0 - float(gap[wedge] - (gap[first] + gap[wedge - 1]) / 2))
+    beta = ((degrees - position[first]) % 360.0).deg2rad()[:, None]
+    beta = beta + gap[first].deg2rad() / 2
     excess = (arc - math.pi) / 2
     if excess < image_fan:
         return torch.ones(len(degrees), len(fan), dtype=torch.float64)

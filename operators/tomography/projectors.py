@@ -3,6 +3,8 @@
 Both multiply ``(columns, batch)`` operands and use the same weights, so they agree to rounding.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,6 +38,10 @@ class StoredMatrix:
     def __init__(self, geometry: ScanGeometry):
         self._geometry = geometry
         self._pairs: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy builds its own: torch has no deep copy of compressed rows.
+        return {**vars(self), "_pairs": {}}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pair(x.dtype, x.device)[0] @ x

@@ -2,13 +2,14 @@
 
 import argparse
 import dataclasses
-import importlib.util
+import os
 import platform
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
+from tweedie_inverse.app.endings import WRONG, endings
 from tweedie_inverse.datasets.registry import Dataset, dataset
 from tweedie_inverse.operators import Operator
 from tweedie_inverse.priors.base import Prior
@@ -22,15 +23,10 @@ from tweedie_inverse.training.tasks import PROCESSES
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse and run; a wrong input ends with its message and exit code 2."""
-    options = _parser().parse_args(arguments)
-    try:
+    """Parse and run; every error ends with one line and an exit code (`endings`)."""
+    with endings():
+        options = _parser().parse_args(arguments)
         options.run(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,35 +157,35 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _solve(options: argparse.Namespace) -> None:
     """One file to one file; several to a folder."""
-    import os
-
     from tweedie_inverse.app import solve_files as bulk
-    from tweedie_inverse.app.distributed import device_of, find_place, under_torchrun
-    from tweedie_inverse.priors.zoo import load_prior
+    from tweedie_inverse.app.distributed import find_place, in_words, ready_device, under_torchrun
+    from tweedie_inverse.runtime.atomic import ready, ready_folder
 
-    options.device = device_of(options.device, os.environ)
-    operator = _load_operator(options.operator)
-    prior = load_prior(
-        options.prior,
-        format=options.format,
-        revision=options.revision,
-        sha256=options.sha256,
-        device=options.device,
-    )
-    if options.tiled:
-        prior = _tiled(prior)
-    if not bulk.is_bulk(options.measurement):
-        posterior = _posterior(options.measurement[0], operator, prior, options, options.seed)
-        _show(posterior, Path(options.out or "posterior.safetensors"))
-        return
+    options.device = ready_device(options.device, os.environ)
     place = find_place(os.environ, options.rank, options.world_size)
-    out = Path(options.out or "posteriors")
-    items = bulk.find(options.measurement, out)
-    names = ("operator", "prior", "tiled", "noise", "method", "samples", "steps", "seed")
-    settings = {name: vars(options)[name] for name in names}
-    file = options.operator.rpartition(":")[0]
-    bulk.settle(out, {**settings, "operator file": bulk.checksum(file)})
-    print(f"{len(items)} files, process {place.rank + 1} of {place.world_size}")
+    many = bulk.is_bulk(options.measurement)
+    if not many and options.world_size is not None:
+        raise ValueError("solve: --rank and --world-size share several files; there is one")
+    operator_file = options.operator.rpartition(":")[0]
+    read = [operator_file, options.prior]
+    if not many:
+        out = _out(options.out)
+        bulk.separate([out, out.with_suffix(".png")], [*read, options.measurement[0]])
+        ready(out, out.with_suffix(".png"))
+        operator, prior, _ = _equipment(options)
+        posterior = _posterior(options.measurement[0], operator, prior, options, options.seed)
+        bulk.write(posterior, out)
+        _show(posterior, out)
+        return
+    folder = Path("posteriors" if options.out is None else options.out)
+    items = bulk.find(options.measurement, folder)
+    written = [path for item in items for path in (item.result, item.picture, item.record)]
+    bulk.separate(written, [*read, *(item.measurement for item in items)])
+    ready_folder(folder)
+    operator, prior, contents = _equipment(options)
+    names = ("operator", "prior", "format", "tiled", "noise", "method", "samples", "steps", "seed")
+    bulk.settle(folder, {**{name: vars(options)[name] for name in names}, **contents})
+    print(f"{len(items)} files, {in_words(place, os.environ)}")
     failed = bulk.solve_files(
         items,
         lambda item: _posterior(
@@ -198,13 +194,53 @@ def _solve(options: argparse.Namespace) -> None:
         place=place,
         tell=lambda line: print(line, flush=True),
     )
-    print(f"results: {out.resolve()}")
+    print(f"results: {folder.resolve()}")
     if failed:
         text = "\n  ".join([f"{len(failed)} file(s) could not be solved:", *failed])
-        if not under_torchrun(os.environ):
-            raise ValueError(text)
-        # An exit code would make torchrun stop the processes that are still at work.
         print(f"error: {text}", file=sys.stderr)
+        # An exit code would make torchrun stop the processes that are still at work.
+        if not under_torchrun(os.environ):
+            raise SystemExit(WRONG)
+
+
+def _out(given: str | None) -> Path:
+    """The file of the samples; the picture goes beside it.
+
+    Raises:
+        ValueError: it has no name, or the picture's own.
+    """
+    out = Path("posterior.safetensors" if given is None else given)
+    if not out.name:
+        raise ValueError(f"solve: --out {given!r} is a folder, not a file; name a file to write")
+    if out.suffix.lower() == ".png":
+        raise ValueError(
+            f"solve: --out {given} is for the samples, and the picture goes beside them as "
+            f"{out.with_suffix('.png').name}; name a file such as {out.with_suffix('.safetensors')}"
+        )
+    return out
+
+
+def _equipment(options: argparse.Namespace) -> tuple[Operator, Prior, dict[str, str]]:
+    """Operator and prior, and the checksums of what they are made of, as far as it is in files."""
+    from tweedie_inverse.priors.zoo import WEIGHTS_FOLDER, load_prior
+    from tweedie_inverse.runtime.checksums import checksum
+
+    operator, read = _load_operator(options.operator)
+    contents = {f"content of {name}": digest[:16] for name, digest in read.items()}
+    shipped = WEIGHTS_FOLDER / f"{options.prior}.safetensors"
+    path = shipped if shipped.is_file() else Path(options.prior)
+    if path.is_file() or path.is_dir():
+        contents["content of the prior"] = checksum(path)[:16]
+    elif options.revision is not None:
+        contents["revision of the prior"] = options.revision
+    prior = load_prior(
+        options.prior,
+        format=options.format,
+        revision=options.revision,
+        sha256=options.sha256,
+        device=options.device,
+    )
+    return operator, _tiled(prior) if options.tiled else prior, contents
 
 
 def _tiled(prior: Prior) -> NetworkPrior:
@@ -220,12 +256,12 @@ def _posterior(
     options: argparse.Namespace,
     seed: int,
 ) -> Posterior:
-    import numpy as np
     import torch
 
+    from tweedie_inverse.app.solve_files import load_measurement
     from tweedie_inverse.solving.solver import solve
 
-    y = torch.from_numpy(np.load(file)).to(options.device)
+    y = torch.from_numpy(load_measurement(file)).to(options.device)
     if y.is_complex():
         raise ValueError(
             f"{file}: holds complex numbers; operators take real and imaginary parts as two "
@@ -246,31 +282,27 @@ def _posterior(
 
 
 def _show(posterior: Posterior, out: Path) -> None:
-    posterior.save(out)
-    posterior.plot(out.with_suffix(".png"))
     print(f"{posterior.stats.method} ({posterior.stats.reason})")
     chi_square = float(posterior.diagnostics.residual_chi_square.mean())
     print(f"residual chi-square per measurement: {chi_square:.3f} (should be near 1)")
     print(f"samples: {out.resolve()}\npicture: {out.with_suffix('.png').resolve()}")
 
 
-def _load_operator(place: str) -> Operator:
-    """The object NAME of FILE.py; the file is the user's own and is executed."""
+def _load_operator(place: str) -> tuple[Operator, dict[str, str]]:
+    """The object NAME of FILE.py, which is executed; and the checksums of what the file read."""
+    from tweedie_inverse.app.user_files import execute
+
     file, _, name = place.rpartition(":")
     if not file or not Path(file).is_file():
         raise ValueError(f"--operator {place}: needs FILE.py:NAME, with a file that exists")
-    spec = importlib.util.spec_from_file_location("user_operator", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found = vars(module).get(name)
+    ran = execute(f"--operator {place}", file)
+    found = vars(ran.module).get(name)
     if not isinstance(found, Operator):
         raise ValueError(
             f"--operator {place}: {file} must define {name} as an instance of ops.Operator, found "
             f"{type(found).__name__}"
         )
-    return found
+    return found, ran.checksums
 
 
 def _priors(options: argparse.Namespace) -> None:
@@ -299,30 +331,38 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
+    from tweedie_inverse.app.solve_files import separate
     from tweedie_inverse.priors.formats import convert
+    from tweedie_inverse.runtime.atomic import ready
 
+    separate([Path(options.out)], [options.pickle])
+    ready(options.out)
     print(f"prior: {convert(options.pickle, options.out)}")
 
 
 def _train(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from tweedie_inverse.training.export import export
+    from tweedie_inverse.app.distributed import ready_device
+    from tweedie_inverse.training.export import export, ready_to_export
     from tweedie_inverse.training.trainer import train
 
+    options.device = ready_device(options.device, os.environ)
+    folder = Path(options.folder)
+    name = folder.resolve().name if options.name is None else options.name
+    ready_to_export(folder, name, options.held_out)
     names = [field.name for field in dataclasses.fields(TrainingConfig)]
     settings = {name: getattr(options, name) for name in names}
-    for name in ("widths", "blocks"):
-        settings[name] = tuple(settings[name])
+    for sizes in ("widths", "blocks"):
+        settings[sizes] = tuple(settings[sizes])
     config = TrainingConfig(**settings)
     _warm_up(dataset(config.data, config.size))
     with tqdm(total=config.steps, unit="step") as bar:
-        for progress in train(config, options.folder, device=options.device):
+        for progress in train(config, folder, device=options.device):
             bar.update(progress.step - bar.n)
             bar.set_postfix(loss=f"{progress.loss:.4f}")
     print("measuring the denoising error on held-out images ...")
-    name = options.name or Path(options.folder).resolve().name
-    path = export(options.folder, name, count=options.held_out)
+    path = export(folder, name, count=options.held_out)
     print(f"prior: {path}\ncard:  {path.with_suffix('.md')}")
 
 

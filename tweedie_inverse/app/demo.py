@@ -14,6 +14,7 @@ from tweedie_inverse.datasets.slices import CTSlices
 from tweedie_inverse.evaluation.calibration import coverage, crps
 from tweedie_inverse.evaluation.metrics import psnr, ssim
 from tweedie_inverse.priors.zoo import load_prior
+from tweedie_inverse.runtime.atomic import ready, replace
 from tweedie_inverse.solving.plots import plot_problem
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.solver import solve
@@ -108,7 +109,7 @@ def run(
 ) -> list[DemoResult]:
     """Solve every problem, write a picture of each and the table, and tell where they are."""
     folder = Path(folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    ready(folder / "table.md", *(folder / f"{problem.name}.png" for problem in problems()))
     results = []
     for problem in problems():
         tell(f"{problem.name}: {problem.title}")
@@ -132,7 +133,7 @@ def run(
         )
         results.append(score(problem.name, posterior, problem.truth))
     text = "\n".join([TABLE_HEAD, *map(table_row, results)])
-    (folder / "table.md").write_text(text + "\n")
+    replace(folder / "table.md", f"{text}\n".encode())
     tell("\n" + text)
     tell(f"\nPictures and table.md are in {folder}")
     return results

@@ -9,6 +9,8 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from tweedie_inverse.runtime.devices import usable
+
 T = TypeVar("T")
 # Launchers say who is who in these pairs of variables: torchrun, srun, a SLURM array.  The second
 # one of srun is set in its job steps only: sbatch sets SLURM_PROCID and SLURM_NTASKS for the batch
@@ -37,17 +39,29 @@ def find_place(
     process.
 
     Raises:
-        ValueError: only one of the two given, or a rank outside [0, world_size).
+        ValueError: only one of the two given, a rank outside [0, world_size), or a variable that is
+            no number.
     """
     if (rank is None) != (world_size is None):
         raise ValueError("give both --rank and --world-size, or neither")
     if rank is not None and world_size is not None:
         return _checked(Place(rank, world_size))
     for mine, all_ in _VARIABLES:
-        if mine in environment and int(environment.get(all_, 1)) > 1:
-            first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0)) if "ARRAY" in mine else 0
-            return _checked(Place(int(environment[mine]) - first, int(environment[all_])))
+        if mine in environment and (size := _number(environment, all_, 1)) > 1:
+            first = _number(environment, "SLURM_ARRAY_TASK_MIN", 0) if "ARRAY" in mine else 0
+            return _checked(Place(_number(environment, mine, 0) - first, size))
     return Place(0, 1)
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            f"the environment variable {name} should be a whole number, is {text!r}; unset it, or "
+            "give --rank and --world-size"
+        ) from None
 
 
 def _checked(place: Place) -> Place:
@@ -65,13 +79,33 @@ def device_of(name: str, environment: Mapping[str, str]) -> str:
     """``cuda`` under a launcher is the accelerator with this process's number on its machine.
 
     Modulo their number: there may be fewer accelerators than processes, and a scheduler may show
-    each process only its own.
+    each process only its own.  `ready_device` tries it, too.
     """
     for variable in ("LOCAL_RANK", "SLURM_LOCALID"):
         if name == "cuda" and variable in environment:
-            local = int(environment[variable])
+            local = _number(environment, variable, 0)
             return f"cuda:{local % (torch.cuda.device_count() or local + 1)}"
     return name
+
+
+def ready_device(name: str, environment: Mapping[str, str]) -> str:
+    """`device_of`, tried before any work.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+    return usable(device_of(name, environment) if torch.cuda.is_available() else name)
+
+
+def in_words(place: Place, environment: Mapping[str, str]) -> str:
+    """This process's share, for the terminal, and why others may not have theirs."""
+    text = f"process {place.rank + 1} of {place.world_size}"
+    if place.world_size > 1:
+        return f"{text}, which does its own share only"
+    tasks = environment.get("SLURM_NTASKS", "1")
+    if "SLURM_JOB_ID" in environment and tasks not in ("", "1"):
+        return f"{text}, which does all of the work: the job has {tasks} tasks, which srun starts"
+    return text
 
 
 def under_torchrun(environment: Mapping[str, str]) -> bool:

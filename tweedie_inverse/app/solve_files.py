@@ -1,21 +1,30 @@
 """Many measurements in files, one after the other: posteriors of a whole folder.
 
 Each measurement has a result file, which is written as a whole and then left alone, so that a
-killed run goes on where it stopped.  Several processes share the files among them (`distributed`).
-A file that cannot be solved does not stop the others: it is listed at the end, and its reason is
-written beside the results.
+killed run goes on where it stopped.  A record beside it holds the checksums of the measurement and
+of the result: one that is replaced or damaged is solved again.  Several processes share the files
+among them (`distributed`).  A file that cannot be solved does not stop the others: it is listed at
+the end, and its reason is written beside the results.
 """
 
 import glob
+import io
 import json
-import zlib
+import os
+import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tweedie_inverse.app.distributed import Place, shard
+from tweedie_inverse.app.endings import in_one_line
 from tweedie_inverse.numerics.random import generator
-from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.runtime.atomic import ready_folder, regular_file, replace
+from tweedie_inverse.runtime.checksums import checksum
 from tweedie_inverse.solving.posterior import Posterior
 
 _SETTINGS = "settings.json"
@@ -33,11 +42,27 @@ class Item(NamedTuple):
         return self.result.with_suffix(".error.txt")
 
     @property
+    def picture(self) -> Path:
+        return self.result.with_suffix(".png")
+
+    @property
+    def record(self) -> Path:
+        """The file with the checksums of measurement and result; written last."""
+        return self.result.with_suffix(".record.json")
+
+    @property
     def is_finished(self) -> bool:
-        """Whether the posterior is there and not older than its measurement."""
-        if not self.result.is_file():
+        """Whether the posterior is there, undamaged, of this measurement and not older than it."""
+        try:
+            if self.result.stat().st_mtime < self.measurement.stat().st_mtime:
+                return False
+            return json.loads(self.record.read_text()) == self.checksums()
+        except (OSError, ValueError):
             return False
-        return self.result.stat().st_mtime >= self.measurement.stat().st_mtime
+
+    def checksums(self) -> dict[str, str]:
+        """Of the measurement and of the result, which are there."""
+        return {"measurement": checksum(self.measurement), "result": checksum(self.result)}
 
 
 def is_bulk(given: Sequence[str]) -> bool:
@@ -75,6 +100,30 @@ def find(given: Sequence[str], out: str | Path) -> list[Item]:
     return items
 
 
+def _refuse_what_is_no_file(path: str | Path) -> None:
+    if not Path(path).is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: there is no such file, or it is a folder, a pipe or a device")
+
+
+def load_measurement(file: str | Path) -> np.ndarray:
+    """The array of a ``.npy`` file, in this computer's byte order.
+
+    Raises:
+        ValueError: it is none, or claims more than it holds.
+    """
+    _refuse_what_is_no_file(file)
+    try:
+        found = np.load(file)
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{file}: damaged, or no .npy file of numbers ({in_one_line(error)}); write it with "
+            "np.save"
+        ) from error
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{file}: holds several arrays (.npz); write one of them with np.save")
+    return found.astype(found.dtype.newbyteorder("="))
+
+
 def seed_of(item: Item, seed: int) -> int:
     """The seed of one file, from the run's seed and the file's name, so that no two share noise."""
     return int(generator(("file", seed, item.measurement.stem)).integers(2**62))
@@ -88,22 +137,62 @@ def settle(out: str | Path, settings: Mapping[str, object]) -> None:
     """
     path, text = Path(out) / _SETTINGS, json.dumps(settings, indent=1, sort_keys=True) + "\n"
     if path.is_file():
-        there = json.loads(path.read_text())
-        wanted = json.loads(text)
-        other = [name for name in wanted if there.get(name) != wanted[name]]
+        there, wanted = _settings_in(path), json.loads(text)
+        names = sorted(there.keys() | wanted.keys())
+        other = [name for name in names if there.get(name) != wanted.get(name)]
         if other:
-            pairs = ", ".join(f"{name}: {there.get(name)} there, {wanted[name]}" for name in other)
+            pairs = ", ".join(
+                f"{name}: {there.get(name)} there, {wanted.get(name)}" for name in other
+            )
             raise ValueError(
                 f"solve: {out} holds results of other settings ({pairs} now). Use the same to go "
                 "on, or another folder"
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, text.encode())
 
 
-def checksum(path: str | Path) -> str:
-    """A number that changes with the content of a file."""
-    return f"{zlib.crc32(Path(path).read_bytes()):08x}"
+def _settings_in(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"solve: {path} is damaged, so that nothing says what the results beside it are made "
+            "with; use another folder"
+        ) from error
+    return found if isinstance(found, dict) else {}
+
+
+def separate(written: Sequence[Path], read: Sequence[str | Path]) -> None:
+    """Check that no file that is read is written over, by whatever name.
+
+    Raises:
+        ValueError: one is, or two of the written ones are the same.
+    """
+    known = {_identity(path): path for path in map(Path, read) if path.exists()}
+    for path, count in Counter(map(os.path.realpath, written)).items():
+        if count > 1:
+            raise ValueError(f"solve: picture and samples would both be written to {path}")
+    for one in written:
+        other = known.get(_identity(one)) if one.exists() else None
+        if other is not None:
+            raise ValueError(
+                f"solve: {one} would be written over, but it is the file {other}, which is read; "
+                "choose another --out"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for all names of a file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def write(posterior: Posterior, out: Path) -> None:
+    """The samples to a file, and the picture beside it; each as a whole, the samples last."""
+    drawn = io.BytesIO()
+    posterior.plot().savefig(drawn, dpi=110, format="png")
+    replace(out.with_suffix(".png"), drawn.getvalue())
+    posterior.save(out)
 
 
 def solve_files(
@@ -117,25 +206,39 @@ def solve_files(
 
     Args:
         items: all files, in the same order in every process.
-        one: the posterior of one file; an error is noted for this file, and the others go on.
+        one: the posterior of one file; whatever goes wrong is noted for this file, and the others
+            go on.
     """
     mine, failed = shard(items, place), []
+    for folder in {item.result.parent for item in mine}:
+        ready_folder(folder)
     for number, item in enumerate(mine, 1):
         progress = f"{number}/{len(mine)} {item.measurement.name}"
         if item.is_finished:
             tell(f"{progress}: already there")
             continue
         try:
+            _refuse_what_is_no_file(item.measurement)
+            for path in (item.result, item.picture, item.record):
+                regular_file(path)
+            before = checksum(item.measurement)
             posterior = one(item)
-        except (ValueError, TypeError, OSError, EOFError, ArithmeticError) as error:
-            failed.append(f"{item.measurement}: {error}")
-            item.error.parent.mkdir(parents=True, exist_ok=True)
-            replace(item.error, f"{failed[-1]}\n".encode())
+            write(posterior, item.result)
+            record = {**item.checksums(), "measurement": before}
+            replace(item.record, json.dumps(record).encode())  # last: it says that all is there
+        except Exception as error:
+            reason = in_one_line(error).removeprefix(f"{item.measurement}: ")
+            failed.append(f"{item.measurement}: {reason}")
+            _note(item.error, f"{failed[-1]}\n")
             tell(f"{progress}: failed")
             continue
         item.error.unlink(missing_ok=True)
-        posterior.plot(item.result.with_suffix(".png"))
-        posterior.save(item.result)  # last: it says that all is there
         chi_square = float(posterior.diagnostics.residual_chi_square.mean())
         tell(f"{progress}: {posterior.stats.seconds:.1f} s, residual chi-square {chi_square:.3f}")
     return failed
+
+
+def _note(path: Path, text: str) -> None:
+    """Write why a file failed, unless the disk is full or the folder gone, which costs no other."""
+    with suppress(OSError, ValueError):
+        replace(path, text.encode())

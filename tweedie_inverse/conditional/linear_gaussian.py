@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.conditional.determinant import Determinant, is_affordable
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.krylov import Solution, conjugate_gradient
@@ -123,6 +124,7 @@ class Measurement(ABC):
     """
 
     noise_shape: tuple[int, ...]
+    has_determinant = True  # whether that of K is worked out
 
     def __init__(self, problem: Problem, basis: Basis):
         self.basis, self._problem = basis, problem
@@ -167,7 +169,7 @@ class Measurement(ABC):
         return squared._replace(value=-0.5 * squared.value.double())
 
     def log_scale(self, covariance: Covariance) -> float:
-        """The part of ``log p(y)`` that no mean changes; NaN where K has no known determinant."""
+        """The part of ``log p(y)`` that no mean changes; NaN unless `has_determinant`."""
         return self._log_noise_density - 0.5 * self._log_determinant(covariance)
 
     @abstractmethod
@@ -176,7 +178,7 @@ class Measurement(ABC):
 
     @abstractmethod
     def _log_determinant(self, covariance: Covariance) -> float:
-        """``log det K``, NaN where it is not known."""
+        """``log det K``; NaN unless `has_determinant`."""
 
     @property
     def _log_noise_density(self) -> float:
@@ -273,7 +275,8 @@ class IterativeMeasurement(Measurement):
     iteration is then measured in posterior standard deviations: no direction is solved further
     than it matters.
 
-    The determinant stays unknown; it is the same for all walkers, so that weights need none.
+    The determinant takes a dense factor, and stays unknown where that would take too long; it is
+    the same for all walkers, so that weights need none.
     """
 
     def __init__(self, problem: Problem, basis: Basis):
@@ -322,8 +325,18 @@ class IterativeMeasurement(Measurement):
         misfit, cost = (part.flatten(1).sum(1, dtype=torch.float64) for part in squares)
         return Solved(misfit + cost, found.iterations, float(found.residual.max()))
 
+    @property
+    def has_determinant(self) -> bool:  # type: ignore[override]
+        return is_affordable(math.prod(self.noise_shape), math.prod(self.shape))
+
+    @cached_property
+    def _determinant(self) -> Determinant:
+        return Determinant(self._problem.whitened_matrix(self.basis))
+
     def _log_determinant(self, covariance: Covariance) -> float:
-        return math.nan
+        if not self.has_determinant:
+            return math.nan
+        return self._determinant.log(covariance.variance.expand(self.shape).flatten())
 
     def _push(self, c: Tensor) -> Tensor:
         """``R c``."""

@@ -12,6 +12,7 @@ from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
 from tweedie_inverse.evaluation.metrics import psnr
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error import measure_denoising_error
+from tweedie_inverse.runtime.atomic import ready, replace
 from tweedie_inverse.training.trainer import Trained, load_run
 
 _EVALUATED = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -31,6 +32,26 @@ _DATA = {
 }
 
 
+def ready_to_export(folder: str | Path, name: str, count: int) -> None:
+    """Check before a run what `export` will need after it, and that its files can be written.
+
+    Raises:
+        ValueError: no image to measure on, a name that is no file's, or no place to write.
+    """
+    if count < 1:
+        raise ValueError(f"train(held_out={count}): the denoising error needs 1 image or more")
+    if not name or name != Path(name).name:
+        raise ValueError(
+            f"train(name={name!r}): needs a name without folders, of the files in {folder}"
+        )
+    path = _prior_file(folder, name)
+    ready(path, path.with_suffix(".md"))
+
+
+def _prior_file(folder: str | Path, name: str) -> Path:
+    return Path(folder) / f"{name}.safetensors"
+
+
 def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
     """Write ``<folder>/<name>.safetensors`` and ``.md``; returns the path of the first.
 
@@ -41,7 +62,11 @@ def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
         count: held-out images that the denoising error is measured on.
 
     Cost: `count` network evaluations for each of 24 levels, and 128 for the evaluation.
+
+    Raises:
+        ValueError: as of `ready_to_export`; there is no run, or its checkpoint is damaged.
     """
+    ready_to_export(folder, name, count)
     run = load_run(folder)
     config, prior = run.config, run.task.prior
     images = held_out(config.data, config.size, count)
@@ -57,9 +82,9 @@ def export(folder: str | Path, name: str, *, count: int = 512) -> Path:
         "licence": _LICENCE,
         "value_range": (0.0, 1.0),
     }
-    path = Path(folder) / f"{name}.safetensors"
+    path = _prior_file(folder, name)
     run.task.save(path, settings)
-    path.with_suffix(".md").write_text(card(run, images))
+    replace(path.with_suffix(".md"), card(run, images).encode())
     return path
 
 

@@ -4,6 +4,7 @@ The loop in `trainer` is the same for every task.  A task for another kind of pr
 entered under the names of its forward processes in `PROCESSES`.
 """
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from tweedie_inverse.priors.guidance import given
 from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.unet import UNet
 from tweedie_inverse.priors.zoo import save_prior
+from tweedie_inverse.runtime.atomic import replace
 from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.learned_noise import LearnedLevels, descend, even_times
 from tweedie_inverse.training.noise_levels import NOISE_LEVELS, NoiseLevels, Timesteps, quantiles
@@ -213,7 +215,9 @@ class LearnedLevelsTask(TemplateTask):
     def save(self, path: Path, settings: dict[str, Any]) -> None:
         """The learned schedule goes beside the prior, as a table for `schedules.from_table`."""
         super().save(path, settings)
-        np.save(path.with_suffix(".schedule.npy"), self.levels.table() * self._config.scale)
+        content = io.BytesIO()
+        np.save(content, self.levels.table() * self._config.scale)
+        replace(path.with_suffix(".schedule.npy"), content.getvalue())
 
 
 # (settings, shape of an image, number of classes) -> the task of a forward process, by its name.

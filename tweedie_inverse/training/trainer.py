@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from tweedie_inverse.datasets.digits import Digits
 from tweedie_inverse.datasets.registry import Dataset, dataset
-from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.runtime.atomic import ready_folder, replace
+from tweedie_inverse.runtime.locks import alone_in
 from tweedie_inverse.training.config import TrainingConfig, learning_rate
 from tweedie_inverse.training.tasks import Task, task_of
 
@@ -76,14 +77,31 @@ def train(
 ) -> Iterator[Progress]:
     """Train until `config.steps`, yielding progress; resumes from `folder` where it holds a run.
 
-    The loop belongs to the caller: stop consuming and the last checkpoint stays usable.
+    The loop belongs to the caller: stop consuming and the last checkpoint stays usable.  The folder
+    is locked until the loop ends or is closed.
 
     Args:
         report_every: steps between two reports.
         save_every: steps between two checkpoints; the last step is always saved.
+
+    Raises:
+        ValueError: the folder cannot be written to, another run is at work in it, or it holds a
+            run of other settings or a damaged checkpoint.
+        FloatingPointError: the gradient is not finite.
     """
+    if min(report_every, save_every) < 1:
+        raise ValueError(
+            f"train(report_every={report_every}, save_every={save_every}): needs 1 step or more"
+        )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    ready_folder(folder)
+    with alone_in(folder, "train"):
+        yield from _train(config, folder, device, report_every, save_every)
+
+
+def _train(
+    config: TrainingConfig, folder: Path, device: str, report_every: int, save_every: int
+) -> Iterator[Progress]:
     run = _Run(config, folder / _CHECKPOINT, device)
     images, losses = dataset(config.data, config.size), []
     while run.step < config.steps:
@@ -147,9 +165,10 @@ class _Run:
         loss = self.task.backward(clean, noise, levels, labels, generator)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if not bool(norm.isfinite()):
+            kept = f"; {self.checkpoint}, of the last save, is kept" * self.checkpoint.exists()
             raise FloatingPointError(
                 f"train: the gradient became {float(norm)} at step {self.step}. Lower rate= (now "
-                f"{config.rate}); the checkpoint {self.checkpoint} of the last good step is kept"
+                f"{config.rate}){kept}"
             )
         self.optimizer.step()
         self.average.update_parameters(self.network)
@@ -183,11 +202,37 @@ class _Run:
         replace(self.checkpoint, content.getvalue())
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        state = _read(self.checkpoint, self.device)
         _refuse_other_run(json.loads(state["config"]), self.config, self.checkpoint)
         for name, part in self._trained().items():
             part.load_state_dict(state[name])
         self.step, self.history, self._spent = state["step"], state["history"], state["seconds"]
+
+
+def _read(checkpoint: Path, device: str) -> dict[str, Any]:
+    """What `_Run.save` wrote.
+
+    Raises:
+        ValueError: there is no such file, or it is damaged.
+    """
+    if not checkpoint.is_file():
+        raise ValueError(f"train: there is no run in {checkpoint.parent}, it has no {_CHECKPOINT}")
+    try:
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        missing = {"config", "network", "average", "step"} - state.keys()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # torch names a dozen kinds of damage
+        kind = type(error).__name__
+        raise ValueError(
+            f"train: {checkpoint} is truncated or no checkpoint of a run ({kind}). Put a copy in "
+            "its place, or delete it to begin anew"
+        ) from None
+    if missing:
+        raise ValueError(
+            f"train: {checkpoint} is no checkpoint of a run: it has no {', '.join(sorted(missing))}"
+        )
+    return state
 
 
 def machine(device: str) -> str:
@@ -209,7 +254,7 @@ def dropped_labels(
 
 def load_run(folder: str | Path) -> Trained:
     """A run with its averaged network, in evaluation mode."""
-    state = torch.load(Path(folder) / _CHECKPOINT, map_location="cpu", weights_only=True)
+    state = _read(Path(folder) / _CHECKPOINT, "cpu")
     settings = json.loads(state["config"])
     for name in ("widths", "blocks"):
         settings[name] = tuple(settings[name])
