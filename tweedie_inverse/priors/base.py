@@ -31,6 +31,9 @@ class Prior(ABC):
         any_sigma: whether levels outside that range are answered as well as those inside: exact
             priors, whose range is only where a walk may sensibly begin and end.
         unit: how much images differ, roughly, in data units; noise well above it hides them.
+        value_range: ends of the range in which its images lie, in data units; None where it is not
+            known.
+        units: what one data unit is, for colour bars, such as ``"HU"``; empty where not known.
         suits_populations: whether evaluations are cheap enough for a population of walkers, and
             the prior is not so simple that independent walkers are exact anyway; with few
             dimensions, ``method="auto"`` then chooses the particle walk.
@@ -42,6 +45,8 @@ class Prior(ABC):
     centre: Tensor | float = 0.0
     any_sigma: bool = False
     unit: float = 1.0
+    value_range: tuple[float, float] | None = None
+    units: str = ""
     suits_populations: bool = False
 
     @abstractmethod
