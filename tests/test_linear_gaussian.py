@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-import tweedie_inverse as ti
-from tests.particle_problems import FIELD, OPERATORS, measured
+from tests.particle_problems import FIELD, OPERATORS, arrived, measured
 from tweedie_inverse import operators as ops
 from tweedie_inverse.conditional import linear_gaussian
 from tweedie_inverse.conditional.linear_gaussian import (
@@ -71,11 +70,11 @@ def test_conjugate_gradients_give_the_same_population(monkeypatch):
     """Weights without determinants: the same for all walkers, so that only the evidence lacks."""
     operator = OPERATORS["coloured-noise"]
     y, walk = measured(operator), Particle(correctors=1, threshold=0)
-    options = {"method": walk, "num_samples": 30, "steps": 4}
-    direct = ti.solve(y, operator, FIELD, **options)
+    options = {"num_samples": 30, "steps": 4}
+    direct = arrived(y, operator, FIELD, walk, **options)
     monkeypatch.setattr(linear_gaussian, "DIRECT_LIMIT", 0)
-    iterative = ti.solve(y, operator, FIELD, **options)
-    torch.testing.assert_close(iterative.samples, direct.samples, rtol=0, atol=1e-2)
+    iterative = arrived(y, operator, FIELD, walk, **options)
+    torch.testing.assert_close(iterative.walkers, direct.walkers, rtol=0, atol=1e-2)
     torch.testing.assert_close(iterative.weights, direct.weights, rtol=0.05, atol=1e-5)
     assert float(direct.weights.max() / direct.weights.min()) > 2
     assert bool(iterative.log_evidence.isnan())

@@ -136,6 +136,5 @@ def solve_files(
         item.error.unlink(missing_ok=True)
         posterior.plot(item.result.with_suffix(".png"))
         posterior.save(item.result)  # last: it says that all is there
-        chi_square = float(posterior.diagnostics.residual_chi_square.mean())
-        tell(f"{progress}: {posterior.stats.seconds:.1f} s, residual chi-square {chi_square:.3f}")
+        tell(f"{progress}: {posterior.stats.seconds:.1f} s, {posterior.diagnostics.verdict}")
     return failed
