@@ -18,7 +18,7 @@ Kind = Literal["image", "guess", "data", "spread", "width", "ratio", "phase"]
 _COLOURS = {"spread": "magma", "width": "magma", "ratio": "viridis", "phase": "twilight"}
 _MOST_DEVIATIONS = 4.0
 # In inches: a panel, its title and its colour bar.
-_SIDE, _ABOVE, _BELOW, _GAP = 2.3, 0.34, 0.5, 0.16
+_SIDE, _ABOVE, _BELOW, _GAP = 2.2, 0.32, 0.46, 0.34
 
 
 class Panel(NamedTuple):
@@ -97,7 +97,7 @@ def _limits(known: tuple[float, float] | None, images: list[Tensor]) -> tuple[fl
 def _draw(figure, axis, panel: Panel, limits: tuple[float, float], top: float) -> None:
     if panel.image.ndim == 1:
         axis.plot(panel.image.detach().cpu().float().numpy(), linewidth=0.8)
-        axis.tick_params(labelsize=7)
+        axis.tick_params(labelsize=7, pad=2)
         if panel.kind == "image":
             axis.set_ylim(*limits)
         return

@@ -59,7 +59,8 @@ def plot_posterior(
     truth = None if truth is None else truth.detach().to(summary.mean)
     images = [("truth", truth)] if truth is not None else []
     images += [(f"sample {i + 1}", x) for i, x in enumerate(summary.samples[:_SAMPLES])]
-    images.append(("posterior mean", summary.mean))
+    if len(summary.samples) > 1:
+        images.append(("posterior mean", summary.mean))
     images = [(_titled(name, image, truth, summary), image) for name, image in images]
     data = [_data(measurement)] if measurement is not None else []
     spreads = _spreads(summary, truth)
@@ -161,7 +162,7 @@ def _size(summary: Summary, image: Tensor) -> Tensor:
 
 
 def _magnitude(name: str, image: Tensor, units: str) -> Panel:
-    return Panel(f"{name}: magnitude", image.square().sum(0).sqrt(), "image", units)
+    return Panel(name, image.square().sum(0).sqrt(), "image", f"magnitude {units}".strip())
 
 
 def _phase(image: Tensor) -> Panel:

@@ -44,7 +44,7 @@ class Posterior:
 
     def __repr__(self) -> str:
         count, shape = self.samples.shape[self._axis], tuple(self.samples.shape[self._axis + 1 :])
-        many = f" for each of {len(self)} measurements" if self._axis else ""
+        many = f" for each of {len(self)} measurements" if len(self) > 1 else ""
         return (
             f"Posterior({count} sample{'s' * (count > 1)} of {shape}{many}, {self.stats.method}, "
             f"{self.stats.denoiser_calls:g} evaluations each; {self.diagnostics.verdict})"
