@@ -122,13 +122,13 @@ def _judged(
         chi_square.append(residual_chi_square(own, run.y[[index]], operator, run.noise))
         ax = operator.forward(own[:_DRAWS])
         expected.append(expected_range(run.noise, ax, operator.observed))
-    size = torch.full(samples.shape[:1], float(run.num_samples), dtype=torch.float64)
+    size = torch.full(samples.shape[:1], float(run.num_samples))
     if population is not None:
         size = 1 / population.weights.square().sum(1)
     diagnostics = Diagnostics(
         residual_chi_square=torch.stack(chi_square),
         effective_sample_size=size.to(samples),
-        expected=torch.tensor(expected, dtype=torch.float64),
+        expected=torch.tensor(expected).to(samples),
         solver_error=max(part.solver_error for part in finished),
         acceptance=_acceptance(finished, samples),
         outside=_outside(run.prior.value_range, samples),

@@ -78,7 +78,7 @@ def likely_causes(case: Case) -> tuple[str, ...]:
     white = _is_white(residual)
     impossible = _least_chi_square(case) > float(case.diagnostics.expected[1])
     left = not far and case.diagnostics.leaves_range
-    spread = float((case.samples - _centre(case)).double().square().mean().sqrt())
+    spread = float((case.samples - _centre(case)).square().mean().sqrt())
     causes = [
         _Cause(_value_range(values), far),
         _Cause(
@@ -150,7 +150,7 @@ def _out_of_reach(case: Case, values: _Range) -> bool:
     # The noise may be larger than it is said to be, which is another cause.
     allowed = _BEYOND * std + _BEYOND_RANGE * (high - low).max()
     beyond = (case.y[0] < low - allowed) | (case.y[0] > high + allowed)
-    return float(beyond[seen].double().mean()) > _SOME
+    return float(beyond[seen].float().mean()) > _SOME
 
 
 def _observed(case: Case) -> Tensor:
@@ -162,7 +162,7 @@ def _observed(case: Case) -> Tensor:
 def _residual(case: Case) -> Tensor:
     """Standardized residual averaged over the samples, ``range_shape``; 0 where unobserved."""
     standardized = case.noise.standardize(case.y, case.operator.forward(case.samples))
-    return standardized.mean(0).double() * _observed(case)
+    return (standardized.mean(0) * _observed(case)).cpu().double()
 
 
 def _is_white(residual: Tensor) -> bool:

@@ -106,7 +106,7 @@ class Diagnostics:
         """
         if self.expected is None:
             return torch.ones_like(self.chi_square, dtype=torch.bool)
-        found, (low, high) = self.chi_square.double(), self.expected.unbind(-1)
+        found, low, high = self._judged()
         return (found >= low / _ALLOWED) & (found <= high * _ALLOWED)
 
     @property
@@ -114,8 +114,10 @@ class Diagnostics:
         """The measurement whose chi-square is furthest from its range; 0 without `batch`."""
         if self.expected is None or self.chi_square.ndim == 0:
             return 0
-        found, (low, high) = self.chi_square.double().clamp(min=1e-30), self.expected.unbind(-1)
-        distance = torch.maximum(found / high, low / found).nan_to_num(nan=torch.inf)
+        found, low, high = self._judged()
+        distance = torch.maximum(found / high, low / found.clamp(min=1e-30)).nan_to_num(
+            nan=torch.inf
+        )
         return int(distance.argmax())
 
     @property
@@ -132,10 +134,16 @@ class Diagnostics:
             return self._misfit()
         if self.troubles:
             return self.troubles[0]
-        found, (low, high) = self.chi_square.double(), self.expected.unbind(-1)
+        found, low, high = self._judged()
         if bool(((found >= low) & (found <= high)).all()):
             return "consistent with the noise"
         return f"consistent with the noise within the accuracy of the walk: {self._numbers()}"
+
+    def _judged(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Chi-square and the ends of its range, ``(batch,)``, float64 on the CPU."""
+        assert self.expected is not None
+        low, high = self.expected.cpu().double().unbind(-1)
+        return self.chi_square.cpu().double(), low, high
 
     def _misfit(self) -> str:
         fits, (low, _) = self.fits, self._range()

@@ -29,7 +29,7 @@ def expected_range(noise: NoiseModel, ax: Tensor, observed: Tensor | None) -> tu
     if not isinstance(noise, GaussianNoise):
         squares = _squares(noise, ax)
         if observed is not None:
-            squares = squares[:, observed.to(squares.device)]
+            squares = squares[:, observed.cpu()]
         if squares.numel() > 1 and bool(squares.isfinite().all()):
             mean, variance = float(squares.mean()), float(squares.var())
     # The multiple of a chi-square variable with this mean and variance (Satterthwaite 1946).
@@ -41,6 +41,6 @@ def expected_range(noise: NoiseModel, ax: Tensor, observed: Tensor | None) -> tu
 def _squares(noise: NoiseModel, ax: Tensor) -> Tensor:
     """Squared standardized residuals of measurements drawn about `ax`; NaN where none can be."""
     try:
-        return noise.standardize(noise.sample(ax, seed=_SEED), ax).double().square()
+        return noise.standardize(noise.sample(ax, seed=_SEED), ax).cpu().double().square()
     except (NotImplementedError, ValueError):  # a user's own model may not sample, or not so far
         return torch.full_like(ax, torch.nan)

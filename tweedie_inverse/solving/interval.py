@@ -15,17 +15,16 @@ def quantile_along(samples: Tensor, axis: int, levels: Tensor) -> Tensor:
     """
     values = samples.sort(dim=axis).values.movedim(axis, -1)
     count = values.shape[-1]
-    levels = levels.to(values.device, torch.float64)
-    place = (levels * count - 0.5).clamp(0, count - 1)
+    place = (levels.cpu().double() * count - 0.5).clamp(0, count - 1)
     left = place.floor().long().clamp(max=max(count - 2, 0))
     right = (left + 1).clamp(max=count - 1)
 
     def column(numbers: Tensor) -> Tensor:
         shape = (*numbers.shape, *[1] * (values.ndim - numbers.ndim))
-        return numbers.reshape(shape).expand(*values.shape[:-1], 1)
+        return numbers.reshape(shape).to(values.device).expand(*values.shape[:-1], 1)
 
     low, high = values.gather(-1, column(left)), values.gather(-1, column(right))
-    return torch.lerp(low, high, column(place - left).to(values))[..., 0]
+    return torch.lerp(low, high, column((place - left).to(values.dtype)))[..., 0]
 
 
 def central_interval(
@@ -53,11 +52,12 @@ def central_interval(
     from scipy.stats import t
 
     def column(numbers: Tensor) -> Tensor:
-        return numbers.to(mean.device).reshape(*numbers.shape, *[1] * (mean.ndim - numbers.ndim))
+        columns = numbers.reshape(*numbers.shape, *[1] * (mean.ndim - numbers.ndim))
+        return columns.to(mean.device, torch.bool if numbers.dtype == torch.bool else mean.dtype)
 
     freedom = (count - 1).clamp(min=1e-3).numpy()
     quantile = torch.as_tensor(t.ppf((1 + level) / 2, freedom))
-    reach = column(quantile * (1 + 1 / count).sqrt()).to(mean) * samples.std(axis)
+    reach = column(quantile * (1 + 1 / count).sqrt()) * samples.std(axis)
     if not bool(enough.any()):
         return mean - reach, mean + reach
     lower, upper = by_rank()

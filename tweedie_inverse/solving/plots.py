@@ -41,6 +41,12 @@ class Summary(NamedTuple):
         """Whether the two channels are real and imaginary part."""
         return self.mean.ndim > 2 and self.mean.shape[0] == 2
 
+    def on_cpu(self) -> "Summary":
+        """The same where matplotlib finds it."""
+        lower, upper = (end.detach().cpu() for end in self.interval)
+        samples, mean, std = (x.detach().cpu() for x in (self.samples, self.mean, self.std))
+        return self._replace(samples=samples, mean=mean, std=std, interval=(lower, upper))
+
 
 def plot_posterior(
     summary: Summary,
@@ -56,6 +62,7 @@ def plot_posterior(
         truth: ``(*shape)``, where it is known.
         measurement: ``(*range_shape)``.
     """
+    summary = summary.on_cpu()
     truth = None if truth is None else truth.detach().to(summary.mean)
     images = [("truth", truth)] if truth is not None else []
     images += [(f"sample {i + 1}", x) for i, x in enumerate(summary.samples[:_SAMPLES])]
@@ -90,8 +97,9 @@ def plot_problem(
         truth, first_guess: ``(*shape)``; the guess is an adjoint or pseudo-inverse.
         measurement: ``(*range_shape)``; three channels are drawn as a colour image.
     """
-    error = (summary.mean - truth).abs()
-    units = summary.units
+    summary = summary.on_cpu()
+    truth, first_guess = (x.detach().to(summary.mean) for x in (truth, first_guess))
+    error, units = (summary.mean - truth).abs(), summary.units
     samples = [
         Panel(_titled(f"sample {i + 1}", image, truth, summary), image, "image", units)
         for i, image in enumerate(summary.samples[:_SAMPLES])
