@@ -106,7 +106,8 @@ def test_a_range_that_hardly_holds_the_values_is_not_used():
     with pytest.warns(ti.PosteriorWarning, match="outside the prior's value range"):
         _, answer = solved(prior, mask, prior.draw(1, seed=1)[0])
     low, high = shown(answer.plot())["posterior mean"].get_clim()
-    assert (low, high) == pytest.approx((float(answer.samples.min()), float(answer.samples.max())))
+    drawn = answer.samples[:3]
+    assert (low, high) == pytest.approx((float(drawn.min()), float(drawn.max())))
 
 
 def test_complex_images_have_magnitude_and_phase():
