@@ -48,7 +48,7 @@ def test_the_range_holds_the_chi_square_of_the_truth(noise):
     ax = torch.full((400, 1, 12, 12), 1.0).double() + 0.2 * normal((1,), (400, 1, 12, 12)).abs()
     identity = ops.Mask(torch.ones(1, 12, 12), noise=noise)
     found = residual_chi_square(ax, noise.sample(ax, seed=3), identity, noise)
-    low, high = expected_range(noise, ax[:4], None)
+    low, high = expected_range(noise, identity, ax[:4])
     outside = int(((found < low) | (found > high)).sum())
     assert outside <= 5  # 0.4 are expected
     # The range is no wider than it need be: 0.999 of a normal law is 6.6 standard deviations.

@@ -120,8 +120,7 @@ def _judged(
     for index, own in enumerate(samples):
         operator = run.operator.select(index)
         chi_square.append(residual_chi_square(own, run.y[[index]], operator, run.noise))
-        ax = operator.forward(own[:_DRAWS])
-        expected.append(expected_range(run.noise, ax, operator.observed))
+        expected.append(expected_range(run.noise, operator, own[:_DRAWS]))
     size = torch.full(samples.shape[:1], float(run.num_samples))
     if population is not None:
         size = 1 / population.weights.square().sum(1)

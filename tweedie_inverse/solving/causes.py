@@ -154,9 +154,9 @@ def _out_of_reach(case: Case, values: _Range) -> bool:
 
 
 def _observed(case: Case) -> Tensor:
-    seen = case.operator.observed
-    shape, device = case.operator.range_shape, case.y.device
-    return torch.ones(shape, dtype=torch.bool, device=device) if seen is None else seen.to(device)
+    shape, seen = case.operator.range_shape, case.operator.observed
+    seen = torch.ones(shape, dtype=torch.bool) if seen is None else seen
+    return seen.to(case.y.device).expand(shape)
 
 
 def _residual(case: Case) -> Tensor:

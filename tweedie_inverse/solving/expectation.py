@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tweedie_inverse.operators import GaussianNoise, NoiseModel
+from tweedie_inverse.operators import GaussianNoise, NoiseModel, Operator
 
 # Share of measurements whose chi-square lies outside the range, both ends together.
 _SHARE = 1e-3
@@ -11,25 +11,25 @@ _SHARE = 1e-3
 _SEED = 0
 
 
-def expected_range(noise: NoiseModel, ax: Tensor, observed: Tensor | None) -> tuple[float, float]:
+def expected_range(noise: NoiseModel, operator: Operator, x: Tensor) -> tuple[float, float]:
     """Lowest and highest chi-square of a posterior sample, in 999 of 1000 measurements.
 
     It is that of n squared normal numbers over n, n being the observed entries.  Noise that is not
-    Gaussian is drawn a few times about ``ax``, and the same law is scaled to the mean and variance
-    of its squared standardized residuals: counts scatter more, saturated values less.
+    Gaussian is drawn about ``A(x)``, and the same law is scaled to the mean and variance of its
+    squared standardized residuals: counts scatter more, saturated values less.
 
     Args:
-        ax: ``(draws, *range_shape)``, noise-free measurements of some samples.
-        observed: boolean ``range_shape``, which entries carry information; None is all.
+        x: ``(draws, *domain_shape)``, some samples.
     """
     from scipy.stats import chi2
 
-    numbers = ax[0].numel() if observed is None else int(observed.sum())
+    seen = torch.ones(operator.range_shape, dtype=torch.bool)
+    if operator.observed is not None:
+        seen = operator.observed.cpu().expand(operator.range_shape)
+    numbers = int(seen.sum())
     mean, variance = 1.0, 2.0
     if not isinstance(noise, GaussianNoise):
-        squares = _squares(noise, ax)
-        if observed is not None:
-            squares = squares[:, observed.cpu()]
+        squares = _squares(noise, operator.forward(x))[:, seen]
         if squares.numel() > 1 and bool(squares.isfinite().all()):
             mean, variance = float(squares.mean()), float(squares.var())
     # The multiple of a chi-square variable with this mean and variance (Satterthwaite 1946).

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
+from inspect import ismodule
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -87,7 +89,20 @@ def _parts(value: Any, seen: set[int]) -> Iterator[bytes]:
     """The content of an object, part by part; what holds no data counts by its class."""
     if isinstance(value, Tensor):
         yield f"{value.dtype} {tuple(value.shape)}".encode()
-        yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        if value.device.type != "meta":  # it has no numbers there
+            plain = value.detach().to_dense() if value.is_sparse else value.detach()
+            yield (
+                plain.cpu()
+                .resolve_conj()
+                .contiguous()
+                .flatten()
+                .view(torch.uint8)
+                .numpy()
+                .tobytes()
+            )
+    elif isinstance(value, np.ndarray):
+        yield f"{value.dtype} {value.shape}".encode()
+        yield value.tobytes()
     elif isinstance(value, str | bytes | int | float | complex | type(None) | torch.device):
         yield repr(value).encode()
     elif isinstance(value, list | tuple):
@@ -104,7 +119,7 @@ def _parts(value: Any, seen: set[int]) -> Iterator[bytes]:
         seen.add(id(value))
         if isinstance(value, nn.Module):
             yield _weights(value)
-        elif hasattr(value, "__dict__") and not callable(value):
+        elif hasattr(value, "__dict__") and not callable(value) and not ismodule(value):
             # Results that it keeps for later are no part of what it is.
             yield from _parts(
                 {
