@@ -220,9 +220,10 @@ def _solve(options: argparse.Namespace) -> None:
             raise ValueError(text)
         # An exit code would make torchrun stop the processes that are still at work.
         print(f"error: {text}", file=sys.stderr)
-    doubtful = [item for item in items if item.result.is_file() and not is_consistent(item.result)]
-    if options.strict and doubtful:
-        text = "\n  ".join(str(item.result) for item in doubtful)
+    results = [item.result for item in items if options.strict and item.result.is_file()]
+    doubtful = [str(result) for result in results if not is_consistent(result)]
+    if doubtful:
+        text = "\n  ".join(doubtful)
         print(f"{len(doubtful)} of {len(items)} are not consistent:\n  {text}", file=sys.stderr)
         if not under_torchrun(os.environ):
             raise SystemExit(NOT_CONSISTENT)
