@@ -123,16 +123,11 @@ def test_auto_takes_a_population_where_it_pays():
     assert field.stats.method == "decoupled"
 
 
-class Unmeasured(ti.priors.Gaussian):
-    error_is_measured = False
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         ({"noise": ops.PoissonNoise(), "y": torch.ones(1, 8, 8)}, "linear operator with Gaussian"),
         ({"operator": ops.Operator.from_function(torch.square, (1, 8, 8), noise=NOISE)}, "linear"),
-        ({"prior": Unmeasured(FIELD.mean, prior_covariance(FIELD))}, "measure_denoising_error"),
     ],
 )
 def test_what_it_cannot_do_is_refused(call, message):

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# A pair is taken if t.s / w.s lies between these: beyond them it is noise, or the Jacobian of a
+# A pair is taken if t.s is at least this share of w.s: below it is noise, or the Jacobian of a
 # network that is far from symmetric and positive.
-_CREDIBLE = (1e-2, 1e2)
+_LEAST = 1e-2
 
 
 class Secant(NamedTuple):
@@ -46,16 +46,15 @@ class Pair(NamedTuple):
     taken: Tensor
 
 
-def secant(s: Tensor, t: Tensor, w: Tensor) -> Pair:
+def secant(s: Tensor, t: Tensor, w: Tensor, most: float) -> Pair:
     """The change that turns ``V s = w`` into ``V' s = t``.
 
     Args:
         s, t, w: ``(batch, *shape)``.
+        most: the largest variance that a direction can have; pairs beyond it are not taken.
     """
     ts, ws = _dot(t, s), _dot(w, s)
-    ratio = ts / ws.clamp(min=torch.finfo(ws.dtype).tiny)
-    low, high = _CREDIBLE
-    taken = (ws > 0) & (ratio > low) & (ratio < high)
+    taken = (ws > 0) & (ts > _LEAST * ws) & (ts < most * _dot(s, s))
     safe_ts, safe_ws = (torch.where(taken, value, torch.ones_like(value)) for value in (ts, ws))
     p = _column((safe_ts * safe_ws).rsqrt(), t) * t - _column(1 / safe_ws, w) * w
     return Pair(Secant(torch.where(_column(taken, p), p, torch.zeros_like(p)), s), taken)

@@ -33,6 +33,7 @@ class Gaussian(Prior):
     """
 
     any_sigma = True
+    error_is_exact = True
 
     def __init__(
         self,

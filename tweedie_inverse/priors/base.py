@@ -30,6 +30,8 @@ class Prior(ABC):
         centre: mean of the data, roughly, a number or ``(*shape)``: walks start there, plus noise.
         any_sigma: whether levels outside that range are answered as well as those inside: exact
             priors, whose range is only where a walk may sensibly begin and end.
+        error_is_exact: whether `conditional_covariance` is that of ``p(x0 | x_sigma)`` itself,
+            which is then a Gaussian.
         unit: how much images differ, roughly, in data units; noise well above it hides them.
         value_range: ends of the range in which its images lie, in data units; None where it is not
             known.
@@ -44,6 +46,7 @@ class Prior(ABC):
     sigma_max: float
     centre: Tensor | float = 0.0
     any_sigma: bool = False
+    error_is_exact: bool = False
     unit: float = 1.0
     value_range: tuple[float, float] | None = None
     units: str = ""

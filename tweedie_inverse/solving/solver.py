@@ -177,7 +177,8 @@ def _end(run: Run, first: int, size: int) -> int:
     They share one operator, and a population stays whole even where it is larger than `size`.
     """
     if run.walk.is_population:
-        size = max(1, size // run.num_samples) * run.num_samples
+        together = 1 if run.walk.one_population else max(1, size // run.num_samples)
+        size = together * run.num_samples
     same_operator = run.total if run.operator.images is None else run.num_samples
     return min(first + size, (first // same_operator + 1) * same_operator)
 

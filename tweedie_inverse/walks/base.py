@@ -88,6 +88,11 @@ class Walk(ABC, Generic[S]):
     is_population: bool = False
     communicator: Communicator = SingleProcess()
 
+    @property
+    def one_population(self) -> bool:
+        """Whether the walkers of several measurements cannot take a step together."""
+        return False
+
     @abstractmethod
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         """Noise levels ``(steps + 1,)``, never rising, the last one 0."""

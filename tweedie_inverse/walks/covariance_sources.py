@@ -1,14 +1,14 @@
 """Where the covariance V of the decoupled draw comes from, at each level of a walk.
 
-`Network` reads it from the network itself.  It spends evaluations beyond the one a level: a random
-probe at every second level tells the spectrum and the place (`priors.error.from_network`), and
-where the noise hides less than the images differ (sigma below ``prior.unit``) a secant along the
-pull of the data makes V exact in that direction.  The others cost nothing.
+`Network` reads it from the network itself: a random probe at every second level tells the spectrum
+and the place (`priors.error.from_network`).  `Measured` takes the prior's table.  Both then make V
+exact along the pull of the data, by a secant, at levels where the noise hides less than the images
+differ (sigma below ``prior.unit``).  Probes and secants cost an evaluation each.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor
@@ -31,22 +31,24 @@ from tweedie_inverse.walks.base import Level
 
 # Levels from one probe to the next; the spectrum changes slowly with sigma.
 _EVERY = 2
+# Share of sigma^2 that the variance along a secant may have; 1 for the exact denoiser.
+_MOST = 1.5
 
 
 class Knowledge(NamedTuple):
-    """What a source knows of the walkers so far; None where it keeps nothing."""
+    """What a source knows of the walkers so far."""
 
-    probes: Probes | None = None
-    secants: Tensor | None = None  # (walkers,), taken so far
-    refused: Tensor | None = None  # (walkers,), secants that were not credible
+    probes: Probes | None  # None where there are none
+    secants: Tensor  # (walkers,), taken so far
+    refused: Tensor  # (walkers,), secants that were not credible
 
     @property
-    def left_out(self) -> Tensor | None:
+    def left_out(self) -> Tensor:
         """Share of the probes and secants so far that were not credible, ``(walkers,)``."""
-        if self.probes is None or self.secants is None or self.refused is None:
-            return None
-        bad = self.probes.left_out + self.refused
-        return bad / (self.probes.made + self.secants + self.refused).clamp(min=1)
+        bad, made = self.refused, self.secants + self.refused
+        if self.probes is not None:
+            bad, made = bad + self.probes.left_out, made + self.probes.made
+        return bad / made.clamp(min=1)
 
 
 class Place(NamedTuple):
@@ -57,13 +59,17 @@ class Place(NamedTuple):
     level: Level
 
 
+@dataclass(frozen=True)
 class Source(ABC):
-    """A rule for V; subclasses are frozen dataclasses.
+    """A rule for V.
 
     Attributes:
+        secants: whether evaluations may be spent on secants.
         renews: whether all noise has to be renewed at each level, because what a draw with this V
             leaves is not white.
     """
+
+    secants: bool = True
 
     name: ClassVar[str]
     renews: ClassVar[bool] = False
@@ -72,19 +78,57 @@ class Source(ABC):
         """What a user should know, in a few words; empty if nothing."""
         return ""
 
+    def cheaper(self) -> "Source":
+        """The next best rule, for budgets that have no room for this one."""
+        return self
+
+    def takes_secant(self, sigma: float, prior: Prior, problem: Problem) -> bool:
+        """Whether V is made exact along the pull of the data at this level."""
+        return False
+
+    def probes(self, levels: int) -> int:
+        """Random probes of each sample on a walk of so many levels."""
+        return 0
+
     def evaluations(self, sigmas: Tensor, prior: Prior, problem: Problem) -> int:
         """Network evaluations a sample for the levels ``(steps + 1,)``."""
-        return len(sigmas) - 1
+        return sum(self._counts(sigmas, prior, problem))
+
+    def _counts(self, sigmas: Tensor, prior: Prior, problem: Problem) -> tuple[int, int, int]:
+        """Levels, probes and secants of each sample."""
+        levels = sigmas[:-1].tolist()
+        secants = sum(self.takes_secant(sigma, prior, problem) for sigma in levels)
+        return len(levels), self.probes(len(levels)), secants
 
     def begin(self, prior: Prior, like: Tensor) -> Knowledge:
         """What is known before the first level; `like` has dtype and device of the state."""
-        return Knowledge()
+        none = like.new_zeros(len(like))
+        return Knowledge(None, none, none)
 
-    @abstractmethod
     def covariance(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
         """V at this level for every walker, and what is known now."""
+        covariance, known = self.model(place, known, problem, prior, streams)
+        if not self.takes_secant(place.level.sigma, prior, problem):
+            return covariance, known
+        pull = pull_of_data(place.denoised, covariance, problem)
+        target = directional(prior, place.x, place.denoised, place.level.sigma, pull.direction)
+        largest = _MOST * place.level.sigma**2
+        pair = secant(pull.direction, target, pull.change, largest)
+        taken = pair.taken.to(known.secants)
+        known = known._replace(secants=known.secants + taken, refused=known.refused + 1 - taken)
+        return covariance.with_secant(pair.secant), known
+
+    @abstractmethod
+    def model(
+        self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
+    ) -> tuple[Covariance, Knowledge]:
+        """V before any secant, and what is known now."""
+
+    def _can_pull(self, sigma: float, prior: Prior, problem: Problem) -> bool:
+        useful = problem.is_linear_gaussian and not prior.error_is_exact
+        return self.secants and useful and sigma <= prior.unit
 
 
 @dataclass(frozen=True)
@@ -94,7 +138,14 @@ class Isotropic(Source):
     name = "isotropic"
     renews = True
 
-    def covariance(
+    def describe(self, sigmas: Tensor, prior: Prior, problem: Problem) -> str:
+        return (
+            "the prior's denoising error is not measured, and the budget has no room to read it "
+            "from the network: the draws use sigma^2 I, a guess (more steps, or "
+            "ti.measure_denoising_error, help)"
+        )
+
+    def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
         return isotropic(place.level.sigma**2), known
@@ -106,7 +157,7 @@ class Average(Source):
 
     name = "average"
 
-    def covariance(
+    def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
         return prior.denoising_error(place.level.sigma), known
@@ -114,24 +165,47 @@ class Average(Source):
 
 @dataclass(frozen=True)
 class Measured(Source):
-    """The prior's measured denoising error, larger where the denoised image has edges."""
+    """The prior's measured denoising error, larger where the denoised image has edges.
+
+    A table is wider at edges than the error there is on average, so that the data may correct it
+    where it is larger still.  Secants know that better: beside them the scale of a place counts
+    for its square root.
+    """
 
     name = "measured"
 
-    def covariance(
+    def cheaper(self) -> Source:
+        return Measured(secants=False)
+
+    def describe(self, sigmas: Tensor, prior: Prior, problem: Problem) -> str:
+        levels, _, secants = self._counts(sigmas, prior, problem)
+        if secants == 0:
+            return ""
+        return (
+            "the denoising error is measured, and along the pull of the data read from the network "
+            f"({levels} noise levels, {secants} secants)"
+        )
+
+    def takes_secant(self, sigma: float, prior: Prior, problem: Problem) -> bool:
+        return self._can_pull(sigma, prior, problem)
+
+    def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
-        return prior.conditional_covariance(place.level.sigma, place.denoised), known
+        covariance = prior.conditional_covariance(place.level.sigma, place.denoised)
+        if covariance.scale is not None and self.secants and problem.is_linear_gaussian:
+            covariance = replace(covariance, scale=covariance.scale.sqrt())
+        return covariance, known
 
 
 @dataclass(frozen=True)
 class Network(Source):
-    """``sigma^2 J``, read from the network by random probes and secants.
-
-    Cost: see `evaluations`.
-    """
+    """``sigma^2 J``, read from the network by random probes and secants."""
 
     name = "network"
+
+    def cheaper(self) -> Source:
+        return Isotropic()
 
     def describe(self, sigmas: Tensor, prior: Prior, problem: Problem) -> str:
         levels, probes, secants = self._counts(sigmas, prior, problem)
@@ -140,21 +214,13 @@ class Network(Source):
             f"({levels} noise levels, {probes} probes, {secants} secants)"
         )
 
-    def evaluations(self, sigmas: Tensor, prior: Prior, problem: Problem) -> int:
-        return sum(self._counts(sigmas, prior, problem))
+    def takes_secant(self, sigma: float, prior: Prior, problem: Problem) -> bool:
+        return self._can_pull(sigma, prior, problem)
 
-    def _counts(self, sigmas: Tensor, prior: Prior, problem: Problem) -> tuple[int, int, int]:
-        """Levels, probes and secants of each sample."""
-        levels = sigmas[:-1].tolist()
-        linear = problem.is_linear_gaussian
-        secants = sum(self._takes_secant(sigma, prior) for sigma in levels) if linear else 0
-        return len(levels), -(-len(levels) // _EVERY), secants
+    def probes(self, levels: int) -> int:
+        return -(-levels // _EVERY)
 
-    def begin(self, prior: Prior, like: Tensor) -> Knowledge:
-        none = like.new_zeros(len(like))
-        return Knowledge(None, none, none)
-
-    def covariance(
+    def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
         (x, denoised, level), layout = place, layout_for(tuple(prior.shape))
@@ -163,38 +229,29 @@ class Network(Source):
             white = streams.normal(prior.shape, like=x)
             response = probe(prior, x, denoised, level.sigma, white)
             probes = observe(probes, white, response, level.sigma, layout)
-            known = known._replace(probes=probes)
         assert probes is not None
-        covariance = covariance_of(probes, level.sigma, layout)
-        if not (problem.is_linear_gaussian and self._takes_secant(level.sigma, prior)):
-            return covariance, known
-        pull = pull_of_data(denoised, covariance, problem)
-        target = directional(prior, x, denoised, level.sigma, pull.direction)
-        pair = secant(pull.direction, target, pull.change)
-        assert known.secants is not None
-        assert known.refused is not None
-        taken = pair.taken.to(known.secants)
-        known = known._replace(secants=known.secants + taken, refused=known.refused + 1 - taken)
-        return covariance.with_secant(pair.secant), known
-
-    def _takes_secant(self, sigma: float, prior: Prior) -> bool:
-        return sigma <= prior.unit
+        return covariance_of(probes, level.sigma, layout), known._replace(probes=probes)
 
 
-SOURCES: dict[str, Source] = {
-    source.name: source for source in (Average(), Isotropic(), Measured(), Network())
+SOURCES: dict[str, type[Source]] = {
+    source.name: source for source in (Average, Isotropic, Measured, Network)
 }
 
-# Fewer levels than this are worse than as many isotropic ones as the budget allows.
+# Fewer levels than this are worse than as many of a cheaper source as the budget allows.
 _FEWEST = 4
 
 
 def longest_schedule(
     steps: int, source: Source, prior: Prior, problem: Problem, make: Callable[[int], Tensor]
-) -> Tensor | None:
-    """The longest ``make(levels)`` whose evaluations stay within `steps`; None if there is none."""
+) -> tuple[Source, Tensor]:
+    """The longest ``make(levels)`` whose evaluations stay within `steps`, and its source.
+
+    It is a cheaper source where `source` has no room for enough levels.
+    """
     for levels in range(steps, 0, -1):
         sigmas = make(levels)
         if source.evaluations(sigmas, prior, problem) <= steps:
-            return sigmas if levels == steps or levels >= _FEWEST else None
-    return None
+            if levels == steps or levels >= _FEWEST:
+                return source, sigmas
+            break
+    return longest_schedule(steps, source.cheaper(), prior, problem, make)

@@ -54,8 +54,10 @@ class Decoupled(Walk[DecoupledState]):
     """Settings of the walk.
 
     Cost: one network evaluation a level, and one linear solve; for Hamiltonian moves ``newton +
-    moves (leapfrogs + 1)`` linear solves.  With V from the network, one more evaluation at every
-    second level, and one more evaluation and solve at levels below ``prior.unit``.
+    moves (leapfrogs + 1)`` linear solves.  One more evaluation and solve at levels below
+    ``prior.unit``, where a draw is made exact along the pull of the data (linear operators with
+    Gaussian noise; V from a table or from the network), and with V from the network one more
+    evaluation at every second level.  All of them share the budget of evaluations.
 
     Attributes:
         rho: exponent of the Karras schedule over the prior's range of noise levels.
@@ -66,11 +68,13 @@ class Decoupled(Walk[DecoupledState]):
             DDPM, 0 keeps it whole as in DDIM.  Where V is isotropic, all noise is renewed, because
             the noise that a draw with ``sigma^2 I`` leaves is not white.
         error: where the covariance V of the draw comes from.  ``"network"`` reads it from the
-            network, by probes and secants that share the budget of evaluations (about half of it
-            is then left for levels); ``"measured"`` is the prior's ``conditional_covariance``: its
-            denoising error, larger where the denoised image has edges; ``"average"`` is the plain
-            denoising error, the same everywhere; ``"isotropic"`` is ``sigma^2 I``.  ``"auto"`` is
-            "measured" where the prior has a table or an exact error, else "network".
+            network, by probes and secants (about half of the budget is then left for levels);
+            ``"measured"`` is the prior's ``conditional_covariance``, its denoising error, larger
+            where the denoised image has edges, with secants (about two thirds for levels; exact
+            Gaussian priors need none); ``"average"`` is the plain denoising error, the same
+            everywhere; ``"isotropic"`` is ``sigma^2 I``.  ``"auto"`` is "measured" where the prior
+            has a table or an exact error, else "network".
+        secants: whether evaluations may be spent on secants.
         moves, leapfrogs: pairs of Hamiltonian moves in each step and integrator steps in each move,
             for nonlinear operators and noise that is not Gaussian; the first step makes
             `first_moves` pairs.
@@ -82,6 +86,7 @@ class Decoupled(Walk[DecoupledState]):
     sigma_min: float | None = None
     memory: float = 4.0
     error: str = "auto"
+    secants: bool = True
     moves: int = 3
     leapfrogs: int = 2
     first_moves: int = 9
@@ -108,19 +113,16 @@ class Decoupled(Walk[DecoupledState]):
 
     def plan(self, problem: Problem, prior: Prior, steps: int) -> Plan:
         """The longest schedule within the budget, for the covariance that "auto" stands for."""
-        source = self._source(prior)
-        sigmas = longest_schedule(
-            steps, source, prior, problem, lambda levels: self.sigmas(prior, levels)
+        wanted = self._source(prior)
+        source, sigmas = longest_schedule(
+            steps, wanted, prior, problem, lambda levels: self.sigmas(prior, levels)
         )
-        if sigmas is not None:
-            note = source.describe(sigmas, prior, problem)
-            return Plan(replace(self, error=source.name), sigmas, note)
         note = (
-            "the prior's denoising error is not measured, and a budget of "
-            f"{steps} evaluation{'s' * (steps > 1)} leaves no room to read it from the network: "
-            "the draws use sigma^2 I, a guess (more steps, or ti.measure_denoising_error, help)"
+            ""
+            if self.error == source.name == "isotropic"
+            else source.describe(sigmas, prior, problem)
         )
-        return Plan(replace(self, error="isotropic"), self.sigmas(prior, steps), note)
+        return Plan(replace(self, error=source.name, secants=source.secants), sigmas, note)
 
     def refuse(self, problem: Problem, prior: Prior) -> None:
         if self.error in ("measured", "average") and not prior.error_is_measured:
@@ -194,6 +196,7 @@ class Decoupled(Walk[DecoupledState]):
         return x0 + level.sigma_next * (rho * kept + math.sqrt(1 - rho**2) * fresh)
 
     def _source(self, prior: Prior) -> Source:
-        if self.error == "auto":
-            return SOURCES["measured" if prior.error_is_measured else "network"]
-        return SOURCES[self.error]
+        name = self.error
+        if name == "auto":
+            name = "measured" if prior.error_is_measured else "network"
+        return SOURCES[name](self.secants)

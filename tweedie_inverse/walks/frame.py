@@ -52,22 +52,30 @@ class Frame(NamedTuple):
         return self.measurement.draw(joint.clean_mean, covariance, white, data_white)
 
 
-def frame_of(problem: Problem, prior: Prior, sigma: float) -> Frame:
-    """The frame of a walk that begins at the noise level `sigma`."""
-    mean, covariance = prior.moments()
-    basis = basis_of(problem, prior, sigma)
-    moments = Moments(
+def frame_of(
+    problem: Problem, prior: Prior, moments: tuple[Tensor, Covariance], error: Covariance | None
+) -> Frame:
+    """The frame of a walk, from the prior's mean and covariance.
+
+    Args:
+        error: the denoising error where the walk begins, if it is known before.
+    """
+    mean, covariance = moments
+    basis = basis_of(problem, prior, covariance, error)
+    found = Moments(
         basis.transform(mean.to(problem.y)[None]),
         along(covariance, basis, prior.shape).to(problem.y),
     )
-    return Frame(measurement_in(basis, problem), moments)
+    return Frame(measurement_in(basis, problem), found)
 
 
-def basis_of(problem: Problem, prior: Prior, sigma: float) -> Basis:
-    """The basis in which the covariance of the prior and its error at `sigma` are diagonal.
+def basis_of(
+    problem: Problem, prior: Prior, covariance: Covariance, error: Covariance | None
+) -> Basis:
+    """The basis in which the prior's covariance and its error are diagonal.
 
     Raises:
         ValueError: there is no such basis, and the images are too large for matrices.
     """
-    _, covariance = prior.moments()
-    return common_basis(covariance, prior.denoising_error(sigma), problem.basis, prior.shape)
+    second = covariance if error is None else error
+    return common_basis(covariance, second, problem.basis, prior.shape)

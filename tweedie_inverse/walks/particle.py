@@ -23,55 +23,38 @@ move wherever the path allows it.
 """
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.covariance import along
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic_along
 from tweedie_inverse.numerics.schedules import karras
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.walks.base import Info, Level, PopulationInfo, Walk
-from tweedie_inverse.walks.bridge import Bridge, Joint, Model
+from tweedie_inverse.walks.base import Info, Level, Plan, PopulationInfo, Walk
+from tweedie_inverse.walks.bridge import Bridge, Joint
 from tweedie_inverse.walks.communicator import Communicator, SingleProcess
-from tweedie_inverse.walks.frame import Frame, Likelihood, basis_of, frame_of
-from tweedie_inverse.walks.paths import PATHS, Moments, Path, Wiener
+from tweedie_inverse.walks.frame import Likelihood, basis_of, frame_of
+from tweedie_inverse.walks.paths import PATHS, Path, Wiener
+from tweedie_inverse.walks.population import ParticleState, Selection, arrived, places, propose
+from tweedie_inverse.walks.shared_covariance import (
+    SHARED_COVARIANCES,
+    SharedCovariance,
+    Walkers,
+)
 
 # Relative rounding error of an effective size.
 _ROUNDING = 1e-9
-
-
-class ParticleState(NamedTuple):
-    """Walkers of all populations, one population after the other."""
-
-    x: Tensor  # (walkers, *shape)
-    log_weights: Tensor  # (populations, walkers of one), float64; weights sum to 1
-    log_likelihood: Tensor  # like log_weights: log l_k(x) less log_scale, part of the weights
-    log_scale: float  # the part of log l_k(x) that is the same for all walkers
-    log_evidence: Tensor  # (populations,), float64
-    ancestors: Tensor  # like log_weights: the walker of the start that each one descends from
-    frame: Frame
-    solver_error: float  # of the worst linear solve so far, in posterior standard deviations
-
-
-class Selection(NamedTuple):
-    """The walkers that go on, and what was decided about their populations."""
-
-    state: ParticleState
-    bridge: Bridge
-    effective_size: Tensor  # (populations,), before resampling
-    resampled: Tensor  # (populations,), boolean
 
 
 @dataclass(frozen=True)
 class Particle(Walk[ParticleState]):
     """Settings of the walk.
 
-    Cost: one network evaluation for each step and each corrector.
+    Cost: one network evaluation for each step and each corrector; with the error from the network,
+    half as many again and two for the start, within the same budget.
 
     Attributes:
         path: ``"tweedie"``, ``"wiener"`` or ``"flat"``.
@@ -81,8 +64,12 @@ class Particle(Walk[ParticleState]):
         corrector_time: t of a corrector.
         threshold: resample where the effective size falls below this share of the walkers.
         rho: exponent of the Karras schedule.
+        error: where V comes from.  ``"network"`` reads it from the network, averaged over the
+            population; ``"measured"`` is the prior's denoising error, exact or measured; ``"auto"``
+            is "measured" where the prior has one, else "network".
         sigma_max: None is `reach` times the largest standard deviation of the prior in any
             direction; the start is exact in mean and covariance, so that a few times suffice.
+            Where that deviation is not known before the walk, it is the end of the prior's range.
         sigma_min: the last level before 0; None takes that of the prior.
         communicator: ``ti.walks.ProcessGroup()`` where every population is spread over a process
             group.
@@ -94,6 +81,7 @@ class Particle(Walk[ParticleState]):
     threshold: float = 0.5
     rho: float = 3.0
     reach: float = 3.0
+    error: str = "auto"
     sigma_max: float | None = None
     sigma_min: float | None = None
     communicator: Communicator = SingleProcess()  # noqa: RUF009  (it is frozen)
@@ -111,10 +99,32 @@ class Particle(Walk[ParticleState]):
                 f"threshold={self.threshold}): needs correctors >= 0, a positive time and a "
                 "threshold between 0 (never resample) and 1 (wherever weights differ)"
             )
+        if self.error not in ("auto", *SHARED_COVARIANCES):
+            names = ", ".join(repr(name) for name in ("auto", *SHARED_COVARIANCES))
+            raise ValueError(f"Particle(error={self.error!r}): choose one of {names}")
+
+    def plan(self, problem: Problem, prior: Prior, steps: int) -> Plan:
+        """As many steps as the budget allows, for the error that "auto" stands for."""
+        source = self._source(prior)
+        fitting = (n for n in range(steps, 0, -1) if source.evaluations(n) <= steps)
+        levels = next(fitting, 0)
+        if levels == 0:
+            raise ValueError(
+                f"Particle: {steps} evaluation{'s' * (steps > 1)} a sample leave no room to read "
+                f"the denoising error of {prior!r} from the network. Take {source.evaluations(1)} "
+                "steps or more, or measure it (ti.measure_denoising_error)"
+            )
+        walk = replace(self, error=source.name)
+        return Plan(walk, self.sigmas(prior, levels), source.describe(levels))
+
+    @property
+    def one_population(self) -> bool:
+        return self.error == "network"
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
-        spread = math.sqrt(float(prior.moments()[1].variance.max()))
-        high = self.sigma_max or self.reach * spread
+        high = self.sigma_max or prior.sigma_max
+        if self.sigma_max is None and self._source(prior).name == "measured":
+            high = self.reach * math.sqrt(float(prior.moments()[1].variance.max()))
         if not prior.any_sigma:
             high = min(high, prior.sigma_max)
         low = min(self.sigma_min or prior.sigma_min, high)
@@ -130,18 +140,21 @@ class Particle(Walk[ParticleState]):
                 f"can draw exactly; got {problem.operator!r} with {problem.noise!r}. Use "
                 "method='decoupled', or linearize the operator"
             )
-        if not prior.error_is_measured:
+        if self.error == "measured" and not prior.error_is_measured:
             raise ValueError(
-                "the particle walk needs the denoising error of the prior, which says how far its "
-                f"bridges reach, and {type(prior).__name__} has none measured. Use "
-                "ti.measure_denoising_error, or method='decoupled'"
+                f"Particle(error='measured'): the denoising error of {prior!r} is not measured. "
+                "Use ti.measure_denoising_error, or error='auto', which reads it from the network"
             )
-        basis_of(problem, prior, prior.sigma_max)
+        if self._source(prior).name == "measured":
+            error = prior.denoising_error(prior.sigma_max)
+            basis_of(problem, prior, prior.moments()[1], error)
 
     def start(
         self, problem: Problem, prior: Prior, sigma: float, streams: Streams
     ) -> ParticleState:
-        frame = frame_of(problem, prior, sigma)
+        source = self._source(prior)
+        found = source.moments(prior, problem.y, len(streams) * self.communicator.size)
+        frame = frame_of(problem, prior, found, source.basis(prior, sigma))
         moments = frame.moments
         # A walker that comes from infinitely far away knows no more than the prior's moments.
         m = moments.mean.expand(len(streams), *moments.mean.shape[1:])
@@ -165,7 +178,7 @@ class Particle(Walk[ParticleState]):
             frame=frame,
             solver_error=expected.error,
         )
-        return _propose(state, joint, streams)
+        return propose(state, joint, streams)
 
     def step(
         self,
@@ -178,7 +191,10 @@ class Particle(Walk[ParticleState]):
         denoised, frame = prior.denoise(state.x, level.sigma), state.frame
         basis = frame.basis
         x, m = basis.transform(state.x), basis.transform(denoised)
-        error = along(prior.denoising_error(level.sigma), basis, prior.shape).to(x)
+        error, known = self._source(prior).variance(
+            Walkers(state.x, denoised, level, basis), state.known, prior, self.communicator, streams
+        )
+        state = state._replace(known=known)
         if level.sigma == level.sigma_next and not self._path.remembers:
             here = Bridge(x, m, error, keep=1.0, spread=0.0)
             state = self._corrected(state, here, level.sigma, streams)
@@ -189,8 +205,13 @@ class Particle(Walk[ParticleState]):
         expected = frame.likelihood(joint.clean_mean, joint.clean_variance)
         chosen = self._select(state, bridge, expected, streams)
         model = self._path.model(chosen.bridge, level.sigma_next, frame.moments)
-        state = _propose(chosen.state, Joint(chosen.bridge, model), streams)
+        state = propose(chosen.state, Joint(chosen.bridge, model), streams)
         return state, self._info(state, denoised, chosen)
+
+    def _source(self, prior: Prior) -> SharedCovariance:
+        if self.error == "auto":
+            return SHARED_COVARIANCES["measured" if prior.error_is_measured else "network"]
+        return SHARED_COVARIANCES[self.error]
 
     @property
     def _path(self) -> Path:
@@ -218,7 +239,7 @@ class Particle(Walk[ParticleState]):
         numbers = streams.normal((), like=log_weights).reshape_as(gain)
         ancestors = state.ancestors
         if bool(resampled.any()):
-            place = _places(bridge.denoised, moments).reshape_as(gain)
+            place = places(bridge.denoised, moments).reshape_as(gain)
             uniform = torch.special.ndtr(communicator.gather(numbers)[:, 0])
             # Neighbours along the prior's widest direction stand for each other, so that the
             # shares of separate modes scatter less.
@@ -255,7 +276,7 @@ class Particle(Walk[ParticleState]):
         centre = joint.mean_given_clean(clean_mean.value)
         stay = math.exp(-self.corrector_time)
         x = centre + stay * (here.x - centre) + math.sqrt(1 - stay**2) * (draw - centre)
-        return _arrived(state, x, model, max(clean.error, clean_mean.error))
+        return arrived(state, x, model, max(clean.error, clean_mean.error))
 
     def _info(
         self, state: ParticleState, denoised: Tensor, chosen: Selection | None = None
@@ -274,29 +295,3 @@ class Particle(Walk[ParticleState]):
             ancestors=self.communicator.gather(state.ancestors),
         )
         return Info(denoised, solver_error=state.solver_error, population=population)
-
-
-def _propose(state: ParticleState, joint: Joint, streams: Streams) -> ParticleState:
-    """``x' ~ bridge(x') l(x')``: first x0 given y, then x' given x0."""
-    mean = joint.clean_mean
-    white, fresh = (streams.normal(mean.shape[1:], like=mean) for _ in range(2))
-    clean = state.frame.draw_clean(joint, white, streams)
-    x = joint.mean_given_clean(clean.value) + joint.deviation_given_clean * fresh
-    return _arrived(state, x, joint.model, clean.error)
-
-
-def _arrived(state: ParticleState, x: Tensor, model: Model, error: float) -> ParticleState:
-    """The state with walkers at x, coefficients, where `model` holds."""
-    likelihood = state.frame.likelihood(model.mean(x), model.variance)
-    return state._replace(
-        x=state.frame.basis.inverse(x),
-        log_likelihood=likelihood.relative.reshape_as(state.log_weights),
-        log_scale=likelihood.scale,
-        solver_error=max(state.solver_error, error, likelihood.error),
-    )
-
-
-def _places(m: Tensor, moments: Moments) -> Tensor:
-    """Where each walker stands along the prior's widest direction, ``(walkers,)``."""
-    widest = int(moments.variance.expand(m.shape[1:]).flatten().argmax())
-    return m.flatten(1)[:, widest]

@@ -31,8 +31,9 @@ _STEP = 0.3
 _MEMORY = 0.7
 # Shares of sigma^2 that a variance may have; for the exact denoiser J lies between 0 and 1.
 _LEAST, _MOST = 1e-6, 1.0
-# A probe whose mean response z.Jz / z.z lies outside says nonsense, and is left out.
-_CREDIBLE = (0.0, 1.5)
+# A probe whose mean response z.Jz / z.z lies outside says nonsense, and is left out.  Where noise
+# hides nearly all, the true mean is near 0, and a sound probe may fall a little below.
+_CREDIBLE = (-0.1, 1.5)
 # Window in which places are compared, standard deviation in pixels; least variance of a place
 # relative to the mean.
 _WINDOW, _LEAST_PLACE = 2.0, 0.05
@@ -110,10 +111,15 @@ def observe(
 def carried(probes: Probes, sigma: float) -> Probes:
     """The same knowledge at another level."""
     share = (probes.product / probes.power.clamp(min=1e-30)).clamp(_LEAST, 1 - 1e-9)
-    factor = 1 / (1 + (1 / share - 1) * (sigma / probes.sigma) ** 2) / share
+    factor = carried_share(share, probes.sigma, sigma) / share
     return probes._replace(
         sigma=sigma, product=probes.product * factor, response=probes.response * factor**2
     )
+
+
+def carried_share(share: Tensor, sigma: float, sigma_next: float) -> Tensor:
+    """Variances over sigma^2 at another level, as for a Gaussian prior."""
+    return 1 / (1 + (1 / share - 1) * (sigma_next / sigma) ** 2)
 
 
 def covariance_of(probes: Probes, sigma: float, layout: Layout) -> Covariance:
@@ -136,17 +142,42 @@ def covariance_of(probes: Probes, sigma: float, layout: Layout) -> Covariance:
 
 def _shares(probes: Probes, layout: Layout) -> Tensor:
     """Variances over sigma^2, ``(walkers, channels, bins)``: fine bins drawn to their trend."""
-    power = probes.power.clamp(min=1e-30)
-    trend = _trend(layout.over_rings(probes.product) / layout.over_rings(power), layout)
+    power, index = probes.power.clamp(min=1e-30), layout.rings.to(probes.power.device)
+    shares, scatter = _rings(probes, layout)
+    trend = _trend(shares, layout)
     if len(layout.sizes) == 1:
         return trend
     deviation = probes.product / power - trend
-    uncertainty = _scatter(power, probes.product, probes.response, layout) / power
-    rings, bins = layout.rings.to(power.device), torch.ones_like(power)
+    uncertainty, bins = scatter[..., index] / power, torch.ones_like(power)
     excess = layout.over_rings(deviation.square() - uncertainty) / layout.over_rings(bins)
-    signal = excess.clamp(min=0)[..., rings]
+    signal = excess.clamp(min=0)[..., index]
     fine = trend + signal / (signal + uncertainty).clamp(min=1e-30) * deviation
-    return fine.clamp(_LEAST, _MOST)
+    lonely = layout.lonely.to(index.device)[index]
+    return torch.where(lonely, trend, fine.clamp(_LEAST, _MOST))
+
+
+def _rings(probes: Probes, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Variances over sigma^2 of the rings, and the scatter of ``J z`` there.
+
+    ``(walkers, channels, rings)`` both.  A variance that is too small is worse than one that is too
+    large, since the data cannot correct it: rings of few numbers get one standard deviation more
+    than they seem to have.
+    """
+    power = layout.over_rings(probes.power).clamp(min=1e-30)
+    mean, scatter = layout.over_rings(probes.product) / power, _scatter(probes, layout)
+    lonely = layout.lonely.to(power.device)
+    if bool(lonely.all()):
+        return mean.clamp(_LEAST, _MOST), scatter
+    # A ring of one number, such as the mean of an image, cannot tell its scatter, and may be below
+    # 0 by chance: it has the scatter of its neighbour, and is drawn to the variance there.
+    ring = torch.arange(len(lonely), device=lonely.device)
+    neighbour = torch.where(lonely, torch.where(ring == 0, 1, ring - 1), ring)
+    scatter = scatter[..., neighbour]
+    shares = (mean + (scatter / power).sqrt()).clamp(_LEAST, _MOST)
+    there, uncertainty = shares[..., neighbour], scatter / power
+    kept = torch.where(mean > 0, there.square() / (there.square() + uncertainty), 0.0)
+    drawn = there + kept * (mean - there)
+    return torch.where(lonely, drawn, shares).clamp(_LEAST, _MOST), scatter
 
 
 def _trend(rings: Tensor, layout: Layout) -> Tensor:
@@ -171,19 +202,15 @@ def _sums(white: Tensor, response: Tensor, layout: Layout) -> tuple[Tensor, Tens
     return layout.over_bins(z * z), layout.over_bins(z * jz), layout.over_bins(jz * jz)
 
 
-def _scatter(power: Tensor, product: Tensor, response: Tensor, layout: Layout) -> Tensor:
-    """Variance of a coefficient of ``J z`` about ``v z``, at every fine bin.
+def _scatter(probes: Probes, layout: Layout) -> Tensor:
+    """Variance of a coefficient of ``J z`` about ``v z``, ``(walkers, channels, rings)``.
 
-    Averaged over the rings; bins of one coefficient cannot tell, and in a ring of such bins
-    nothing is known: the scatter is then as large as the response.
+    Bins of one coefficient cannot tell; in a ring of such bins it is 0.
     """
-    rings = layout.rings.to(power.device)
+    power, product, response = probes.power, probes.product, probes.response
     left = (response - product.square() / power.clamp(min=1e-30)).clamp(min=0)
-    freedom = (layout.sizes.to(power) - 1).expand_as(power)
-    total = layout.over_rings(freedom)
-    found = layout.over_rings(left) / total.clamp(min=1)
-    whole = layout.over_rings(response) / layout.over_rings(layout.sizes.to(power).expand_as(power))
-    return torch.where(total > 0, found, whole)[..., rings]
+    freedom = layout.over_rings((layout.sizes.to(power) - 1).expand_as(power))
+    return layout.over_rings(left) / freedom.clamp(min=1)
 
 
 def _places(

@@ -6,7 +6,7 @@ Coefficients whose frequency has one length share a *fine bin*; fine bins of sim
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -39,6 +39,12 @@ class Layout:
     def is_of_images(self) -> bool:
         """Whether neighbouring places can be compared."""
         return not isinstance(self.basis, Pixels)
+
+    @cached_property
+    def lonely(self) -> Tensor:
+        """``(rings,)``, whether no two coefficients of the ring share a fine bin."""
+        shared = torch.zeros(int(self.rings.max()) + 1).long()
+        return shared.index_add(0, self.rings, self.sizes - 1) == 0
 
     def over_bins(self, coefficients: Tensor) -> Tensor:
         """Sums ``(batch, channels, bins)`` over the fine bins."""
