@@ -1,5 +1,7 @@
 """Problems with known posteriors and evidences, for the tests of populations."""
 
+from typing import NamedTuple
+
 import torch
 
 import tweedie_inverse as ti
@@ -50,3 +52,19 @@ def bimodal():
     law = torch.distributions.Normal(means[:, 0], (std**2 + noise**2) ** 0.5)
     joint = weights.log() + law.log_prob(y)
     return prior, operator, y, torch.softmax(joint, 0)[0], torch.logsumexp(joint, 0)
+
+
+class Arrived(NamedTuple):
+    """The walkers of all populations as they arrive, before `solve` resamples them."""
+
+    walkers: torch.Tensor  # (populations, walkers of one, *shape)
+    weights: torch.Tensor  # (populations, walkers of one)
+    log_evidence: torch.Tensor  # (populations,)
+
+
+def arrived(y, operator, prior, walk, **settings):
+    """The weighted populations of a batch of measurements, from the loop itself."""
+    *_, last = ti.iterate(y, operator, prior, method=walk, **settings)
+    population = last.info.population
+    walkers = last.x.reshape(*population.weights.shape, *last.x.shape[1:])
+    return Arrived(walkers, population.weights, population.log_evidence)

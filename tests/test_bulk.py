@@ -208,7 +208,7 @@ def solved(folder, capsys, *more):
     capsys.readouterr()
     main(command(folder, "out", *more))
     lines = capsys.readouterr().out.splitlines()
-    return [line.split()[1][0] for line in lines if "residual chi-square" in line]
+    return [line.split()[1][0] for line in lines if " s, " in line]
 
 
 def test_a_measurement_may_have_the_name_of_the_settings(folder, capsys):

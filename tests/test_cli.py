@@ -34,12 +34,45 @@ def test_solve_from_files(tmp_path, capsys):
     command = ["solve", str(tmp_path / "y.npy"), "--prior", "phantom-64", "--steps", "3"]
     command += ["--samples", "2", "--operator", f"{tmp_path / 'scanner.py'}:scanner"]
     main([*command, "--noise", "0.5", "--out", str(out)])
-    assert "should be near 1" in capsys.readouterr().out
+    assert "verdict: " in capsys.readouterr().out
     assert Posterior.load(out).samples.shape == (2, 1, 64, 64)
     assert out.with_suffix(".png").exists()
     with pytest.raises(SystemExit, match="2"):
         main(command)
     assert "noise level is unknown" in capsys.readouterr().err
+
+
+DARK = """
+from tweedie_inverse import operators as ops
+cap = ops.Mask(ops.random_mask((1, 64, 64), 0.1), noise=ops.GaussianNoise(0.05))
+"""
+
+
+def test_strict_is_an_exit_code_of_its_own(tmp_path, capsys):
+    """What is in another unit does not fit, and its samples are kept all the same."""
+    (tmp_path / "op.py").write_text(DARK)
+    (tmp_path / "scans").mkdir()
+    cap = ops.Mask(ops.random_mask((1, 64, 64), 0.1), noise=ops.GaussianNoise(0.05))
+    y = cap.measure(CTSlices(64).images([HELD_OUT_SEED])[0], seed=0).numpy()
+    np.save(tmp_path / "scans" / "good.npy", y)
+    np.save(tmp_path / "scans" / "bad.npy", 255 * y)
+    settings = ["--prior", "phantom-64", "--steps", "8", "--samples", "1"]
+    settings += ["--operator", f"{tmp_path / 'op.py'}:cap", "--out"]
+    bad = tmp_path / "bad.safetensors"
+    one = ["solve", str(tmp_path / "scans" / "bad.npy"), *settings, str(bad)]
+    with pytest.raises(SystemExit, match="3"):
+        main([*one, "--strict"])
+    told = capsys.readouterr()
+    assert "verdict: does not fit the measurement" in told.out
+    assert "is y in the prior's value range [0, 1]?" in told.out
+    assert "Warning" not in told.err
+    assert Posterior.load(bad).diagnostics.causes
+    with pytest.raises(SystemExit, match="3"):
+        main(["solve", str(tmp_path / "scans"), *settings, str(tmp_path / "all"), "--strict"])
+    told = capsys.readouterr()
+    assert "1 of 2 are not consistent" in told.err
+    assert "bad.safetensors" in told.err
+    assert "good.npy: " in told.out
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from tests.particle_problems import FIELD, OPERATORS, measured
+from tests.particle_problems import FIELD, OPERATORS, arrived, measured
 from tests.posteriors import prior_covariance, random_field
 from tweedie_inverse import operators as ops
 from tweedie_inverse.conditional import determinant, linear_gaussian
@@ -78,11 +78,11 @@ def test_conjugate_gradients_give_the_same_population(monkeypatch):
     """The evidence too, with a determinant of its own."""
     operator = OPERATORS["coloured-noise"]
     y, walk = measured(operator), Particle(correctors=1, threshold=0)
-    options = {"method": walk, "num_samples": 30, "steps": 4}
-    direct = ti.solve(y, operator, FIELD, **options)
+    options = {"num_samples": 30, "steps": 4}
+    direct = arrived(y, operator, FIELD, walk, **options)
     monkeypatch.setattr(linear_gaussian, "DIRECT_LIMIT", 0)
-    iterative = ti.solve(y, operator, FIELD, **options)
-    torch.testing.assert_close(iterative.samples, direct.samples, rtol=0, atol=1e-2)
+    iterative = arrived(y, operator, FIELD, walk, **options)
+    torch.testing.assert_close(iterative.walkers, direct.walkers, rtol=0, atol=1e-2)
     torch.testing.assert_close(iterative.weights, direct.weights, rtol=0.05, atol=1e-5)
     assert float(direct.weights.max() / direct.weights.min()) > 2
     assert float(iterative.log_evidence - direct.log_evidence) == pytest.approx(0, abs=1e-2)

@@ -5,9 +5,7 @@ import torch
 import tweedie_inverse as ti
 from tests.posteriors import random_field
 from tweedie_inverse import operators as ops
-from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.resampling import systematic
-from tweedie_inverse.solving.posterior import Diagnostics
 
 SHAPE = (1, 8, 8)
 
@@ -45,35 +43,6 @@ def test_each_population_has_its_own_number():
     # Places 0.025, 0.275, 0.525, 0.775 and 0.225, 0.475, 0.725, 0.975.
     expected = torch.tensor([[0, 1, 2, 2], [0, 0, 1, 2]])
     assert torch.equal(systematic(weights, uniform, 4), expected)
-
-
-def weighted_posterior():
-    """Two measurements, three samples each; all weight on another sample in each."""
-    samples = torch.arange(6).double().reshape(2, 3, 1).expand(2, 3, 4)
-    weights = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).double()
-    found = ti.solve(
-        normal((1,), (2, 4)),
-        ops.MatrixOperator(torch.eye(4), noise=ops.GaussianNoise(1.0)),
-        ti.priors.Gaussian(torch.zeros(4).double(), covariance=torch.eye(4).double()),
-        num_samples=3,
-        steps=2,
-    )
-    assert isinstance(found.diagnostics, Diagnostics)
-    return ti.Posterior(samples, weights, found.diagnostics, found.stats)
-
-
-def test_equal_weights_are_drawn_with_the_measurements_own():
-    found = weighted_posterior().equally_weighted(5, seed=3)
-    assert found.shape == (2, 5, 4)
-    assert bool((found[0] == 0).all())
-    assert bool((found[1] == 5).all())
-
-
-def test_moments_use_the_measurements_own_weights():
-    posterior = weighted_posterior()
-    assert torch.equal(posterior.mean, torch.tensor([[0.0] * 4, [5.0] * 4]).double())
-    assert float(posterior.std.abs().max()) == 0
-    assert torch.equal(posterior.quantile(0.5), posterior.mean)
 
 
 def test_residuals_are_those_of_the_measurements_own_data():

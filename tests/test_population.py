@@ -25,7 +25,9 @@ def test_populations_depend_on_neither_chunks_nor_neighbours(correctors):
     close = {"rtol": 1e-9, "atol": 1e-9}
     for other in (run(y, batch_size=7), run(y, batch_size=45)):
         torch.testing.assert_close(other.samples, together.samples, **close)
-        torch.testing.assert_close(other.weights, together.weights, **close)
+        mine, theirs = other.diagnostics.population, together.diagnostics.population
+        torch.testing.assert_close(mine.weights, theirs.weights, **close)
+        assert torch.equal(mine.chosen, theirs.chosen)
         torch.testing.assert_close(other.log_evidence, together.log_evidence, **close)
         assert other.stats.denoiser_calls == together.stats.denoiser_calls == 5
     alone = run(y[0])
@@ -64,8 +66,7 @@ def test_weights_evidence_and_ancestry_are_saved(tmp_path):
     posterior = ti.solve(y, operator, FIELD, method=walk, num_samples=30, steps=4)
     posterior.save(tmp_path / "a.safetensors")
     again = ti.Posterior.load(tmp_path / "a.safetensors")
-    assert torch.equal(again.weights, posterior.weights)
-    assert float(again.weights.std()) > 0
+    assert float(again.diagnostics.population.weights.std()) > 0
     for mine, theirs in zip(
         posterior.diagnostics.population, again.diagnostics.population, strict=True
     ):
@@ -76,15 +77,31 @@ def test_weights_evidence_and_ancestry_are_saved(tmp_path):
     assert population.resamplings.shape == (2,)
 
 
-def test_equally_weighted_samples_follow_the_weights():
-    posterior = ti.solve(
-        measured(OPERATORS["inpainting"]), OPERATORS["inpainting"], FIELD,
-        method=Particle(path="flat"), num_samples=200, steps=5,
-    )  # fmt: skip
-    drawn = posterior.equally_weighted(20000)
-    assert drawn.shape == (20000, 1, 8, 8)
-    scale = posterior.std.clamp(min=1e-3)
-    assert float(((drawn.mean(0) - posterior.mean) / scale).abs().max()) < 0.02
+def test_samples_are_the_walkers_as_often_as_they_weigh():
+    """Systematic resampling: floor or ceil of the weight times the number of walkers.
+
+    The walkers as they arrived come from the loop, which `solve` drains.
+    """
+    operator, count = OPERATORS["inpainting"], 200
+    y = operator.measure(FIELD.draw(2, seed=1), seed=2)
+    walk = Particle(path="flat", threshold=0)
+    settings = {"method": walk, "num_samples": count, "steps": 5, "seed": 4}
+    found = ti.solve(y, operator, FIELD, **settings)
+    walkers = [step.x for step in ti.iterate(y, operator, FIELD, **settings)][-1]
+    walkers = walkers.reshape(2, count, *walkers.shape[1:])
+    population = found.diagnostics.population
+    for own, weights, samples, chosen in zip(
+        walkers, population.weights, found.samples, population.chosen, strict=True
+    ):
+        torch.testing.assert_close(samples, own[chosen], rtol=1e-9, atol=1e-9)
+        times = chosen.bincount(minlength=count)
+        assert float((times - count * weights).abs().max()) < 1
+        assert int(times.max()) > 1
+    assert not torch.equal(population.chosen[0], population.chosen[1])
+    alone = ti.solve(y[0], operator, FIELD, **settings)
+    torch.testing.assert_close(alone.samples, found.samples[0], rtol=1e-9, atol=1e-9)
+    size = 1 / population.weights.square().sum(1)
+    torch.testing.assert_close(found.diagnostics.effective_sample_size, size)
 
 
 def test_other_walks_have_no_evidence():

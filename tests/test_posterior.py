@@ -8,17 +8,18 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.evaluation.calibration import coverage, crps
 from tweedie_inverse.numerics.random import normal
-from tweedie_inverse.solving.posterior import Diagnostics, Posterior, Stats
+from tweedie_inverse.solving.diagnostics import Diagnostics
+from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.stats import Stats
 
 STATS = Stats("decoupled", "test", 20, 20.0, 100.0, 1.5)
 
 
-def posterior(samples, weights=None):
-    axis = 1 if samples.ndim == 5 else 0
-    if weights is None:
-        shape = samples.shape[: axis + 1]
-        weights = torch.full(shape, 1 / shape[-1], dtype=samples.dtype)
-    return Posterior(samples, weights, Diagnostics(weights * 0 + 1, weights.sum(-1)), STATS)
+def posterior(samples, effective=None):
+    """Of one measurement, or of a batch where there are five axes."""
+    shape = samples.shape[: 2 if samples.ndim == 5 else 1]
+    size = torch.full(shape[:-1], float(shape[-1])) if effective is None else effective
+    return Posterior(samples, Diagnostics(torch.ones(shape), size), STATS)
 
 
 def test_summaries_against_numpy():
@@ -33,24 +34,12 @@ def test_summaries_against_numpy():
         answer.quantile(95)
 
 
-def test_weights_are_repetitions():
-    """Weights 1 and 3 must mean the same as the second sample appearing three times."""
-    samples = normal((1,), (2, 1, 2, 2))
-    weighted = posterior(samples, torch.tensor([0.25, 0.75]).double())
-    repeated = samples[[0, 1, 1, 1]]
-    torch.testing.assert_close(weighted.mean, repeated.mean(0))
-    # Reliability weights: the unbiased factor is 1 - sum of squares, here 0.375.
-    expected = repeated.var(0, correction=0) / 0.375
-    torch.testing.assert_close(weighted.std.square(), expected)
-
-
 def test_save_and_load(tmp_path):
     answer = posterior(normal((1,), (2, 3, 1, 4, 4)).float())
     path = tmp_path / "deep" / "posterior.safetensors"
     answer.save(path)
     again = Posterior.load(path)
     assert torch.equal(again.samples, answer.samples)
-    assert torch.equal(again.weights, answer.weights)
     assert again.stats == answer.stats
 
 
@@ -118,11 +107,3 @@ def test_each_measurement_may_have_its_own_level():
     found = answer.quantile(torch.tensor([0.2, 0.9], dtype=torch.float64))
     expected = torch.stack([answer.quantile(0.2)[0], answer.quantile(0.9)[1]])
     torch.testing.assert_close(found, expected)
-
-
-def test_measurements_are_resampled_by_their_own_weights():
-    """The second measurement's weight is all on its third sample."""
-    samples = normal((1,), (2, 3, 1, 2, 2))
-    weights = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).double()
-    picked = posterior(samples, weights).equally_weighted(4)
-    torch.testing.assert_close(picked, samples[[0, 1], [0, 2]][:, None].expand(2, 4, 1, 2, 2))

@@ -56,7 +56,7 @@ def test_a_record_is_what_solve_gives_for_that_problem(mixtures):
         seed=1,
     )
     exact = problem.exact(100, seed=1)
-    distance = ti.calibration.sliced_wasserstein(posterior.equally_weighted(), exact)
+    distance = ti.calibration.sliced_wasserstein(posterior.samples, exact)
     assert record["metrics"] == {
         "sliced_wasserstein": distance,
         "log_evidence_error": float(posterior.log_evidence) - problem.log_evidence,

@@ -36,7 +36,7 @@ def test_separate_modes_get_their_shares():
         found = ti.solve(
             one.y, one.operator, one.prior, method="particle", num_samples=2000, steps=50
         )
-        drawn = found.equally_weighted()
+        drawn = found.samples
         assert float((shares_of(drawn) - one.shares).abs().max()) < 0.05
         floor = ti.calibration.sliced_wasserstein(one.exact(2000, 1), one.exact(2000, 2))
         distance = ti.calibration.sliced_wasserstein(one.exact(2000, 1), drawn)

@@ -9,7 +9,7 @@ from tweedie_inverse.benchmarks.harness import metrics
 from tweedie_inverse.benchmarks.methods.classical import Wiener
 from tweedie_inverse.benchmarks.problems.priors import load
 from tweedie_inverse.benchmarks.problems.suites import field
-from tweedie_inverse.evaluation.calibration import crps, prediction_interval
+from tweedie_inverse.evaluation.calibration import crps
 from tweedie_inverse.numerics.random import normal
 
 
@@ -79,7 +79,7 @@ def test_ranks_are_flat_when_truth_is_one_of_the_samples_and_not_when_it_is_beyo
 def test_interval_covers_ninety_percent_whatever_the_number_of_samples():
     for count in (4, 40):
         draws = normal((5,), (count + 1, 1, 200, 200))
-        lower, upper = prediction_interval(metrics.as_posterior(draws[1:]))
+        lower, upper = metrics.as_posterior(draws[1:]).interval()
         share = ((draws[0] >= lower) & (draws[0] <= upper)).double().mean()
         assert abs(float(share) - 0.9) < 0.01
 

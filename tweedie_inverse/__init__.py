@@ -17,8 +17,10 @@ from tweedie_inverse.priors import guidance, measure_denoising_error, tweedie
 from tweedie_inverse.priors.zoo import list_priors, load_prior
 from tweedie_inverse.sampling.own_samples import estimate_denoising_error
 from tweedie_inverse.sampling.sampling import SampleStep, sample, trajectory
-from tweedie_inverse.solving.posterior import Diagnostics, Posterior, Stats
+from tweedie_inverse.solving.diagnostics import Diagnostics, PosteriorWarning
+from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.solver import Step, iterate, solve
+from tweedie_inverse.solving.stats import Stats
 from tweedie_inverse.walks.base import WalkDivergedError
 
 # Phase space enters itself in the registries; delete its folder and this line to take it out.
@@ -31,6 +33,7 @@ __all__ = [
     "Diagnostics",
     "Likelihood",
     "Posterior",
+    "PosteriorWarning",
     "PriorReport",
     "ProbabilityFlow",
     "SampleStep",

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from tweedie_inverse import operators as ops
 from tweedie_inverse.conditional.problem import residual_chi_square
-from tweedie_inverse.evaluation.calibration import crps, prediction_interval, sliced_wasserstein
+from tweedie_inverse.evaluation.calibration import crps, sliced_wasserstein
 from tweedie_inverse.evaluation.metrics import psnr, ssim
-from tweedie_inverse.solving.posterior import Diagnostics, Posterior, Stats
+from tweedie_inverse.solving.diagnostics import Diagnostics
+from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.stats import Stats
 
 LEVEL = 0.9
 # AlexNet halves the image five times, so that smaller images vanish in it.
@@ -50,7 +52,7 @@ def evaluate(
     if (learned := lpips(torch.cat([samples, mean]), truth)) is not None:
         found["lpips_sample"], found["lpips_mean"] = float(learned[:-1].mean()), float(learned[-1])
     if count > 1:
-        lower, upper = prediction_interval(posterior, LEVEL)
+        lower, upper = posterior.interval(LEVEL)
         found["coverage"] = float(((truth >= lower) & (truth <= upper)).double().mean())
         found["interval_width"] = float((upper - lower).mean())
         found["rank_histogram"] = rank_histogram(samples, truth).tolist()
@@ -131,6 +133,6 @@ def unflatness(histogram: Tensor) -> float:
 
 def as_posterior(samples: Tensor) -> Posterior:
     """Equally weighted samples ``(count, *shape)`` of one measurement."""
-    weights = samples.new_full((len(samples),), 1 / len(samples))
-    nothing = Diagnostics(torch.full_like(weights, math.nan), 1 / weights.square().sum())
-    return Posterior(samples, weights, nothing, Stats("", "", 0, 0.0, 0.0, 0.0))
+    nothing = samples.new_full((len(samples),), math.nan)
+    count = samples.new_tensor(float(len(samples)))
+    return Posterior(samples, Diagnostics(nothing, count), Stats("", "", 0, 0.0, 0.0, 0.0))

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from tweedie_inverse.benchmarks.methods.base import Method, Seeds
 from tweedie_inverse.benchmarks.problems.task import Task
-from tweedie_inverse.numerics.random import normal
-from tweedie_inverse.numerics.resampling import systematic
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.solver import solve
@@ -49,7 +46,7 @@ class Langevin(Method):
 
 @dataclass(frozen=True)
 class Particle(Method):
-    """Ours: a weighted population, resampled to equal weights; the larger, the better."""
+    """Ours: a population of walkers; the larger, the better."""
 
     evaluations: int = 100
     path: str = "tweedie"
@@ -59,12 +56,7 @@ class Particle(Method):
 
     def draw(self, y: Tensor, task: Task, prior: Prior, seeds: Seeds, together: int) -> Tensor:
         walk = ParticleWalk(path=self.path, correctors=self.correctors)
-        posterior = _posterior(y, task, prior, seeds, walk, self.evaluations, together)
-        # Drawn by the measurement's own seed, so that its neighbours do not matter.
-        numbers = [normal(("equally weighted", mine[0]), ()) for mine in seeds]
-        uniform = torch.special.ndtr(torch.stack(numbers)).to(y.device)
-        chosen = systematic(posterior.weights.double(), uniform)
-        return posterior.samples[torch.arange(len(y), device=y.device)[:, None], chosen]
+        return _posterior(y, task, prior, seeds, walk, self.evaluations, together).samples
 
 
 def _posterior(

@@ -135,12 +135,11 @@ def score(cell: Cell) -> list[Result]:
         seed=seed,
     )
     seconds = time.perf_counter() - begin
-    drawn = posterior.equally_weighted()
     known = posterior.diagnostics.population is not None
     evidence = float(posterior.log_evidence) - problem.log_evidence if known else None
     outcome = {
         "metrics": {
-            "sliced_wasserstein": ti.calibration.sliced_wasserstein(drawn, exact),
+            "sliced_wasserstein": ti.calibration.sliced_wasserstein(posterior.samples, exact),
             "log_evidence_error": evidence,
         },
         "cost": {

@@ -143,7 +143,7 @@ def rows(problems: int, first: int, samples: int) -> Iterator[str]:
                 num_samples=samples,
                 seed=seed,
             )
-            score = _score(one, found.equally_weighted(), truth)
+            score = _score(one, found.samples, truth)
             scores.append((*score, found.stats.denoiser_calls))
         yield _row(name, scores)
 

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import platform
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
@@ -14,12 +15,17 @@ from tweedie_inverse.datasets.registry import Dataset, dataset
 from tweedie_inverse.operators import Operator
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.solving.diagnostics import PosteriorWarning
 from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.posterior_file import is_consistent, refuse_suffix
 from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.noise_levels import NOISE_LEVELS
 from tweedie_inverse.training.objective import WEIGHTS
 from tweedie_inverse.training.rows import TRAINING_ROWS
 from tweedie_inverse.training.tasks import PROCESSES
+
+# Exit code of `solve --strict` where samples do not fit their measurement.
+NOT_CONSISTENT = 3
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -77,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     solve.add_argument("--device", default="cpu", help="such as cuda")
     solve.add_argument("--batch-size", type=int, help="samples that run together")
+    solve.add_argument(
+        "--strict",
+        action="store_true",
+        help=f"exit with code {NOT_CONSISTENT} where samples do not fit their measurement",
+    )
     solve.add_argument("--rank", type=int, help="of this process, if no launcher says so")
     solve.add_argument("--world-size", type=int, help="number of processes that share the files")
     solve.set_defaults(run=_solve)
@@ -172,10 +183,13 @@ def _solve(options: argparse.Namespace) -> None:
         out = _out(options.out)
         bulk.separate([out, out.with_suffix(".png")], [*read, options.measurement[0]])
         ready(out, out.with_suffix(".png"))
+        refuse_suffix(out)
         operator, prior, _ = _equipment(options)
         posterior = _posterior(options.measurement[0], operator, prior, options, options.seed)
         bulk.write(posterior, out)
         _show(posterior, out)
+        if options.strict and not posterior.diagnostics.is_consistent:
+            raise SystemExit(NOT_CONSISTENT)
         return
     folder = Path("posteriors" if options.out is None else options.out)
     items = bulk.find(options.measurement, folder)
@@ -201,6 +215,14 @@ def _solve(options: argparse.Namespace) -> None:
         # An exit code would make torchrun stop the processes that are still at work.
         if not under_torchrun(os.environ):
             raise SystemExit(WRONG)
+
+    results = [item.result for item in items if options.strict and item.result.is_file()]
+    doubtful = [str(result) for result in results if not is_consistent(result)]
+    if doubtful:
+        text = "\n  ".join(doubtful)
+        print(f"{len(doubtful)} of {len(items)} are not consistent:\n  {text}", file=sys.stderr)
+        if not under_torchrun(os.environ):
+            raise SystemExit(NOT_CONSISTENT)
 
 
 def _out(given: str | None) -> Path:
@@ -267,24 +289,25 @@ def _posterior(
             f"{file}: holds complex numbers; operators take real and imaginary parts as two "
             "channels, np.stack([y.real, y.imag], axis=-3)"
         )
-    return solve(
-        y if y.is_floating_point() else y.float(),
-        operator,
-        prior,
-        method=options.method,
-        num_samples=options.samples,
-        steps=options.steps,
-        seed=seed,
-        noise=options.noise,
-        batch_size=options.batch_size,
-        progress=len(options.measurement) == 1 and Path(file) == Path(options.measurement[0]),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PosteriorWarning)  # the verdict is printed
+        return solve(
+            y if y.is_floating_point() else y.float(),
+            operator,
+            prior,
+            method=options.method,
+            num_samples=options.samples,
+            steps=options.steps,
+            seed=seed,
+            noise=options.noise,
+            batch_size=options.batch_size,
+            progress=len(options.measurement) == 1 and Path(file) == Path(options.measurement[0]),
+        )
 
 
 def _show(posterior: Posterior, out: Path) -> None:
     print(f"{posterior.stats.method} ({posterior.stats.reason})")
-    chi_square = float(posterior.diagnostics.residual_chi_square.mean())
-    print(f"residual chi-square per measurement: {chi_square:.3f} (should be near 1)")
+    print(posterior.diagnostics.report)
     print(f"samples: {out.resolve()}\npicture: {out.with_suffix('.png').resolve()}")
 
 

@@ -233,8 +233,7 @@ def solve_files(
             tell(f"{progress}: failed")
             continue
         item.error.unlink(missing_ok=True)
-        chi_square = float(posterior.diagnostics.residual_chi_square.mean())
-        tell(f"{progress}: {posterior.stats.seconds:.1f} s, residual chi-square {chi_square:.3f}")
+        tell(f"{progress}: {posterior.stats.seconds:.1f} s, {posterior.diagnostics.verdict}")
     return failed
 
 

@@ -11,98 +11,42 @@ from torch import Tensor
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.solving.posterior import Posterior
 
-# 19 samples have ranks for 90 %, whichever way 20 * (1 - 0.9) / 2 is rounded.
-_ROUNDING = 1e-6
-
 
 def coverage(posterior: Posterior, truth: Tensor, level: float = 0.9) -> Tensor:
-    """Share of pixels inside `prediction_interval`, ``(batch,)``; `level` if calibrated.
+    """Share of pixels inside `Posterior.interval`, ``(batch,)``; `level` if calibrated.
 
     Args:
         truth: ``(batch, *shape)``, or without batch like the posterior.
-    """
-    lower, upper = prediction_interval(posterior, level)
-    inside = ((truth >= lower) & (truth <= upper)).to(truth)
-    return inside.flatten(posterior.weights.ndim - 1).mean(-1)
-
-
-def prediction_interval(posterior: Posterior, level: float = 0.9) -> tuple[Tensor, Tensor]:
-    """Lower and upper end of a central interval of every pixel, ``(batch, *shape)`` each.
-
-    The interval is a prediction interval for one more draw, so that a calibrated posterior
-    covers `level` on average whatever the number of samples: between order statistics of rank
-    ``(n + 1) (1 - level) / 2`` where there are enough samples for that, else mean and standard
-    deviation with Student's quantile (exact for Gaussian posteriors).  Where weights differ, n is
-    the effective sample size ``1 / sum(weights^2)`` of each measurement, and quantiles, mean and
-    standard deviation are the weighted ones.
 
     Raises:
         ValueError: a single sample, which has no spread.
     """
-    if posterior.weights.shape[-1] < 2:
-        raise ValueError("prediction_interval: needs two or more samples a measurement, got 1")
-    count = _effective_count(posterior.weights)
-    rank = (count + 1) * (1 - level) / 2
-    enough = rank >= 1 - _ROUNDING
-    place = ((rank - 0.5) / count).clamp(0, 0.5)  # where Posterior.quantile puts that statistic
-    if bool(enough.all()):
-        return posterior.quantile(place), posterior.quantile(1 - place)
-    from scipy.stats import t
-
-    quantile = torch.as_tensor(t.ppf((1 + level) / 2, (count - 1).numpy()))
-    factor = quantile * (1 + 1 / count).sqrt()
-    mean, reach = posterior.mean, _column(factor, posterior) * posterior.std
-    if not bool(enough.any()):
-        return mean - reach, mean + reach
-    by_rank = _column(enough, posterior).bool()
-    return (
-        torch.where(by_rank, posterior.quantile(place), mean - reach),
-        torch.where(by_rank, posterior.quantile(1 - place), mean + reach),
-    )
+    axis = _sample_axis(posterior)
+    if posterior.samples.shape[axis] < 2:
+        raise ValueError("coverage: needs two or more samples a measurement, got 1")
+    lower, upper = posterior.interval(level)
+    inside = ((truth >= lower) & (truth <= upper)).to(truth)
+    return inside.flatten(axis).mean(-1)
 
 
-def _effective_count(weights: Tensor) -> Tensor:
-    """``1 / sum(weights^2)`` of each measurement, ``(batch,)`` or a scalar, float64 on the CPU.
-
-    It is the number of samples, without rounding, where the weights are equal.
-    """
-    weights = weights.cpu().double()
-    size = 1 / weights.square().sum(-1)
-    equal = (weights == weights[..., :1]).all(-1)
-    return torch.where(equal, float(weights.shape[-1]), size)
-
-
-def _column(numbers: Tensor, posterior: Posterior) -> Tensor:
-    """A number of each measurement, to be broadcast over its pixels."""
-    pixels = posterior.samples.ndim - posterior.weights.ndim
-    return numbers.to(posterior.samples).reshape(*numbers.shape, *[1] * pixels)
+def _sample_axis(posterior: Posterior) -> int:
+    """The axis along which samples stand: the last one of numbers that each sample has."""
+    return posterior.diagnostics.residual_chi_square.ndim - 1
 
 
 def crps(posterior: Posterior, truth: Tensor) -> Tensor:
     """Continuous ranked probability score averaged over pixels, ``(batch,)``, in data units.
 
     ``E|x - truth| - E|x - x'| / 2``, with x and x' independent draws.  The second term is the fair
-    estimate, which does not punish small ensembles: with weights w it is ``sum_ij w_i w_j |x_i -
-    x_j| / (1 - sum_i w_i^2)``.
+    estimate, which does not punish small ensembles: ``sum_ij |x_i - x_j| / (n (n - 1))``.
     """
-    axis = posterior.weights.ndim - 1
+    axis = _sample_axis(posterior)
     samples = posterior.samples.movedim(axis, 0)
-    ordered, order = samples.sort(dim=0)
-    count, weights = len(samples), posterior.weights
-    if bool((weights == weights[..., :1]).all()):  # the same with less rounding
-        accuracy = (samples - truth).abs().mean(0)
-        rank = torch.arange(count, dtype=samples.dtype, device=samples.device)
-        factor = (2 * rank - count + 1).reshape(-1, *[1] * (samples.ndim - 1))
-        spread = (factor * ordered).sum(0) / (count * max(count - 1, 1))
-    else:
-        column = _column(weights, posterior).movedim(axis, 0)
-        accuracy = (column * (samples - truth).abs()).sum(0)
-        share = column.expand_as(samples).gather(0, order)
-        after = share.cumsum(0)
-        # sum_{i<j} w_i w_j (x_j - x_i): weight below minus weight above, at each sample.
-        pairs = (share * (2 * after - share - 1) * ordered).sum(0)
-        lost = (1 - column.square().sum(0)).clamp(min=torch.finfo(samples.dtype).tiny)
-        spread = pairs / lost
+    count = len(samples)
+    accuracy = (samples - truth).abs().mean(0)
+    rank = torch.arange(count, dtype=samples.dtype, device=samples.device)
+    factor = (2 * rank - count + 1).reshape(-1, *[1] * (samples.ndim - 1))
+    spread = (factor * samples.sort(dim=0).values).sum(0) / (count * max(count - 1, 1))
     return (accuracy - spread).flatten(axis).mean(-1)
 
 

@@ -40,7 +40,7 @@ class PhaseNative(OwnFile):
     def load(self, source: Source, target: Target) -> PhaseSpaceNetwork:
         settings, tensors = self.settings_in(source), source.state
         process, shape = from_settings(settings["process"]), tuple(settings["shape"])
-        return PhaseSpaceNetwork(
+        prior = PhaseSpaceNetwork(
             self.network_in(source, process.phases * shape[0], target.device),
             process,
             shape=shape,
@@ -55,6 +55,8 @@ class PhaseNative(OwnFile):
             error=error_in(tensors, settings["transform"]),
             name=settings["name"],
         )
+        prior.value_range = tuple(settings.get("value_range", target.value_range))
+        return prior
 
 
 def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[str, Any]) -> None:

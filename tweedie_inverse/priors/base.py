@@ -33,6 +33,9 @@ class Prior(ABC):
         error_is_exact: whether `conditional_covariance` is that of ``p(x0 | x_sigma)`` itself,
             which is then a Gaussian.
         unit: how much images differ, roughly, in data units; noise well above it hides them.
+        value_range: ends of the range in which its images lie, in data units; None where it is not
+            known.
+        units: what one data unit is, for colour bars, such as ``"HU"``; empty where not known.
         suits_populations: whether evaluations are cheap enough for a population of walkers, and
             the prior is not so simple that independent walkers are exact anyway; with few
             dimensions, ``method="auto"`` then chooses the particle walk.
@@ -45,6 +48,8 @@ class Prior(ABC):
     any_sigma: bool = False
     error_is_exact: bool = False
     unit: float = 1.0
+    value_range: tuple[float, float] | None = None
+    units: str = ""
     suits_populations: bool = False
 
     @abstractmethod

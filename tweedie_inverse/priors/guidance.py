@@ -90,6 +90,7 @@ class _Guided(Prior):
         self.shape, self.centre = tuple(leading.shape), leading.centre
         self.sigma_min, self.sigma_max = leading.sigma_min, leading.sigma_max
         self.any_sigma = leading.any_sigma
+        self.value_range, self.units = leading.value_range, leading.units
 
     @property
     def device(self) -> torch.device:

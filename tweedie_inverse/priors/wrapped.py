@@ -14,6 +14,7 @@ class WrappedPrior(Prior):
         self.prior = prior
         self.shape, self.centre, self.any_sigma = prior.shape, prior.centre, prior.any_sigma
         self.sigma_min, self.sigma_max, self.unit = prior.sigma_min, prior.sigma_max, prior.unit
+        self.value_range, self.units = prior.value_range, prior.units
         self.error_is_exact = prior.error_is_exact
 
     def denoising_error(self, sigma: float) -> Covariance:

@@ -1,38 +1,85 @@
-"""Pictures of a posterior.  matplotlib is imported when one is drawn.
+"""Pictures of a posterior: which panels there are, and what their titles say.
 
-Truth, samples and mean share one range of values, their smallest to their largest: a prior's range
-is not known here.
+matplotlib is imported when one is drawn.
 """
 
+import base64
+import html
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.solving.panels import Panel, draw, plane
+
+_SAMPLES = 3
+# Decades of a complex measurement that are shown.
+_DECADES = 4.0
+
 
 class Summary(NamedTuple):
-    """One posterior to draw: samples ``(count, *shape)``, mean and std ``(*shape)``."""
+    """One posterior to draw.
+
+    Attributes:
+        samples: ``(count, *shape)``.
+        mean, std: ``(*shape)``.
+        interval: lower and upper end of the central 90 % of every value.
+        value_range: of the images in data units, where it is known.
+        units: of the images, for colour bars.
+    """
 
     samples: Tensor
     mean: Tensor
     std: Tensor
+    interval: tuple[Tensor, Tensor]
+    value_range: tuple[float, float] | None = None
+    units: str = ""
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the two channels are real and imaginary part."""
+        return self.mean.ndim > 2 and self.mean.shape[0] == 2
+
+    def on_cpu(self) -> "Summary":
+        """The same where matplotlib finds it."""
+        lower, upper = (end.detach().cpu() for end in self.interval)
+        samples, mean, std = (x.detach().cpu() for x in (self.samples, self.mean, self.std))
+        return self._replace(samples=samples, mean=mean, std=std, interval=(lower, upper))
 
 
-def plot_posterior(summary: Summary, path: str | Path | None = None, truth: Tensor | None = None):
-    """Up to three samples, mean and standard deviation in a row; returns the figure.
+def plot_posterior(
+    summary: Summary,
+    path: str | Path | None = None,
+    *,
+    truth: Tensor | None = None,
+    measurement: Tensor | None = None,
+):
+    """Samples and mean above, measurement, spread and error below; returns the figure.
 
     Args:
         path: where to save the picture; None only returns the figure.
-        truth: ``(*shape)``, shown first where it is known, and the error last.
+        truth: ``(*shape)``, where it is known.
+        measurement: ``(*range_shape)``.
     """
-    panels = [("sample", image, "image") for image in summary.samples[:3]]
-    panels += [("posterior mean", summary.mean, "image"), ("posterior std", summary.std, "spread")]
-    if truth is not None:
-        panels.insert(0, ("truth", truth, "image"))
-        panels.append(("|mean - truth|", (summary.mean - truth).abs(), "spread"))
-    return draw_panels(panels, path, columns=len(panels))
+    summary = summary.on_cpu()
+    truth = None if truth is None else truth.detach().to(summary.mean)
+    images = [("truth", truth)] if truth is not None else []
+    images += [(f"sample {i + 1}", x) for i, x in enumerate(summary.samples[:_SAMPLES])]
+    if len(summary.samples) > 1:
+        images.append(("posterior mean", summary.mean))
+    images = [(_titled(name, image, truth, summary), image) for name, image in images]
+    data = [_data(measurement)] if measurement is not None else []
+    spreads = _spreads(summary, truth)
+    if summary.is_complex:
+        rows = [
+            [_magnitude(name, image, summary.units) for name, image in images],
+            [_phase(image) for _, image in images],
+            [*data, *spreads],
+        ]
+        return draw(rows, path)
+    panels = [Panel(name, image, "image", summary.units) for name, image in images]
+    return draw([panels, [*data, *spreads]], path, value_range=summary.value_range)
 
 
 def plot_problem(
@@ -50,90 +97,95 @@ def plot_problem(
         truth, first_guess: ``(*shape)``; the guess is an adjoint or pseudo-inverse.
         measurement: ``(*range_shape)``; three channels are drawn as a colour image.
     """
-    error = (summary.mean - truth).abs()
-    panels = [
-        ("truth", truth, "image"),
-        ("measurement", measurement, "data"),
-        ("pseudo-inverse", first_guess, "guess"),
-        *(
-            (f"posterior sample {i + 1}", image, "image")
-            for i, image in enumerate(summary.samples[:3])
-        ),
-        ("posterior mean", summary.mean, "image"),
-        ("posterior std", summary.std, "spread"),
-        ("|mean - truth|", error, "spread"),
-        ("|mean - truth| / std", error / summary.std.clamp(min=1e-6), "ratio"),
+    summary = summary.on_cpu()
+    truth, first_guess = (x.detach().to(summary.mean) for x in (truth, first_guess))
+    error, units = (summary.mean - truth).abs(), summary.units
+    samples = [
+        Panel(_titled(f"sample {i + 1}", image, truth, summary), image, "image", units)
+        for i, image in enumerate(summary.samples[:_SAMPLES])
     ]
-    return draw_panels(panels, path, columns=5, title=title)
+    mean = _titled("posterior mean", summary.mean, truth, summary)
+    deviations = error / summary.std.clamp(min=1e-6)
+    above = [
+        Panel("truth", truth, "image", units),
+        _data(measurement),
+        Panel("pseudo-inverse", first_guess, "guess", units),
+    ]
+    below = [
+        Panel(mean, summary.mean, "image", units),
+        *_spreads(summary, truth),
+        Panel("|mean - truth| / std", deviations, "ratio"),
+    ]
+    rows = [[*above, *samples], below]
+    return draw(rows, path, value_range=summary.value_range, title=title)
 
 
-def draw_panels(panels, path: str | Path | None, *, columns: int, title: str = ""):
-    """A grid of (name, image, kind), saved to `path` if there is one; returns the figure.
-
-    Panels of kind "image" share one range of values, in which a "guess" is drawn too; those of kind
-    "spread" share one colour scale, and "data" has a range of its own.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.95 * rows + 0.3))
-    figure.subplots_adjust(0.01, 0.06, 0.99, 0.9, wspace=0.06, hspace=0.15)
-    FigureCanvasAgg(figure)
-    spreads = [_flat(image).max() for _, image, kind in panels if kind == "spread"]
-    top = max(spreads) if spreads else 1.0
-    limits = _limits([image for _, image, kind in panels if kind == "image"])
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axis, (name, image, kind) in zip(axes, panels, strict=False):
-        axis.set_title(name, fontsize=10)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_box_aspect(1)
-        _draw(figure, axis, image, kind, limits, top)
-    for axis in axes[len(panels) :]:
-        axis.set_axis_off()
-    if title:
-        figure.suptitle(title, fontsize=12, y=0.985)
-    if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
-    return figure
+def as_html(text: str, figure) -> str:
+    """A line of text and the picture below it, for notebooks."""
+    picture = base64.b64encode(figure._repr_png_()).decode()
+    return f'<p>{html.escape(text)}</p><img src="data:image/png;base64,{picture}">'
 
 
-def _limits(images: list[Tensor]) -> tuple[float, float]:
-    """Smallest and largest value of all images; 0 and 1 where there is no image."""
-    if not images:
-        return 0.0, 1.0
-    return min(float(i.min()) for i in images), max(float(i.max()) for i in images)
+def _titled(name: str, image: Tensor, truth: Tensor | None, summary: Summary) -> str:
+    """The name, which part of a volume it is, and how close it is to the truth."""
+    name += "" if summary.is_complex else plane(image)[1]
+    if truth is None or image is truth:
+        return name
+    if summary.value_range is not None and not summary.is_complex:
+        low, high = summary.value_range
+        width = high - low
+    elif summary.is_complex:
+        width = float(truth.square().sum(0).sqrt().max())
+    else:
+        width = float(truth.max() - truth.min())
+    error = float((image - truth).double().square().mean())
+    if not (width > 0 and error > 0):
+        return name
+    return f"{name}, {10 * torch.tensor(width**2 / error).log10():.1f} dB"
 
 
-def _draw(figure, axis, image: Tensor, kind: str, limits: tuple[float, float], top: float) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    if kind in ("image", "guess", "data"):
-        low, high = _limits([image]) if kind == "data" else limits
-        pixels = _pixels(image, low, high)
-        aspect = "auto" if kind == "data" and pixels.ndim == 2 else "equal"
-        axis.imshow(pixels, cmap="gray", vmin=low, vmax=high, aspect=aspect)
-        return
-    limit, colours = (top, "magma") if kind == "spread" else (4.0, "viridis")
-    shown = axis.imshow(_flat(image), cmap=colours, vmin=0, vmax=limit)
-    scale = axis.inset_axes((0.0, -0.06, 1.0, 0.04))
-    figure.colorbar(shown, cax=scale, orientation="horizontal").locator = MaxNLocator(4)
-    scale.tick_params(labelsize=7, pad=1)
-
-
-def _pixels(image: Tensor, low: float, high: float) -> np.ndarray:
-    """(height, width) as they are, or (height, width, 3) with [low, high] mapped to [0, 1]."""
-    image = torch.atleast_2d(image.detach().cpu().float())
-    image = image.reshape(-1, *image.shape[-2:])
-    if image.shape[0] == 3:
-        scaled = (image - low) / (high - low or 1.0)
-        return scaled.permute(1, 2, 0).clamp(0, 1).numpy()
-    return image[0].numpy()
+def _spreads(summary: Summary, truth: Tensor | None) -> list[Panel]:
+    """Standard deviation, interval and error; a single sample has no spread."""
+    found = []
+    lower, upper = summary.interval
+    if len(summary.samples) > 1:
+        covered = ""
+        if truth is not None:
+            inside = ((truth >= lower) & (truth <= upper)).double().mean()
+            covered = f", holds {100 * float(inside):.0f} %"
+        width = _size(summary, upper - lower)
+        found = [
+            Panel("standard deviation", _size(summary, summary.std), "spread", summary.units),
+            Panel(f"width of 90 % interval{covered}", width, "width", summary.units),
+        ]
+    if truth is not None:
+        error = _size(summary, (summary.mean - truth).abs())
+        found.append(Panel("|mean - truth|", error, "spread", summary.units))
+    return found
 
 
-def _flat(image: Tensor) -> np.ndarray:
-    """Root mean square over the channels, (height, width)."""
-    image = torch.atleast_2d(image.detach().cpu().float())
-    return image.reshape(-1, *image.shape[-2:]).square().mean(0).sqrt().numpy()
+def _size(summary: Summary, image: Tensor) -> Tensor:
+    """The modulus of complex spreads."""
+    return image.square().sum(0).sqrt() if summary.is_complex else image
+
+
+def _magnitude(name: str, image: Tensor, units: str) -> Panel:
+    return Panel(name, image.square().sum(0).sqrt(), "image", f"magnitude {units}".strip())
+
+
+def _phase(image: Tensor) -> Panel:
+    """The phase, which means little where the magnitude is small: it is pale there."""
+    magnitude = plane(image.square().sum(0).sqrt()[None])[0].cpu().float()
+    opacity = (magnitude / magnitude.max().clamp(min=1e-30)).sqrt().clamp(0, 1)
+    return Panel("phase", torch.atan2(image[1], image[0]), "phase", opacity=opacity)
+
+
+def _data(measurement: Tensor) -> Panel:
+    """Complex measurements span decades: the logarithm of their modulus, over all coils."""
+    measurement = measurement.detach().cpu().float()
+    if measurement.ndim > 2 and measurement.shape[0] == 2:
+        axes = tuple(range(measurement.ndim - 2))
+        decades = measurement.square().sum(axes).clamp(min=1e-30).log10() / 2
+        shown = decades.clamp(min=float(decades.max()) - _DECADES)
+        return Panel("measurement, log10 |y|", shown, "data")
+    return Panel("measurement" + plane(measurement)[1], measurement, "data")

@@ -1,97 +1,116 @@
 """The answer: samples of ``p(x | y)``, their summaries, and how they were made."""
 
-import json
-from dataclasses import asdict, dataclass
+import operator as arithmetic
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tweedie_inverse.numerics.random import normal
-from tweedie_inverse.numerics.resampling import systematic
-from tweedie_inverse.runtime.atomic import replace
-from tweedie_inverse.solving.plots import Summary, plot_posterior
+from tweedie_inverse.solving import posterior_file
+from tweedie_inverse.solving.diagnostics import Diagnostics
+from tweedie_inverse.solving.interval import central_interval, quantile_along
+from tweedie_inverse.solving.origin import Origin
+from tweedie_inverse.solving.plots import Summary, as_html, plot_posterior
+from tweedie_inverse.solving.stats import Stats
 
 
-@dataclass(frozen=True)
-class Stats:
-    """How the samples were made and what it cost.
-
-    Attributes:
-        method: walk that ran; `reason` says why it was chosen.
-        steps: noise levels walked through.
-        denoiser_calls: network evaluations a sample.
-        operator_calls: applications of A or its adjoint a sample.
-        seconds: wall-clock time.
-        peak_memory: bytes on the accelerator; 0 on CPU.
-        solver_error: worst error of the inner linear solves, in posterior standard deviations.
-    """
-
-    method: str
-    reason: str
-    steps: int
-    denoiser_calls: float
-    operator_calls: float
-    seconds: float
-    peak_memory: int = 0
-    solver_error: float = 0.0
-
-
-class Population(NamedTuple):
-    """What a population of walkers went through; without `batch` when y came without one.
-
-    Attributes:
-        weights: ``(batch, num_samples)`` float64, sum 1.
-        log_evidence: ``(batch,)``, estimate of ``log p(y)`` in nats: the probability density of
-            the observed entries under prior and operator.  ``exp`` of it is unbiased for the
-            walk's own prior, that of its discrete steps.  NaN where the measurements are too many
-            for their determinant.
-        effective_sizes: ``(batch, steps)``, effective number of walkers at each step, before
-            resampling.
-        resamplings: ``(batch,)``, how often the population was resampled.
-        ancestors: ``(batch, num_samples)``, the walker of the start that each sample descends from.
-    """
-
-    weights: Tensor
-    log_evidence: Tensor
-    effective_sizes: Tensor
-    resamplings: Tensor
-    ancestors: Tensor
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """Signs of trouble.
-
-    Attributes:
-        residual_chi_square: ``(batch, num_samples)``, the mean squared standardized residual of
-            the observed entries: ``|y - A x|^2 / std^2`` for Gaussian noise, Pearson's chi-square
-            for counts; near 1 for samples of the posterior.
-        effective_sample_size: ``(batch,)``, ``1 / sum(weights^2)``.
-        population: of the particle walk; None for independent samples.
-    """
-
-    residual_chi_square: Tensor
-    effective_sample_size: Tensor
-    population: Population | None = None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Posterior:
-    """Posterior samples in data units.
+    """Posterior samples in data units, equally weighted.
+
+    It is a sequence of measurements: ``len(posterior)``, ``posterior[0]``, ``posterior[2:5]``.  Two
+    posteriors are equal if they are the same object.
 
     Attributes:
         samples: ``(batch, num_samples, *shape)``; without `batch` when y came without one.
-        weights: ``(batch, num_samples)``, non-negative, sum 1; equal for independent samples.
-        diagnostics: residuals and effective sample size.
+        diagnostics: whether the samples fit their measurement, and other signs of trouble.
         stats: method, cost.
+        origin: seed, settings, operator, prior, noise and versions; None for samples from elsewhere
+            and for batches of several origins.
     """
 
     samples: Tensor
-    weights: Tensor
     diagnostics: Diagnostics
     stats: Stats
+    origin: Origin | None = None
+
+    @property
+    def _axis(self) -> int:
+        return self.diagnostics.residual_chi_square.ndim - 1
+
+    def __repr__(self) -> str:
+        count, shape = self.samples.shape[self._axis], tuple(self.samples.shape[self._axis + 1 :])
+        many = f" for each of {len(self)} measurements" if len(self) > 1 else ""
+        return (
+            f"Posterior({count} sample{'s' * (count > 1)} of {shape}{many}, {self.stats.method}, "
+            f"{self.stats.denoiser_calls:g} evaluations each; {self.diagnostics.verdict})"
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.plot())
+
+    def __len__(self) -> int:
+        """The number of measurements; 1 where y came without a batch axis."""
+        return self.samples.shape[0] if self._axis else 1
+
+    def __getitem__(self, index: int | slice) -> "Posterior":
+        """One measurement, without the batch axis, or a slice of them.
+
+        Raises:
+            IndexError: there is no such measurement.
+        """
+        if isinstance(index, slice):
+            if not self._axis:
+                raise IndexError(
+                    f"posterior[{index}]: y came without a batch axis, so that there is one "
+                    "measurement; its samples are posterior.samples"
+                )
+            return replace(
+                self, samples=self.samples[index], diagnostics=self.diagnostics.of(index)
+            )
+        place = arithmetic.index(index)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"posterior[{place}]: it holds {len(self)} measurement(s)")
+        if not self._axis:
+            return self
+        return replace(self, samples=self.samples[place], diagnostics=self.diagnostics.of(place))
+
+    def to(self, device: torch.device | str) -> "Posterior":
+        """The same samples and diagnostics on another device."""
+        return replace(
+            self, samples=self.samples.to(device), diagnostics=self.diagnostics.to(device)
+        )
+
+    @staticmethod
+    def concatenate(posteriors: Sequence["Posterior"]) -> "Posterior":
+        """The measurements of several posteriors, one after the other, with a batch axis.
+
+        Costs are added up, or averaged where they are those of a sample.
+
+        Raises:
+            ValueError: none given, or samples of different shapes, numbers or methods.
+        """
+        parts = [part if part._axis else part._as_batch() for part in posteriors]
+        kinds = {(tuple(p.samples.shape[1:]), p.stats.method, p.stats.steps) for p in parts}
+        if len(kinds) != 1:
+            raise ValueError(
+                "Posterior.concatenate: needs posteriors with samples of one shape and number, by "
+                f"one method and number of steps; got {sorted(kinds) or 'none'}"
+            )
+        return Posterior(
+            torch.cat([part.samples for part in parts]),
+            Diagnostics.joined([part.diagnostics for part in parts]),
+            Stats.joined([part.stats for part in parts], [len(part) for part in parts]),
+            Origin.common([part.origin for part in parts]),
+        )
+
+    def _as_batch(self) -> "Posterior":
+        diagnostics = self.diagnostics.of(None)
+        return replace(self, samples=self.samples[None], diagnostics=diagnostics)
 
     @property
     def log_evidence(self) -> Tensor:
@@ -106,47 +125,23 @@ class Posterior:
             )
         return self.diagnostics.population.log_evidence
 
-    def equally_weighted(self, count: int | None = None, *, seed: int = 0) -> Tensor:
-        """Samples of equal weight, ``(batch, count, *shape)``, for functions without weights.
-
-        Systematic resampling of each measurement by its own weights, so that heavy samples repeat.
-
-        Args:
-            count: samples of each measurement; default as many as there are.
-            seed: of the random number that each measurement takes.
-        """
-        weights = self.weights.double().reshape(-1, self.weights.shape[-1])
-        count = count or weights.shape[1]
-        keys = [("equally weighted", seed, index) for index in range(len(weights))]
-        uniform = torch.special.ndtr(torch.stack([normal(key, ()) for key in keys]))
-        chosen = systematic(weights, uniform.to(weights), count)
-        samples = self.samples.reshape(len(weights), -1, *self.mean.shape[self._axis :])
-        rows = torch.arange(len(weights), device=chosen.device)[:, None]
-        picked = samples[rows, chosen]
-        return picked if self._axis else picked[0]
-
-    @property
-    def _axis(self) -> int:
-        return self.weights.ndim - 1
-
     @property
     def mean(self) -> Tensor:
         """Posterior mean, ``(batch, *shape)``."""
-        return (self._columns() * self.samples).sum(self._axis)
+        return self.samples.mean(self._axis)
 
     @property
     def std(self) -> Tensor:
-        """Posterior standard deviation of every pixel, unbiased for equal weights."""
-        deviation = self.samples - self.mean.unsqueeze(self._axis)
-        variance = (self._columns() * deviation.square()).sum(self._axis)
-        lost = 1 - self._columns().square().sum(self._axis)
-        return (variance / lost.clamp(min=torch.finfo(lost.dtype).tiny)).sqrt()
+        """Posterior standard deviation of every pixel, unbiased; NaN for a single sample."""
+        if self.samples.shape[self._axis] == 1:
+            return torch.full_like(self.mean, torch.nan)
+        return self.samples.std(self._axis)
 
     def quantile(self, q: float | Tensor) -> Tensor:
         """Quantile of every pixel, ``(batch, *shape)``; linear between the samples.
 
-        Sample k of n in increasing order stands at cumulative weight ``W_k - w_k / 2``; a single
-        sample is every quantile.
+        Sample k of n in increasing order stands at ``(k - 1/2) / n``; a single sample is every
+        quantile, and says nothing of the spread (`interval` is NaN then).
 
         Args:
             q: in [0, 1], one for all measurements or ``(batch,)``.
@@ -154,71 +149,153 @@ class Posterior:
         Raises:
             ValueError: q outside [0, 1].
         """
-        axis, levels = self._axis, torch.as_tensor(q, dtype=torch.float64)
+        levels = torch.as_tensor(q, dtype=torch.float64)
         if not bool(((levels >= 0) & (levels <= 1)).all()):
             raise ValueError(f"quantile(q={q}): needs a number in [0, 1]")
-        values, order = self.samples.movedim(axis, -1).sort(dim=-1)
-        if values.shape[-1] == 1:
-            return values[..., 0]
-        weights = self._columns().expand_as(self.samples).movedim(axis, -1).gather(-1, order)
-        place = weights.cumsum(-1) - weights / 2
-        levels = levels.to(place).reshape(-1, *[1] * (place.ndim - 1))
-        level = levels.expand(*place.shape[:-1], 1).contiguous()
-        right = torch.searchsorted(place, level).clamp(1, place.shape[-1] - 1)
-        left = right - 1
-        low, high = place.gather(-1, left), place.gather(-1, right)
-        share = ((level - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
-        return torch.lerp(values.gather(-1, left), values.gather(-1, right), share)[..., 0]
+        return quantile_along(self.samples, self._axis, levels)
 
-    @property
-    def summary(self) -> Summary:
-        """Samples, mean and std of the first measurement, for pictures."""
-        tensors = (self.samples, self.mean, self.std)
-        return Summary(*(tensor[0] if self._axis else tensor for tensor in tensors))
+    def interval(
+        self, level: float = 0.9, of: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Lower and upper end of a central interval; a calibrated one covers `level` on average.
 
-    def plot(self, path: str | Path | None = None, *, truth: Tensor | None = None):
-        """Samples, mean and standard deviation of the first measurement; returns the figure.
+        Between order statistics of rank ``(n + 1) (1 - level) / 2`` where there are enough samples
+        for that, else mean and standard deviation with Student's quantile (exact for Gaussian
+        posteriors); n is the effective number of samples.
 
         Args:
-            path: where to save the picture.
-            truth: ``(*shape)`` or ``(batch, *shape)``, where it is known.
+            level: between 0 and 1.
+            of: ``(walkers, *shape) -> (walkers, ...)``, a quantity of each image, such as its
+                mean over a region; default the values of its pixels.
+
+        Returns:
+            Two tensors ``(batch, ...)``; NaN for a single sample, which has no spread.
+
+        Raises:
+            ValueError: a level outside (0, 1), or `of` does not keep the first axis.
         """
-        if truth is not None and truth.ndim == self.mean.ndim and self._axis:
-            truth = truth[0]
-        return plot_posterior(self.summary, path, truth)
+        if not 0 < level < 1:
+            raise ValueError(f"interval(level={level}): needs a number between 0 and 1")
+        values = self.samples if of is None else self._each("interval(of=)", of)
+        return central_interval(values, self._axis, level, self.diagnostics.effective_sample_size)
+
+    def probability(self, event: Callable[[Tensor], Tensor]) -> Tensor:
+        """Share of the samples for which something holds: ``lambda x: x > 0.5``.
+
+        Args:
+            event: ``(walkers, *shape) -> (walkers, ...)``, boolean.
+
+        Returns:
+            ``(batch, ...)``, in multiples of ``1 / num_samples``.
+
+        Raises:
+            ValueError: the answer is not boolean, or does not keep the first axis.
+        """
+        found = self._each("probability(event)", event)
+        if found.dtype != torch.bool:
+            raise ValueError(
+                f"probability(event): needs a function with boolean values, such as lambda x: "
+                f"x > 0.5; it returned {found.dtype}"
+            )
+        return found.to(self.samples.dtype).mean(self._axis)
+
+    def _each(self, caller: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """A quantity of every sample, ``(batch, num_samples, ...)``."""
+        lead = self.samples.shape[: self._axis + 1]
+        flat = self.samples.reshape(-1, *self.samples.shape[self._axis + 1 :])
+        found = function(flat)
+        if not isinstance(found, Tensor) or found.ndim == 0 or found.shape[0] != len(flat):
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"{caller}: the function is given images {tuple(flat.shape)} and must return "
+                f"a tensor whose first axis is {len(flat)}; it returned {got}"
+            )
+        return found.reshape(*lead, *found.shape[1:])
+
+    def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Arrays by name: samples, mean, std, and the diagnostics of every sample."""
+        tensors = {"samples": self.samples, "mean": self.mean, "std": self.std}
+        tensors |= self.diagnostics.tensors()
+        return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one safetensors file, in one stroke; `Posterior.load` reads it."""
-        from safetensors.torch import save
+        """Write everything to one safetensors file, in one stroke; `Posterior.load` reads it.
 
-        tensors = {
-            "samples": self.samples.contiguous(),
-            "weights": self.weights.contiguous(),
-            "residual_chi_square": self.diagnostics.residual_chi_square.contiguous(),
-            "effective_sample_size": self.diagnostics.effective_sample_size.contiguous(),
+        Raises:
+            ValueError: the name has another suffix than ``.safetensors``.
+        """
+        notes = {
+            "stats": asdict(self.stats),
+            "origin": None if self.origin is None else asdict(self.origin),
+            **self.diagnostics.notes(),
         }
-        if self.diagnostics.population is not None:
-            for name, tensor in self.diagnostics.population._asdict().items():
-                tensors[f"population.{name}"] = tensor.clone()
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        replace(Path(path), save(tensors, metadata={"stats": json.dumps(asdict(self.stats))}))
+        posterior_file.write(path, {"samples": self.samples, **self.diagnostics.tensors()}, notes)
 
     @staticmethod
     def load(path: str | Path) -> "Posterior":
-        """Read what `save` wrote."""
-        from safetensors import safe_open
+        """Read what `save` wrote.
 
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            stats = Stats(**json.loads(file.metadata()["stats"]))
-        names = [f"population.{name}" for name in Population._fields]
-        diagnostics = Diagnostics(
-            tensors["residual_chi_square"],
-            tensors["effective_sample_size"],
-            Population(*(tensors[name] for name in names)) if names[0] in tensors else None,
+        Raises:
+            ValueError: no such file of this version of the package.
+        """
+        tensors, notes = posterior_file.read(path)
+        origin = None if notes["origin"] is None else Origin.from_notes(notes["origin"])
+        diagnostics = Diagnostics.of_file(tensors, notes)
+        return Posterior(tensors["samples"], diagnostics, Stats(**notes["stats"]), origin)
+
+    @property
+    def summary(self) -> Summary:
+        """What pictures of the first measurement show."""
+        one = self[0]
+        known = one.origin
+        return Summary(
+            one.samples,
+            one.mean,
+            one.std,
+            one.interval(),
+            None if known is None else known.value_range,
+            "" if known is None else known.units,
         )
-        return Posterior(tensors["samples"], tensors["weights"], diagnostics, stats)
 
-    def _columns(self) -> Tensor:
-        missing = self.samples.ndim - self.weights.ndim
-        return self.weights.reshape(*self.weights.shape, *[1] * missing)
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        measurement: Tensor | None = None,
+        truth: Tensor | None = None,
+        index: int = 0,
+    ):
+        """Samples, mean, standard deviation and interval of one measurement; returns the figure.
+
+        Values are shown in the prior's range where it is known, else in their own, with colour bars
+        in the prior's units.  Images of two channels are complex: magnitude and phase.
+
+        Args:
+            path: where to save the picture; its suffix says the format.
+            measurement: y, as it was given to `solve`, or one of it, to be shown beside the rest.
+            truth: ``(*shape)`` or ``(batch, *shape)``, where it is known, for errors and PSNR.
+            index: which measurement of a batch.
+
+        Raises:
+            IndexError: there is no such measurement.
+            ValueError: a truth of another shape.
+        """
+        one = self[index]
+        shape = tuple(one.mean.shape)
+        if truth is not None:
+            truth = _member(torch.as_tensor(truth), shape, index, len(self))
+            if truth is None:
+                raise ValueError(f"plot(truth=): needs shape {shape}, or a batch of {len(self)}")
+        if measurement is not None:
+            measurement = torch.as_tensor(measurement)
+            known = None if self.origin is None else self.origin.range_shape
+            if tuple(measurement.shape) != known and self._axis:
+                measurement = measurement[index]
+        return plot_posterior(one.summary, path, truth=truth, measurement=measurement)
+
+
+def _member(given: Tensor, shape: tuple[int, ...], index: int, batch: int) -> Tensor | None:
+    """One of a batch, or the only one; None where the shape is neither."""
+    if tuple(given.shape) == shape:
+        return given
+    return given[index] if tuple(given.shape) == (batch, *shape) else None

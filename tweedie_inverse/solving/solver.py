@@ -9,16 +9,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.linear_gaussian import TOLERANCE
-from tweedie_inverse.conditional.problem import Problem, residual_chi_square
+from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.runtime.memory import in_parts
-from tweedie_inverse.solving.posterior import Diagnostics, Population, Posterior, Stats
+from tweedie_inverse.solving.assembly import History, Part, assemble
+from tweedie_inverse.solving.diagnostics import PosteriorWarning
+from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.setup import Run, prepare
-from tweedie_inverse.walks.base import Info, Level, PopulationInfo, Walk, WalkDivergedError
+from tweedie_inverse.walks.base import Info, Level, Walk, WalkDivergedError
 
 # Walkers that run together unless the user says otherwise: this many numbers of state.
 _CHUNK_NUMBERS = 2**24
@@ -90,8 +91,9 @@ def solve(
         prior: for images of ``operator.domain_shape``.
         method: ``"auto"``, ``"decoupled"``, ``"langevin"``, ``"particle"``, or a walk with its own
             settings.
-        num_samples: posterior samples for each measurement; walkers of the population for
-            ``"particle"``, whose error falls with their number: take a thousand or more.
+        num_samples: posterior samples for each measurement, equally weighted for every walk; a
+            single one tells no spread.  Walkers of the population for ``"particle"``, whose error
+            falls with their number: take a thousand or more.
         steps: budget of network evaluations a sample; None is the walk's default.
         seed: fixes every sample; (measurement, sample) pairs have streams of their own.  The
             walkers of a population depend on each other, and on no other measurement.  A seed for
@@ -102,6 +104,10 @@ def solve(
             accelerator's memory is too small, half as many run together, with a warning.
         progress: show a progress bar.
         callback: called with each `Step`; again from a part's first one, if it ran out of memory.
+
+    Warns:
+        PosteriorWarning: the samples do not fit their measurement, or the walk was not exact;
+            ``posterior.diagnostics.verdict`` says the same in one line.
 
     Raises:
         ValueError, TypeError: anything wrong with the input, before the first evaluation.
@@ -116,42 +122,23 @@ def solve(
     begin = time.monotonic()
     if y.is_cuda:
         torch.cuda.reset_peak_memory_stats(y.device)
-    finished: list[_Part] = []
+    finished: list[Part] = []
     try:
         with _progress_bar(progress, run) as bar:
             for part in _parts(run, chunk, bar, callback):
                 finished.append(part)
     except WalkDivergedError as error:
-        error.posterior = _assemble(run, finished, begin)
+        error.posterior = assemble(run, finished, begin)
         raise
-    posterior = _assemble(run, finished, begin)
+    posterior = assemble(run, finished, begin)
     assert posterior is not None
-    if posterior.stats.solver_error > TOLERANCE:
-        warnings.warn(
-            f"solve: the inner linear solver stopped {posterior.stats.solver_error:.1e} posterior "
-            f"standard deviations short (aimed at {TOLERANCE:.0e}): the draws at some noise levels "
-            "are not exact. A measured denoising error or a larger noise level makes it easier",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    if not posterior.diagnostics.is_consistent:
+        text = f"solve: the posterior cannot be trusted; {posterior.diagnostics.report}"
+        warnings.warn(text, PosteriorWarning, stacklevel=2)
     return posterior
 
 
-class _Part(NamedTuple):
-    """Walkers that have arrived, what their populations went through, and what they cost.
-
-    An attempt that ran out of memory leaves no part, so that its cost is not counted.
-    """
-
-    x: Tensor
-    population: Population | None
-    denoiser_calls: int
-    operator_calls: int
-    solver_error: float
-    left_out: float  # share of the probes and secants of the network that were not credible
-
-
-def _parts(run: Run, chunk: int, bar, callback: Callable[[Step], None] | None) -> Iterator[_Part]:
+def _parts(run: Run, chunk: int, bar, callback: Callable[[Step], None] | None) -> Iterator[Part]:
     """Walk all walkers, `chunk` or fewer at a time, and populations as a whole.
 
     Where walkers interact, `chunk` also limits the images that the prior evaluates together.
@@ -159,19 +146,24 @@ def _parts(run: Run, chunk: int, bar, callback: Callable[[Step], None] | None) -
     prior = CountedPrior(run.prior, chunk=chunk if run.walk.is_population else None)
     steps = len(run.sigmas) - 1
 
-    def work(first: int, last: int) -> _Part:
+    def work(first: int, last: int) -> Part:
         bar.n, calls_before = first * steps, prior.calls
         problem, populations, error = _problem(run, first, last), [], 0.0
+        accepted: list[Tensor] = []
         for step in _walk(run, prior, problem, first, last):
             bar.update(last - first)
             populations.append(step.info.population)
             error = max(error, step.info.solver_error)
+            if step.info.acceptance is not None:
+                accepted.append(step.info.acceptance)
             if callback is not None:
                 callback(step)
         cost = prior.calls - calls_before, problem.operator_calls
         bad = step.info.left_out
         left_out = 0.0 if bad is None else float(bad.mean())
-        return _Part(_everyone(run, step.x), _history(populations), *cost, error, left_out)
+        acceptance = torch.stack(accepted).mean(0) if accepted else None
+        x, history = _everyone(run, step.x), History.of(populations)
+        return Part(x, history, *cost, error, left_out, acceptance)
 
     if run.walk.communicator.size > 1:
         # Trying a part again would leave the other processes waiting.
@@ -252,77 +244,6 @@ def _everyone(run: Run, x: Tensor) -> Tensor:
         return x
     here = len(run.walk.communicator.share(run.num_samples))
     return run.walk.communicator.gather(x.reshape(-1, here, *x.shape[1:])).reshape(-1, *x.shape[1:])
-
-
-def _history(steps: list[PopulationInfo | None]) -> Population | None:
-    """What the steps of a walk say about its populations."""
-    seen = [step for step in steps if step is not None]
-    if not seen:
-        return None
-    last = seen[-1]
-    return Population(
-        weights=last.weights,
-        log_evidence=last.log_evidence,
-        effective_sizes=torch.stack([step.effective_size for step in seen], 1),
-        resamplings=torch.stack([step.resampled for step in seen], 1).sum(1),
-        ancestors=last.ancestors,
-    )
-
-
-def _assemble(run: Run, finished: list[_Part], begin: float) -> Posterior | None:
-    """The posterior of all measurements whose samples are complete; None if there is none."""
-    walkers = torch.cat([part.x for part in finished]) if finished else run.y[:0]
-    complete = len(walkers) // run.num_samples
-    if complete == 0:
-        return None
-    flat = walkers[: complete * run.num_samples]
-    samples = flat.reshape(complete, run.num_samples, *flat.shape[1:])
-    parts = [part.population for part in finished if part.population is not None]
-    population = Population(*map(torch.cat, zip(*parts, strict=True))) if parts else None
-    if population is None:
-        weights = torch.full(samples.shape[:2], 1 / run.num_samples, dtype=flat.dtype)
-    else:
-        weights = population.weights.to(flat)
-    weights = weights.to(flat.device)
-    chi_square = _chi_square(run, flat).reshape(weights.shape)
-    size = 1 / weights.square().sum(1)
-    if run.single:
-        samples, weights, chi_square, size = samples[0], weights[0], chi_square[0], size[0]
-        population = population and Population(*(field[0] for field in population))
-    count = len(walkers) / run.walk.communicator.size
-    stats = Stats(
-        method=run.walk.name,
-        reason=run.reason + _remark(finished),
-        steps=len(run.sigmas) - 1,
-        denoiser_calls=sum(part.denoiser_calls for part in finished) / count,
-        operator_calls=sum(part.operator_calls for part in finished) / count,
-        seconds=time.monotonic() - begin,
-        peak_memory=torch.cuda.max_memory_allocated(run.y.device) if run.y.is_cuda else 0,
-        solver_error=max(part.solver_error for part in finished),
-    )
-    return Posterior(samples, weights, Diagnostics(chi_square, size, population), stats)
-
-
-def _remark(finished: list[_Part]) -> str:
-    """What a user should know of how the covariances were read; empty if nothing."""
-    left_out = sum(part.left_out * len(part.x) for part in finished)
-    share = left_out / sum(len(part.x) for part in finished)
-    if share == 0:
-        return ""
-    return (
-        f"; {share:.0%} of the probes and secants were not credible and left out: there the "
-        "network's Jacobian is far from that of a denoiser"
-    )
-
-
-@torch.no_grad()
-def _chi_square(run: Run, x: Tensor) -> Tensor:
-    """Each measurement is judged by itself, with its own operator, ``(walkers,)``."""
-    parts = [
-        residual_chi_square(part, run.y[[index]], run.operator.select(index), run.noise)
-        for index, part in enumerate(x.split(run.num_samples))
-    ]
-    return torch.cat(parts)
 
 
 def _progress_bar(show: bool, run: Run):

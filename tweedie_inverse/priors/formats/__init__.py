@@ -111,12 +111,15 @@ def load(source: Source, target: Target, format: str | Format | None = None) -> 
     """
     chosen = _format_of(source, format)
     try:
-        return chosen.load(source, target)
+        prior = chosen.load(source, target)
     except KeyError as error:
         raise ValueError(
             f"load_prior({source.name!r}): not a complete source in format {chosen.name!r}, "
             f"{error} is missing"
         ) from error
+    if prior.value_range is None:  # the format's own files say it, others are told
+        prior.value_range = target.value_range
+    return prior
 
 
 def describe(source: Source, format: str | Format | None = None) -> dict[str, Any]:

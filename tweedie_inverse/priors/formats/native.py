@@ -23,7 +23,7 @@ class Native(OwnFile):
 
     def load(self, source: Source, target: Target) -> NetworkPrior:
         settings, tensors = self.settings_in(source), source.state
-        return NetworkPrior(
+        prior = NetworkPrior(
             self.network_in(source, settings["shape"][0], target.device),
             settings["parameterization"],
             shape=tuple(settings["shape"]),
@@ -38,3 +38,6 @@ class Native(OwnFile):
             fully_convolutional=settings["fully_convolutional"],
             name=settings["name"],
         )
+        prior.value_range = tuple(settings.get("value_range", target.value_range))
+        prior.units = settings.get("units", "")
+        return prior

@@ -1,0 +1,197 @@
+"""From walkers that have arrived to a posterior that judges itself."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.conditional.problem import residual_chi_square
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.resampling import systematic
+from tweedie_inverse.solving.causes import Case, likely_causes
+from tweedie_inverse.solving.diagnostics import Diagnostics, Population
+from tweedie_inverse.solving.expectation import expected_range
+from tweedie_inverse.solving.origin import Origin, checksum, name_of, versions
+from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.setup import Run
+from tweedie_inverse.solving.stats import Stats
+from tweedie_inverse.walks.base import PopulationInfo
+
+# A value is outside the prior's range if it is beyond by more than this share of its width: the
+# noise of the last level, and round skies, lie just beyond it.
+_MARGIN = 0.05
+# Samples about which noise that is not Gaussian is drawn, to tell how its residuals scatter.
+_DRAWS = 4
+
+
+class History(NamedTuple):
+    """What the steps of a walk say about its populations; fields as of `Population`."""
+
+    weights: Tensor
+    log_evidence: Tensor
+    effective_sizes: Tensor
+    resamplings: Tensor
+    ancestors: Tensor  # of the walkers
+
+    @staticmethod
+    def of(steps: Sequence[PopulationInfo | None]) -> "History | None":
+        """None where walkers do not interact."""
+        seen = [step for step in steps if step is not None]
+        if not seen:
+            return None
+        last = seen[-1]
+        return History(
+            weights=last.weights,
+            log_evidence=last.log_evidence,
+            effective_sizes=torch.stack([step.effective_size for step in seen], 1),
+            resamplings=torch.stack([step.resampled for step in seen], 1).sum(1),
+            ancestors=last.ancestors,
+        )
+
+
+class Part(NamedTuple):
+    """Walkers that have arrived, what their populations went through, and what they cost.
+
+    An attempt that ran out of memory leaves no part, so that its cost is not counted.
+    """
+
+    x: Tensor
+    history: History | None
+    denoiser_calls: int
+    operator_calls: int
+    solver_error: float
+    left_out: float  # share of the probes and secants of the network that were not credible
+    acceptance: Tensor | None  # (walkers,), of the inner moves, averaged over the steps
+
+
+def assemble(run: Run, finished: Sequence[Part], begin: float) -> Posterior | None:
+    """The posterior of all measurements whose samples are complete; None if there is none."""
+    walkers = torch.cat([part.x for part in finished]) if finished else run.y[:0]
+    complete = len(walkers) // run.num_samples
+    if complete == 0:
+        return None
+    walkers = walkers[: complete * run.num_samples]
+    samples = walkers.reshape(complete, run.num_samples, *walkers.shape[1:])
+    samples, population = _equally_weighted(run, samples, finished)
+    count = sum(len(part.x) for part in finished) / run.walk.communicator.size
+    stats = Stats(
+        method=run.walk.name,
+        reason=run.reason + _remark(finished),
+        steps=len(run.sigmas) - 1,
+        denoiser_calls=sum(part.denoiser_calls for part in finished) / count,
+        operator_calls=sum(part.operator_calls for part in finished) / count,
+        seconds=time.monotonic() - begin,
+        peak_memory=torch.cuda.max_memory_allocated(run.y.device) if run.y.is_cuda else 0,
+    )
+    diagnostics = _judged(run, samples, population, finished)
+    posterior = Posterior(samples, diagnostics, stats, _origin(run))
+    return posterior[0] if run.single else posterior
+
+
+def _equally_weighted(
+    run: Run, walkers: Tensor, finished: Sequence[Part]
+) -> tuple[Tensor, Population | None]:
+    """Samples of equal weight: walkers of a population are resampled by their weights.
+
+    Each measurement has a random number of its own, so that its samples depend on its seed alone.
+    """
+    histories = [part.history for part in finished if part.history is not None]
+    if not histories:
+        return walkers, None
+    history = History(*map(torch.cat, zip(*histories, strict=True)))
+    keys = [("equally weighted", *run.key(index, 0)[1:3]) for index in range(len(walkers))]
+    uniform = torch.special.ndtr(torch.stack([normal(key, ()) for key in keys]))
+    chosen = systematic(history.weights, uniform.to(history.weights))
+    population = Population(
+        **history._replace(ancestors=history.ancestors.gather(1, chosen))._asdict(), chosen=chosen
+    )
+    rows = torch.arange(len(walkers), device=walkers.device)[:, None]
+    return walkers[rows, chosen.to(walkers.device)], population
+
+
+@torch.no_grad()
+def _judged(
+    run: Run, samples: Tensor, population: Population | None, finished: Sequence[Part]
+) -> Diagnostics:
+    """Each measurement is judged by itself, with its own operator."""
+    chi_square, expected = [], []
+    for index, own in enumerate(samples):
+        operator = run.operator.select(index)
+        chi_square.append(residual_chi_square(own, run.y[[index]], operator, run.noise))
+        expected.append(expected_range(run.noise, operator, own[:_DRAWS]))
+    size = torch.full(samples.shape[:1], float(run.num_samples))
+    if population is not None:
+        size = 1 / population.weights.square().sum(1)
+    diagnostics = Diagnostics(
+        residual_chi_square=torch.stack(chi_square),
+        effective_sample_size=size.to(samples),
+        expected=torch.tensor(expected).to(samples),
+        solver_error=max(part.solver_error for part in finished),
+        acceptance=_acceptance(finished, samples),
+        outside=_outside(run.prior.value_range, samples),
+        population=population,
+    )
+    if bool(diagnostics.fits.all()):
+        return diagnostics
+    worst = diagnostics.worst
+    case = Case(
+        y=run.y[[worst]],
+        samples=samples[worst],
+        operator=run.operator.select(worst),
+        noise=run.noise,
+        prior=run.prior,
+        top=float(run.sigmas[0]),
+        steps=len(run.sigmas) - 1,
+        diagnostics=diagnostics.of(worst),
+    )
+    return diagnostics.because(likely_causes(case))
+
+
+def _acceptance(finished: Sequence[Part], samples: Tensor) -> Tensor | None:
+    """``(batch, num_samples)``; None where no step made moves."""
+    parts = [part.acceptance for part in finished if part.acceptance is not None]
+    if not parts:
+        return None
+    complete = torch.cat(parts)[: samples.shape[0] * samples.shape[1]]
+    return complete.reshape(samples.shape[:2])
+
+
+def _outside(value_range: tuple[float, float] | None, samples: Tensor) -> Tensor | None:
+    """Share of the values of each sample that lie outside the prior's range."""
+    if value_range is None:
+        return None
+    low, high = value_range
+    margin = _MARGIN * (high - low)
+    beyond = (samples < low - margin) | (samples > high + margin)
+    return beyond.flatten(2).to(samples.dtype).mean(2)
+
+
+def _remark(finished: Sequence[Part]) -> str:
+    """What a user should know of how the covariances were read; empty if nothing."""
+    left_out = sum(part.left_out * len(part.x) for part in finished)
+    share = left_out / sum(len(part.x) for part in finished)
+    if share == 0:
+        return ""
+    return (
+        f"; {share:.0%} of the probes and secants were not credible and left out: there the "
+        "network's Jacobian is far from that of a denoiser"
+    )
+
+
+def _origin(run: Run) -> Origin:
+    return Origin(
+        seed=run.seed,
+        walk=repr(run.walk),
+        num_samples=run.num_samples,
+        steps=len(run.sigmas) - 1,
+        operator=repr(run.operator),
+        noise=repr(run.noise),
+        range_shape=tuple(run.operator.range_shape),
+        prior=name_of(run.prior),
+        prior_checksum=checksum(run.prior),
+        value_range=run.prior.value_range,
+        units=run.prior.units,
+        versions=versions(),
+    )

@@ -1,0 +1,78 @@
+"""Posteriors in files: tensors by name in one safetensors file, notes as JSON in its header."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tweedie_inverse.runtime.atomic import replace
+
+SUFFIX = ".safetensors"
+_FORMAT = "tweedie-inverse-posterior-2"
+
+
+def refuse_suffix(path: str | Path) -> None:
+    """Raise a `ValueError` where a file's name promises another format than it would get."""
+    suffix = Path(path).suffix
+    if suffix == SUFFIX:
+        return
+    arrays = "; for numpy, np.savez(path, **posterior.numpy())" if suffix == ".npz" else ""
+    raise ValueError(
+        f"save({str(path)!r}): posteriors are written as safetensors, and the name must say so: "
+        f"{str(Path(path).with_suffix(SUFFIX))!r}{arrays}"
+    )
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+    """Write everything in one stroke; the folder is made.
+
+    Raises:
+        ValueError: the name has another suffix than ``.safetensors``.
+    """
+    from safetensors.torch import save
+
+    refuse_suffix(path)
+    # Tensors of a batch may be views of one: each is written as it is.
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    header = {"format": _FORMAT, "notes": json.dumps(notes)}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    replace(Path(path), save(own, metadata=header))
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and notes of a file.
+
+    Raises:
+        ValueError: no posterior, or one of another version of this package.
+    """
+    with _opened(path) as file:
+        notes = _notes(path, file)
+        return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
+
+
+def is_consistent(path: str | Path) -> bool:
+    """What the posterior in a file says of itself, from its header alone."""
+    with _opened(path) as file:
+        return bool(_notes(path, file)["is_consistent"])
+
+
+def _opened(path: str | Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"Posterior.load({str(path)!r}): no safetensors file ({error})") from error
+
+
+def _notes(path: str | Path, file: Any) -> dict[str, Any]:
+    header = file.metadata() or {}
+    if header.get("format") != _FORMAT:
+        found = header.get("format", "another kind, or of an older version of this package")
+        raise ValueError(
+            f"Posterior.load({str(path)!r}): needs a file of posterior.save ({_FORMAT}), this one "
+            f"is of {found}"
+        )
+    return json.loads(header["notes"])
