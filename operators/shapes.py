@@ -1,4 +1,7 @@
-"""Images and measurements of a wrong shape or type are refused, since many would broadcast."""
+"""What goes into an operator's method and comes out of it: arrays become tensors, shapes are held.
+
+Images and measurements of a wrong shape or type are refused, since many would broadcast.
+"""
 
 import functools
 from collections.abc import Callable
@@ -6,23 +9,23 @@ from typing import Any
 
 from torch import Tensor
 
+from tweedie_inverse.boundary.arrays import batch_of
+from tweedie_inverse.boundary.contracts import checked_result
+from tweedie_inverse.boundary.modes import without_autocast
+
 
 def checked_shape(method: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
-    """An operator's method `name` that first compares its argument with what is declared."""
+    """An operator's method `name` that compares argument and result with what is declared."""
 
     @functools.wraps(method)
-    def checked(self: Any, values: Tensor) -> Tensor:
-        wanted = self.domain_shape if name == "forward" else self.range_shape
-        if tuple(values.shape[1:]) != wanted:
-            raise ValueError(
-                f"{type(self).__name__}.{name}: needs shape (batch, {', '.join(map(str, wanted))})"
-                f", got {tuple(values.shape)}; a single one needs a batch axis too, such as x[None]"
-            )
-        if not values.is_floating_point():
-            raise TypeError(
-                f"{type(self).__name__}.{name}: needs float32 or float64, got {values.dtype}; "
-                "convert it first (complex numbers are two channels)"
-            )
-        return method(self, values)
+    def checked(self: Any, values: Any, *rest: Any, **settings: Any) -> Tensor:
+        images = (self.domain_shape, self.domain_is_complex)
+        measurements = (self.range_shape, self.range_is_complex)
+        given, wanted = (images, measurements) if name == "forward" else (measurements, images)
+        caller = f"{type(self).__name__}.{name}"
+        values = batch_of(caller, "x", values, given[0], is_complex=given[1])
+        with without_autocast(values.device):
+            result = method(self, values, *rest, **settings)
+        return checked_result(f"{caller}()", result, (len(values), *wanted[0]), None)
 
     return checked

@@ -77,7 +77,9 @@ def find(given: Sequence[str], out: str | Path) -> list[Item]:
 
 def seed_of(item: Item, seed: int) -> int:
     """The seed of one file, from the run's seed and the file's name, so that no two share noise."""
-    return int(generator(("file", seed, item.measurement.stem)).integers(2**62))
+    return int(
+        generator(("file", seed, zlib.crc32(item.measurement.stem.encode()))).integers(2**62)
+    )
 
 
 def settle(out: str | Path, settings: Mapping[str, object]) -> None:
