@@ -119,7 +119,7 @@ def choice(caller: str, name: str, value: Any, names: Collection[str]) -> str:
     if not isinstance(value, str) or value not in names:
         *most, last = map(repr, names)
         listed = f"{', '.join(most)} or {last}" if most else last
-        raise ValueError(f"{caller}({name}={_shown(value)}): choose {listed}")
+        raise ValueError(f"{caller}({name}={_shown(value)}): choose one of {listed}")
     return value
 
 
