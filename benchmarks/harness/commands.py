@@ -35,6 +35,7 @@ from tweedie_inverse.benchmarks.methods.registry import METHODS, SPACES
 from tweedie_inverse.benchmarks.problems.suites import STUDIES, SUITES
 from tweedie_inverse.benchmarks.problems.task import Suite
 from tweedie_inverse.benchmarks.studies import mixture, operators, speed, tiles
+from tweedie_inverse.boundary.arguments import count
 
 # What writes the records of the studies that run as suites, and the packages that it imports.
 RECORDS = {
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
             case "list":
                 show()
             case "run" | "tune":
-                torch.set_num_threads(options.threads)
+                torch.set_num_threads(count("benchmarks", "threads", options.threads))
                 run(options, find_place(os.environ, options.rank, options.world_size))
             case "report":
                 require(("jinja2",), "the report")
@@ -216,6 +217,8 @@ def check(options: argparse.Namespace, asked: list[Suite | str], chosen: Chosen)
             require(metrics.packages(), f"the metrics of suite {one.name}")
             for name, method in chosen.methods.items():
                 require(method.packages, f"method {name}")
+    if options.command == "tune":
+        count("benchmarks", "candidates", options.candidates)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {options.device}: torch sees no such device on this machine")
 
@@ -230,8 +233,8 @@ def everything(smoke: bool) -> list[str]:
 def plan_of(suite: Suite, options: argparse.Namespace, files: Mapping[str, str]) -> Plan:
     plan = Plan(
         suite=suite,
-        images=options.images or IMAGES,
-        samples=options.samples or SAMPLES,
+        images=IMAGES if options.images is None else options.images,
+        samples=SAMPLES if options.samples is None else options.samples,
         cap=options.cap,
         seed=options.seed,
         device=device_of(options.device, os.environ),

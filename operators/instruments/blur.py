@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tweedie_inverse.boundary.arguments import choice, sizes
+from tweedie_inverse.boundary.arguments import choice, image_sizes
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.spectral import Fourier, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
@@ -36,7 +36,7 @@ class Blur(LinearOperator):
         noise: NoiseModel | None = None,
     ):
         kernel = real_tensor("Blur", "kernel", kernel)
-        image_shape = sizes("Blur", "image_shape", image_shape)
+        image_shape = image_sizes("Blur", image_shape)
         if kernel.ndim == 4 and kernel.shape[:2] == (1, 1):
             kernel = kernel[0, 0]
         if len(image_shape) != 3 or not _fits(kernel, image_shape):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import sizes
+from tweedie_inverse.boundary.arguments import image_sizes
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.spectral import Channels, Pixels, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
@@ -25,7 +25,7 @@ class Greyscale(LinearOperator):
         weights: tuple[float, ...] = (0.299, 0.587, 0.114),
         noise: NoiseModel | None = None,
     ):
-        image_shape = sizes("Greyscale", "image_shape", image_shape)
+        image_shape = image_sizes("Greyscale", image_shape)
         each = real_tensor("Greyscale", "weights", weights, dtype=torch.float64)
         if len(image_shape) != 3 or each.shape != image_shape[:1] or not bool(each.any()):
             raise ValueError(
@@ -76,7 +76,7 @@ class Demosaicing(LinearOperator):
         pattern: str = "RGGB",
         noise: NoiseModel | None = None,
     ):
-        image_shape = sizes("Demosaicing", "image_shape", image_shape)
+        image_shape = image_sizes("Demosaicing", image_shape)
         if len(image_shape) != 3 or image_shape[0] != 3:
             raise ValueError(f"Demosaicing: needs (3, height, width), got {tuple(image_shape)}")
         if len(pattern) != 4 or set(pattern) - set("RGB"):

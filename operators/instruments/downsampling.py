@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tweedie_inverse.boundary.arguments import choice, number, sizes
+from tweedie_inverse.boundary.arguments import choice, image_sizes, number
 from tweedie_inverse.numerics.spectral import Separable, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -59,7 +59,7 @@ class Downsampling(LinearOperator):
     ):
         choice("Downsampling", "kernel", kernel, _NAMES)
         choice("Downsampling", "boundary", boundary, _BOUNDARIES)
-        image_shape = sizes("Downsampling", "image_shape", image_shape)
+        image_shape = image_sizes("Downsampling", image_shape)
         factor = number("Downsampling", "factor", factor)
         if len(image_shape) != 3 or factor < 1 or min(image_shape[1:]) < factor:
             raise ValueError(

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.boundary.arguments import count as whole_number
-from tweedie_inverse.boundary.arguments import flag, number, sizes
+from tweedie_inverse.boundary.arguments import flag, image_sizes, number
 from tweedie_inverse.boundary.arrays import complex_tensor
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import centred_fft, to_complex
@@ -44,7 +44,7 @@ class PhaseRetrieval(Operator):
         complex_image: bool = False,
         noise: NoiseModel | None = None,
     ):
-        image_shape = sizes("PhaseRetrieval", "image_shape", image_shape)
+        image_shape = image_sizes("PhaseRetrieval", image_shape)
         oversampling = number("PhaseRetrieval", "oversampling", oversampling)
         if len(image_shape) != 3 or oversampling < 1:
             raise ValueError(

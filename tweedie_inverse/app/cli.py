@@ -179,6 +179,11 @@ def _solve(options: argparse.Namespace) -> None:
     if options.tiled:
         prior = _tiled(prior)
     if not bulk.is_bulk(options.measurement):
+        if options.rank is not None or options.world_size is not None:
+            raise ValueError(
+                "solve(--rank, --world-size): several processes share several files, and here is "
+                f"one, {options.measurement[0]}; leave them out"
+            )
         posterior = _posterior(options.measurement[0], operator, prior, options, options.seed)
         _show(posterior, Path(options.out or "posterior.safetensors"))
         return

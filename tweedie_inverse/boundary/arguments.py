@@ -141,6 +141,15 @@ def sizes(caller: str, name: str, value: Any, *, need: str = "") -> tuple[int, .
     return numbers
 
 
+def image_sizes(caller: str, value: Any) -> tuple[int, int, int]:
+    """An ``image_shape``, three sizes; raises as `sizes` does."""
+    need = "(channels, height, width), positive sizes without the batch axis"
+    found = sizes(caller, "image_shape", value, need=need)
+    if len(found) != 3:
+        raise ValueError(f"{caller}: needs image_shape {need}, got {found}")
+    return found[0], found[1], found[2]
+
+
 def path(caller: str, name: str, value: Any) -> Path:
     """The path of a file or folder.
 

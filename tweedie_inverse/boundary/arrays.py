@@ -109,6 +109,7 @@ def batch_of(
     *,
     is_complex: bool = False,
     single: bool = False,
+    need: str = "",
 ) -> Tensor:
     """Images or measurements ``(batch, *shape)`` in float32 or float64.
 
@@ -116,6 +117,7 @@ def batch_of(
         single: take one without the batch axis, too, and give it back without.  A first axis of
             length 1 may be missing there: a sinogram ``(angles, detectors)`` is one of shape ``(1,
             angles, detectors)``.
+        need: what the message asks for; default the shape.
         is_complex: whether the first axis of `shape` holds real parts, then imaginary parts;
             complex numbers are then taken, too.
 
@@ -132,10 +134,10 @@ def batch_of(
     if single and (1, *found.shape) == wanted:
         found = found[None]
     if tuple(found.shape[1:]) != wanted and not (single and tuple(found.shape) == wanted):
+        batch = f"(batch, {', '.join(map(str, wanted))})"
+        need = need or f"needs {'images of ' * single}shape {batch}{', or one of them' * single}"
         raise ValueError(
-            f"{caller}: needs {'images of ' * single}shape (batch, "
-            f"{', '.join(map(str, wanted))}){', or one of them' * single}, got {tuple(found.shape)}"
-            f"{advice_on_shape(found.shape, wanted)}"
+            f"{caller}: {need}, got {tuple(found.shape)}{advice_on_shape(found.shape, wanted)}"
         )
     refuse_type(caller, found)
     return found

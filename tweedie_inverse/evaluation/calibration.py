@@ -5,9 +5,13 @@ a proper score, lowest for the true posterior.  Where exact samples exist, the s
 distance (Bonneel et al. 2015) compares whole distributions.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.solving.posterior import Posterior
 
@@ -21,6 +25,7 @@ def coverage(posterior: Posterior, truth: Tensor, level: float = 0.9) -> Tensor:
     Args:
         truth: ``(batch, *shape)``, or without batch like the posterior.
     """
+    truth = _like("coverage", posterior, truth)
     lower, upper = prediction_interval(posterior, level)
     inside = ((truth >= lower) & (truth <= upper)).to(truth)
     return inside.flatten(posterior.weights.ndim - 1).mean(-1)
@@ -37,8 +42,10 @@ def prediction_interval(posterior: Posterior, level: float = 0.9) -> tuple[Tenso
     standard deviation are the weighted ones.
 
     Raises:
-        ValueError: a single sample, which has no spread.
+        ValueError: a single sample, which has no spread, or a level outside (0, 1).
     """
+    need = "a share between 0 and 1, such as 0.9"
+    level = number("prediction_interval", "level", level, above=0, high=1 - 1e-9, need=need)
     if posterior.weights.shape[-1] < 2:
         raise ValueError("prediction_interval: needs two or more samples a measurement, got 1")
     count = _effective_count(posterior.weights)
@@ -72,6 +79,18 @@ def _effective_count(weights: Tensor) -> Tensor:
     return torch.where(equal, float(weights.shape[-1]), size)
 
 
+def _like(caller: str, posterior: Posterior, truth: Any) -> Tensor:
+    """The truth as a tensor like the posterior's mean: one image would broadcast to a batch."""
+    found, axis = real_tensor(caller, "truth", truth), posterior.weights.ndim - 1
+    shape = (*posterior.samples.shape[:axis], *posterior.samples.shape[axis + 1 :])
+    if found.shape != shape:
+        raise ValueError(
+            f"{caller}(truth=): needs the shape of the posterior's mean, {tuple(shape)}, got "
+            f"{tuple(found.shape)}{advice_on_shape(found.shape, shape[axis:])}"
+        )
+    return found.to(posterior.samples)
+
+
 def _column(numbers: Tensor, posterior: Posterior) -> Tensor:
     """A number of each measurement, to be broadcast over its pixels."""
     pixels = posterior.samples.ndim - posterior.weights.ndim
@@ -85,6 +104,7 @@ def crps(posterior: Posterior, truth: Tensor) -> Tensor:
     estimate, which does not punish small ensembles: with weights w it is ``sum_ij w_i w_j |x_i -
     x_j| / (1 - sum_i w_i^2)``.
     """
+    truth = _like("crps", posterior, truth)
     axis = posterior.weights.ndim - 1
     samples = posterior.samples.movedim(axis, 0)
     ordered, order = samples.sort(dim=0)
@@ -117,6 +137,8 @@ def sliced_wasserstein(
         power: p >= 1; 1 is the convention of the Gaussian-mixture benchmarks.
         seed: of the directions.
     """
+    x, y = real_tensor("sliced_wasserstein", "x", x), real_tensor("sliced_wasserstein", "y", y)
+    power = number("sliced_wasserstein", "power", power)
     if x.shape[1:] != y.shape[1:] or not len(x) or not len(y):
         raise ValueError(
             f"sliced_wasserstein: needs samples (count, *shape) of one shape, got "

@@ -43,12 +43,14 @@ def _hold_once(owner: Any, contract: Contract) -> int:
     key = (*given, owner.training if isinstance(owner, nn.Module) else None)
     if key in _SOUND.get(owner, ()):
         return 0
-    spent = len(contract.inputs[0]) + len(contract.alone)
-    try:
-        hold(contract)
-    except torch.OutOfMemoryError:  # what is too large for a batch of two cannot mix its rows
-        row = tuple(values[:1] for values in contract.inputs)
-        hold(contract._replace(inputs=row, alone=(0,)))
-        spent = 2
-    _SOUND.setdefault(owner, set()).add(key)
-    return spent
+    row = tuple(values[:1] for values in contract.inputs)
+    # What is too large for a batch of two is tried alone, and of what is too large even then the
+    # walk will say so.
+    for trial in (contract, contract._replace(inputs=row, alone=(0,))):
+        try:
+            hold(trial)
+        except torch.OutOfMemoryError:
+            continue
+        _SOUND.setdefault(owner, set()).add(key)
+        return len(trial.inputs[0]) + len(trial.alone)
+    return 0

@@ -247,7 +247,8 @@ class NetworkPrior(Prior):
         other = copy.copy(self)
         shared = min(sides) // 4 if overlap is None else overlap
         tiles = TiledNetwork(self.module, sides, shared, pixels)
-        other.module = tiles.train(self.module.training)
+        tiles.training = self.module.training  # not by train(), which reaches into the network
+        other.module = tiles
         other.fully_convolutional = True
         return other
 
@@ -294,8 +295,8 @@ def refuse_training(name: str, module: nn.Module) -> None:
     and is left as it is: nothing here switches a user's network.
     """
     for path, layer in module.named_modules():
-        of_batch = isinstance(layer, _OF_THE_MODE) or getattr(layer, "track_running_stats", False)
-        if layer.training and of_batch:
+        differs = isinstance(layer, _OF_THE_MODE) or getattr(layer, "track_running_stats", False)
+        if layer.training and differs and getattr(layer, "p", 1.0) > 0:
             raise ValueError(
                 f"{name}: {path or type(layer).__name__} is in training mode, where it depends on "
                 "chance or on the batch; call .eval() first"

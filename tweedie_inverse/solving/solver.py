@@ -4,11 +4,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, flag
+from tweedie_inverse.boundary.modes import of_a_walk
 from tweedie_inverse.conditional.linear_gaussian import TOLERANCE
 from tweedie_inverse.conditional.problem import Problem, residual_chi_square
 from tweedie_inverse.numerics.random import Streams
@@ -43,7 +45,7 @@ class Step(NamedTuple):
 
 
 def iterate(
-    y: Tensor,
+    y: Any,
     operator: Operator,
     prior: Prior,
     *,
@@ -68,7 +70,7 @@ def iterate(
 
 
 def solve(
-    y: Tensor,
+    y: Any,
     operator: Operator,
     prior: Prior,
     *,
@@ -85,7 +87,8 @@ def solve(
 
     Args:
         y: ``(batch, *operator.range_shape)``, float32 or float64, or one measurement without the
-            batch axis (then the result has none either).
+            batch axis (then the result has none either).  A tensor or a NumPy array, complex where
+            the measurement is; the samples are tensors.
         operator: the instrument.
         prior: for images of ``operator.domain_shape``.
         method: ``"auto"``, ``"decoupled"``, ``"langevin"``, ``"particle"``, or a walk with its own
@@ -103,19 +106,28 @@ def solve(
         progress: show a progress bar.
         callback: called with each `Step`; again from a part's first one, if it ran out of memory.
 
+    Before the walk, a network is called twice on images of the prior's range, a batch of two and
+    one of the two alone, to see that it keeps to its contract (`boundary.contracts`).  These three
+    evaluations are made once for a network, are not in ``stats.denoiser_calls``, and are told in
+    ``stats.reason``.
+
     Raises:
-        ValueError, TypeError: anything wrong with the input, before the first evaluation.
+        ValueError, TypeError: anything wrong with the input, before the first evaluation; an
+            operator, a network or a noise model that breaks its contract, before the walk.
         WalkDivergedError: the walk became NaN or infinite; finished measurements are attached.
         torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
     """
+    if batch_size is not None:
+        batch_size = count("solve", "batch_size", batch_size, need="a positive number of walkers")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"solve(callback=): needs a function, got {type(callback).__name__}")
+    progress = flag("solve", "progress", progress)
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"solve(batch_size={batch_size}): needs a positive number of walkers")
-    run.walk.communicator.share(num_samples)
+    run.walk.communicator.share(run.num_samples)
     chunk = batch_size or max(1, _CHUNK_NUMBERS // torch.Size(run.prior.shape).numel())
     begin = time.monotonic()
-    if y.is_cuda:
-        torch.cuda.reset_peak_memory_stats(y.device)
+    if run.y.is_cuda:
+        torch.cuda.reset_peak_memory_stats(run.y.device)
     finished: list[_Part] = []
     try:
         with _progress_bar(progress, run) as bar:
@@ -222,11 +234,11 @@ def _walk(run: Run, prior: Prior, problem: Problem, first: int, last: int) -> It
     streams = Streams([run.key(*pair) for pair in _here(run, first, last)])
     steps = len(run.sigmas) - 1
     values = run.sigmas.tolist()
-    with torch.no_grad():
+    with of_a_walk(run.y.device):
         state = run.walk.start(problem, prior, values[0], streams)
     for index in range(steps):
         level = Level(index, steps, values[index], values[index + 1])
-        with torch.no_grad():
+        with of_a_walk(run.y.device):
             state, info = run.walk.step(state, level, problem, prior, streams)
         _refuse_divergence(state.x, info, level, run.walk)
         yield Step(level, state.x, info, (first, last), run.total)
@@ -288,13 +300,13 @@ def _assemble(run: Run, finished: list[_Part], begin: float) -> Posterior | None
     if run.single:
         samples, weights, chi_square, size = samples[0], weights[0], chi_square[0], size[0]
         population = population and Population(*(field[0] for field in population))
-    count = len(walkers) / run.walk.communicator.size
+    walked = len(walkers) / run.walk.communicator.size
     stats = Stats(
         method=run.walk.name,
         reason=run.reason + _remark(finished),
         steps=len(run.sigmas) - 1,
-        denoiser_calls=sum(part.denoiser_calls for part in finished) / count,
-        operator_calls=sum(part.operator_calls for part in finished) / count,
+        denoiser_calls=sum(part.denoiser_calls for part in finished) / walked,
+        operator_calls=sum(part.operator_calls for part in finished) / walked,
         seconds=time.monotonic() - begin,
         peak_memory=torch.cuda.max_memory_allocated(run.y.device) if run.y.is_cuda else 0,
         solver_error=max(part.solver_error for part in finished),

@@ -25,13 +25,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, number, positive
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import Schedule, check_schedule, karras
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.walks.base import Info, Level, Plan, Walk
+from tweedie_inverse.walks.base import Info, Level, Plan, Walk, check_levels
 from tweedie_inverse.walks.covariance_sources import (
     SOURCES,
     Knowledge,
@@ -95,13 +96,17 @@ class Decoupled(Walk[DecoupledState]):
         if self.error not in ("auto", *SOURCES):
             names = ", ".join(repr(name) for name in ("auto", *SOURCES))
             raise ValueError(f"Decoupled(error={self.error!r}): choose one of {names}")
-        if min(self.moves, self.leapfrogs, self.first_moves) < 1 or self.newton < 0:
-            raise ValueError("Decoupled: needs one move and one leapfrog step, or more")
-        if not self.memory >= 0:
-            raise ValueError(f"Decoupled(memory={self.memory}): needs 0 or more, or infinity")
+        for name in ("moves", "leapfrogs", "first_moves"):
+            count("Decoupled", name, getattr(self, name))
+        count("Decoupled", "newton", self.newton, least=0)
+        need = "0 or more, or infinity"
+        number("Decoupled", "memory", self.memory, low=0, finite=False, need=need)
+        check_levels("Decoupled", self.sigma_min, self.sigma_max, self.schedule)
+        positive("Decoupled", "rho", self.rho)
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
-        low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
+        low = prior.sigma_min if self.sigma_min is None else self.sigma_min
+        high = prior.sigma_max if self.sigma_max is None else self.sigma_max
         if self.schedule is not None:
             return check_schedule(self.schedule(steps, low, high))
         return karras(steps, low, high, rho=self.rho)
