@@ -90,7 +90,9 @@ class Operator(ABC):
         Raises:
             ValueError: the call on zeros failed, or did not keep the batch axis.
         """
-        range_shape = range_shape or _probe(function, domain_shape)
+        domain_shape = sizes("from_function", "domain_shape", domain_shape)
+        if range_shape is None:
+            range_shape = _probe(function, domain_shape)
         return _Function(function, domain_shape, range_shape, noise)
 
     @property
@@ -157,7 +159,9 @@ class LinearOperator(Operator):
             adjoint: ``(batch, *domain_shape)`` from ``(batch, *range_shape)``; by automatic
                 differentiation when not given.  With it, `function` may leave torch.
         """
-        range_shape = range_shape or _probe(function, domain_shape)
+        domain_shape = sizes("from_function", "domain_shape", domain_shape)
+        if range_shape is None:
+            range_shape = _probe(function, domain_shape)
         if adjoint is None:
             return _LinearFunction(function, domain_shape, range_shape, noise)
         return _LinearPair(function, adjoint, domain_shape, range_shape, noise)

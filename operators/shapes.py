@@ -22,7 +22,7 @@ def checked_shape(method: Callable[..., Tensor], name: str) -> Callable[..., Ten
         images = (self.domain_shape, self.domain_is_complex)
         measurements = (self.range_shape, self.range_is_complex)
         given, wanted = (images, measurements) if name == "forward" else (measurements, images)
-        caller = f"{type(self).__name__}.{name}"
+        caller = f"{type(self).__name__.lstrip('_')}.{name}"
         values = batch_of(caller, "x", values, given[0], is_complex=given[1])
         with without_autocast(values.device):
             result = method(self, values, *rest, **settings)

@@ -35,7 +35,7 @@ def count(
     ends = f"from {least} to {most}" if most is not None else f"of at least {least}"
     number = _whole(value)
     if number is None:
-        wanted = need or f"a whole number {ends}"
+        wanted = f"{need}, a whole number" if need else f"a whole number {ends}"
         raise TypeError(f"{caller}({name}={_shown(value)}): needs {wanted}")
     if number < least or (most is not None and number > most):
         raise ValueError(f"{caller}({name}={number}): needs {need or f'a whole number {ends}'}")
@@ -108,6 +108,16 @@ def flag(caller: str, name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{caller}({name}={_shown(value)}): needs True or False")
     return bool(value)
+
+
+def pair(
+    caller: str, name: str, value: Any, *, need: str, low: float = -math.inf
+) -> tuple[float, float]:
+    """Two numbers, each as of `number`; raises as it does."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{caller}({name}={_shown(value)}): needs {need}")
+    first, second = (number(caller, name, one, low=low, need=need) for one in value)
+    return first, second
 
 
 def choice(caller: str, name: str, value: Any, names: Collection[str]) -> str:

@@ -40,10 +40,10 @@ def tensor_of(caller: str, name: str, value: Any) -> Tensor:
             f"({error})"
         ) from None
     if array.dtype.kind not in "biufc":
-        raise TypeError(
-            f"{caller}({name}=): needs a tensor or an array of numbers, got "
-            f"{type(value).__name__} of {array.dtype.name}"
-        )
+        kind = type(value).__name__
+        if isinstance(value, np.ndarray):
+            kind = f"an array of {'text' if array.dtype.kind in 'US' else array.dtype.name}"
+        raise TypeError(f"{caller}({name}=): needs a tensor or an array of numbers, got {kind}")
     if array.dtype.name in ("float128", "complex256", "longdouble", "clongdouble"):
         array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -127,6 +127,8 @@ def batch_of(
     """
     wanted = tuple(shape)
     found = tensor_of(caller, name, value)
+    if found.dtype == torch.uint8:
+        refuse_type(caller, found)
     if found.is_complex():
         if not is_complex:
             refuse_type(caller, found)
@@ -166,6 +168,8 @@ def advice_on_shape(got: Sequence[int], wanted: Sequence[int]) -> str:
         return "; that looks like (height, width, channels): ti.as_image puts the channels first"
     if got == wanted:
         return "; a single one needs a batch axis too, such as x[None]"
+    if (1, *got) == wanted:
+        return "; a single one needs batch and channel axes too, such as x[None, None]"
     if len(got) == len(wanted) and wanted[0] == 1 and got[1:] == wanted[1:]:
         return "; a batch without channels needs their axis too, such as x[:, None]"
     return ""

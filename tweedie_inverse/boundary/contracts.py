@@ -118,12 +118,14 @@ def refuse_not_finite(name: str, given: Tensor, result: Tensor) -> None:
     where = f"{int(bad.sum())} of {bad.numel()} entries, the first at index {place}"
     if given.shape == result.shape:
         where += f", where its argument is {float(given[place]):.3g}"
-    low, high = float(given.min()), float(given.max())
-    raise ValueError(
-        f"{name} is not finite: it gave {kinds} at {where}, for an argument from {low:.3g} to "
-        f"{high:.3g}. Walks go everywhere in that range and beyond: continue the map smoothly "
-        "there, and look for NaN in what it is made of"
-    )
+    cause = "look for NaN in what it is made of: weights, a kernel, a matrix"
+    if not bool(bad.all()):
+        low, high = float(given.min()), float(given.max())
+        cause = (
+            f"its argument went from {low:.3g} to {high:.3g}. Walks go there and beyond: continue "
+            "the map smoothly"
+        )
+    raise ValueError(f"{name} is not finite: it gave {kinds} at {where}; {cause}")
 
 
 def _same(first: Tensor, second: Tensor, precision: torch.dtype) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import choice, number
+from tweedie_inverse.boundary.arguments import choice, pair
 from tweedie_inverse.boundary.arrays import refuse_infinite, tensor_of
 
 _CHANNELS = (1, 3, 4)
@@ -80,8 +80,7 @@ def _range_of(picture: Tensor, given: tuple[float, float] | None) -> tuple[float
 
 
 def _ends(name: str, given: Any) -> tuple[float, float]:
-    pair = given if isinstance(given, tuple | list) and len(given) == 2 else (None, None)
-    low, high = (number("as_image", name, end, need="two numbers, black and white") for end in pair)
+    low, high = pair("as_image", name, given, need="two numbers, black and white")
     if low == high:
         raise ValueError(f"as_image({name}=({low:g}, {high:g})): black and white must differ")
     return low, high

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tweedie_inverse.boundary.arguments import flag, number
+from tweedie_inverse.boundary.arguments import flag, pair
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats import FORMATS, Format, Source, Target, load, source_of
@@ -98,9 +98,8 @@ def inspect_prior(
 
 def _range(given: Any) -> tuple[float, float]:
     """Two numbers in increasing order."""
-    ends = given if isinstance(given, tuple | list) and len(given) == 2 else (None, None)
     need = "two numbers, the smallest and the largest value"
-    low, high = (number("load_prior", "value_range", end, need=need) for end in ends)
+    low, high = pair("load_prior", "value_range", given, need=need)
     if not low < high:
         raise ValueError(f"load_prior(value_range=({low:g}, {high:g})): needs low < high")
     return low, high

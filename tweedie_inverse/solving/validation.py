@@ -119,7 +119,7 @@ def check_operator(operator: Operator, like: Tensor, images: Tensor) -> Tensor:
     if operator.images is not None:
         parts = [operator.select(index) for index in range(operator.images)]
         return torch.stack([check_operator(part, like, images) for part in parts])[0]
-    name = type(operator).__name__
+    name = type(operator).__name__.lstrip("_")
 
     def promise(method: str, call: Any, given: Tensor, shape: tuple[int, ...]) -> Tensor:
         contract = Contract(f"{method}() of {name}", call, (given,), shape, precision=like.dtype)
@@ -164,4 +164,5 @@ def _check_gradient(operator: Operator, images: Tensor) -> None:
         if not ax.requires_grad:
             return
         (gradient,) = torch.autograd.grad(ax.sum(), x)
-    refuse_not_finite(f"the gradient of forward() of {type(operator).__name__}", images, gradient)
+    name = type(operator).__name__.lstrip("_")
+    refuse_not_finite(f"the gradient of forward() of {name}", images, gradient)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import number, positive
+from tweedie_inverse.boundary.arguments import number, pair, positive
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import Schedule, check_schedule, sigmoid
@@ -73,10 +73,8 @@ class Langevin(Walk[LangevinState]):
             if getattr(self, name) is not None:
                 positive("Langevin", name, getattr(self, name))
         number("Langevin", "initial_std", self.initial_std, low=0)
-        ends = self.temperature if isinstance(self.temperature, tuple | list) else (None,)
         need = "two numbers, 0 or more: those of the first and of the last step"
-        for end in ends if len(ends) == 2 else (None,):
-            number("Langevin", "temperature", end, low=0, need=need)
+        pair("Langevin", "temperature", self.temperature, low=0, need=need)
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         low, high = max(self.sigma_min, prior.sigma_min), min(self.sigma_max, prior.sigma_max)

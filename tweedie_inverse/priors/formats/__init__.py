@@ -115,7 +115,9 @@ def source_of(
 
 
 def _kind_of(given: str | Path | nn.Module) -> str:
-    return f"a {type(given).__name__} in memory" if isinstance(given, nn.Module) else str(given)
+    return (
+        f"the module {type(given).__name__}" if isinstance(given, nn.Module) else Path(given).name
+    )
 
 
 def load(source: Source, target: Target, format: str | Format | None = None) -> Prior:

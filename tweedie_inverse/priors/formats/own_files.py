@@ -53,8 +53,9 @@ class OwnFile(Format):
             )
         own, asked = tuple(settings.get("value_range", ())), target and target.asked_range
         if asked and own and asked != own:
+            name = Path(source.name).stem
             raise ValueError(
-                f"load_prior({source.name!r}, value_range={asked}): this prior knows its data's "
+                f"load_prior({name!r}, value_range={asked}): this prior knows its data's "
                 f"range, {own}, and so does the denoising error measured with it; leave "
                 "value_range= out and bring measurement, noise and operator to these units"
             )
