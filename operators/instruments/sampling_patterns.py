@@ -28,7 +28,7 @@ def box_mask(
 
     `corner` is the rectangle's first row and column.
     """
-    size = image_shape[1:]
+    size, box = image_sizes("box_mask", image_shape)[1:], _plane("box_mask", "box", box)
     if corner is None:
         corner = ((size[0] - box[0]) // 2, (size[1] - box[1]) // 2)
     ends = (corner[0] + box[0], corner[1] + box[1])
@@ -52,7 +52,7 @@ def cartesian_mask(
         centre: share of the columns, around the origin, that is always measured.
         seed: fixes the others, drawn evenly.
     """
-    height, width = _plane("cartesian_mask", size)
+    height, width = _plane("cartesian_mask", "size", size)
     acceleration = number("cartesian_mask", "acceleration", acceleration, above=0)
     centre = number("cartesian_mask", "centre", centre)
     central, total = round(centre * width), round(width / acceleration)
@@ -78,7 +78,7 @@ def radial_mask(size: tuple[int, int], spokes: int) -> Tensor:
         spokes: number of lines, over the half turn.
     """
     spokes = count("radial_mask", "spokes", spokes, need="at least one line")
-    height, width = size = _plane("radial_mask", size)
+    height, width = size = _plane("radial_mask", "size", size)
     angles = torch.arange(spokes, dtype=torch.float64) * (math.pi / spokes)
     reach = math.hypot(height, width) / 2
     along = torch.arange(-reach, reach + 0.5, 0.5, dtype=torch.float64)
@@ -90,9 +90,9 @@ def radial_mask(size: tuple[int, int], spokes: int) -> Tensor:
     return mask
 
 
-def _plane(caller: str, size: tuple[int, int]) -> tuple[int, int]:
+def _plane(caller: str, name: str, size: tuple[int, int]) -> tuple[int, int]:
     """Height and width."""
-    found = sizes(caller, "size", size, need="height and width, such as (64, 64)")
+    found = sizes(caller, name, size, need="height and width, such as (64, 64)")
     if len(found) != 2:
-        raise ValueError(f"{caller}(size={found}): needs height and width")
+        raise ValueError(f"{caller}({name}={found}): needs height and width")
     return found[0], found[1]

@@ -22,6 +22,7 @@ from tweedie_inverse.evaluation.wrapping_mistakes import Suspect, find_mistakes
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Cosines
 from tweedie_inverse.priors import Gaussian, GaussianMixture, Prior
+from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.sampling.sampling import sample
 from tweedie_inverse.walks.base import WalkDivergedError
 
@@ -119,17 +120,23 @@ def check_prior(prior: Prior, images: Any = None, *, seed: int = 0) -> PriorRepo
         images: ``(count, *shape)``, in data units, eight or more, a tensor or an array; default
             samples of the prior itself, which show less (`PriorReport.blind`).
 
+    A network that breaks its contract (`boundary.contracts`) fails that check, and gets no other.
+
     Raises:
         ValueError: images of another shape, or fewer than two.
 
-    Cost: five network evaluations an image, and some 60 for each of the first four (of more, if
-    they are small); without images another 25 for each of 16.
+    Cost: three network evaluations, five an image, and some 60 for each of the first four (of more,
+    if they are small); without images another 25 for each of 16.
     """
     blind: tuple[str, ...] = ()
-    if images is None:
-        images, blind = _own_samples(prior, seed), (_BLIND,)
     if not isinstance(prior, Prior):
         raise TypeError(f"check_prior: needs a prior, got {type(prior).__name__}")
+    try:
+        hold_contracts(prior, torch.zeros((), device=prior.device))
+    except (ValueError, TypeError) as error:
+        return PriorReport((Finding("contract", False, str(error)),), (), (), (), 1.0)
+    if images is None:
+        images, blind = _own_samples(prior, seed), (_BLIND,)
     images = real_tensor("check_prior", "images", images, finite=False)
     if tuple(images.shape[1:]) != tuple(prior.shape) or len(images) < 2:
         raise ValueError(

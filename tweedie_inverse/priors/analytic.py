@@ -76,6 +76,7 @@ class Gaussian(Prior):
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""
+        x = _floating("log_prob", "x", x)
         coefficients = self.covariance.basis.transform(x - self.mean.to(x))
         level = sigma_column(coefficients, sigma)
         total = self.covariance.variance.to(x) + level**2
@@ -109,9 +110,10 @@ class GaussianMixture(Prior):
         means = _floating("GaussianMixture", "means", means)
         weights = real_tensor("GaussianMixture", "weights", weights).to(means.device)
         std = number("GaussianMixture", "std", std)
-        if means.ndim < 2 or weights.shape != means.shape[:1]:
+        if means.ndim < 2 or len(means) == 0 or weights.shape != means.shape[:1]:
             raise ValueError(
-                "GaussianMixture: needs means (components, *shape) and weights (components,), got "
+                "GaussianMixture: needs means (components, *shape), one or more, and weights "
+                "(components,), got "
                 f"{tuple(means.shape)} and {tuple(weights.shape)}"
             )
         if not bool((weights > 0).all()) or std < 0:
@@ -166,6 +168,7 @@ class GaussianMixture(Prior):
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""
+        x = _floating("log_prob", "x", x)
         total = sigma_column(x, sigma).reshape(-1, 1) ** 2 + self.std**2
         _refuse_no_density(total)
         means = self.means.flatten(1).to(x)

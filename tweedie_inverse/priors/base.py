@@ -17,8 +17,8 @@ from tweedie_inverse.priors.tweedie import score_from_denoised
 
 def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:
     """``sigma`` (scalar or ``(batch,)``) as ``(batch, 1, ..., 1)`` in the dtype and device of x."""
-    if isinstance(sigma, float | int) and not (math.isfinite(sigma) and sigma >= 0):
-        raise ValueError(f"denoise(x, sigma): sigma must be finite and not negative, got {sigma}")
+    if isinstance(sigma, float | int) and not math.isfinite(sigma):
+        raise ValueError(f"denoise(x, sigma): sigma must be a finite number, got {sigma}")
     column = real_tensor("denoise", "sigma", sigma, finite=False).to(x)
     if column.ndim > 1 or (column.ndim == 1 and column.shape[0] not in (1, x.shape[0])):
         raise ValueError(

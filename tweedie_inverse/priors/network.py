@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tweedie_inverse.boundary.arguments import choice, flag, number, positive, sizes
+from tweedie_inverse.boundary.arguments import choice, count, flag, number, positive, sizes
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
@@ -246,6 +246,7 @@ class NetworkPrior(Prior):
             )
         other = copy.copy(self)
         shared = min(sides) // 4 if overlap is None else overlap
+        pixels = count("tiled", "pixels", pixels)
         tiles = TiledNetwork(self.module, sides, shared, pixels)
         tiles.training = self.module.training  # not by train(), which reaches into the network
         other.module = tiles

@@ -6,11 +6,13 @@ The conditional counterpart is `solving.solver`.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, flag
 from tweedie_inverse.boundary.arguments import seed as checked_seed
+from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import SCHEDULES, Schedule, check_schedule
 from tweedie_inverse.priors.base import Prior
@@ -22,7 +24,7 @@ from tweedie_inverse.walks.integrators import IntegratorState
 from tweedie_inverse.walks.recipes import check_recipe
 
 RecipeLike = str | Recipe | Integrator | Callable[[Tensor], Recipe]
-ScheduleLike = str | Tensor | Schedule
+ScheduleLike = str | Tensor | np.ndarray | Schedule
 
 DEFAULT_STEPS = 50
 # Names that belong to samplers of another kind of prior, and what to call for them.
@@ -158,6 +160,8 @@ def plan_for(
         )
     if steps is not None:
         steps = count("sample", "steps", steps, need="at least one network evaluation")
+    if isinstance(schedule, np.ndarray):
+        schedule = real_tensor("sample", "schedule", schedule, dtype=torch.float64)
     method = _method(recipe)
     if isinstance(method, Recipe):
         if schedule is not None:
@@ -244,8 +248,11 @@ def _like(
     caller: str, prior: Prior, dtype: torch.dtype, device: torch.device | str | None
 ) -> Tensor:
     """A number of the type and on the device of the walk."""
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise TypeError(f"{caller}(dtype={dtype}): needs a floating-point type, such as float32")
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{caller}(dtype={dtype}): needs torch.float32 or torch.float64; a network has a "
+            "number type of its own"
+        )
     return torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
 
 

@@ -72,7 +72,8 @@ class TrainingConfig:
             count(me, name, getattr(self, name))
         for name in ("warmup", "first_image"):
             count(me, name, getattr(self, name), least=0)
-        for name in ("rate", "scale", "sigma_data"):
+        number(me, "rate", self.rate, low=0)
+        for name in ("scale", "sigma_data"):
             positive(me, name, getattr(self, name))
         for name in ("cooldown", "label_dropout"):
             share(me, name, getattr(self, name))
