@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
+from tweedie_inverse.boundary.arguments import count
 from tweedie_inverse.datasets.registry import Dataset, dataset
 from tweedie_inverse.operators import Operator
 from tweedie_inverse.priors.base import Prior
@@ -311,6 +312,7 @@ def _train(options: argparse.Namespace) -> None:
     from tweedie_inverse.training.export import export
     from tweedie_inverse.training.trainer import train
 
+    count("train", "held-out", options.held_out)
     names = [field.name for field in dataclasses.fields(TrainingConfig)]
     settings = {name: getattr(options, name) for name in names}
     for name in ("widths", "blocks"):

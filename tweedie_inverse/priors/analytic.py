@@ -69,7 +69,8 @@ class Gaussian(Prior):
         return mean + self.covariance.basis.inverse(variance / (variance + level**2) * coefficients)
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
-        return []
+        own = type(self).denoise is not Gaussian.denoise
+        return super().contracts(x, sigma) if own else []
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.covariance.map(lambda s: s * sigma**2 / (s + sigma**2))
@@ -146,7 +147,8 @@ class GaussianMixture(Prior):
         return (centre + shrink * (x.flatten(1) - centre)).reshape(x.shape)
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
-        return []
+        own = type(self).denoise is not GaussianMixture.denoise
+        return super().contracts(x, sigma) if own else []
 
     def denoising_error(self, sigma: float) -> Covariance:
         """Average posterior covariance by Monte Carlo over the prior, from a fixed seed.
