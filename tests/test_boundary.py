@@ -9,6 +9,7 @@ import tweedie_inverse as ti
 from tests.posteriors import random_field
 from tests.registry import NONLINEAR, OPERATORS, PRIORS
 from tweedie_inverse import operators as ops
+from tweedie_inverse.boundary.arrays import tensor_of
 from tweedie_inverse.numerics.random import normal
 
 S = (1, 8, 8)
@@ -36,6 +37,34 @@ def foreign(values):
     array = values.numpy()
     swapped = array.astype(array.dtype.newbyteorder(">"))
     return np.ascontiguousarray(swapped[::-1])[::-1]
+
+
+def frozen(array):
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: a[::-1],
+        lambda a: a[:, ::-2],
+        lambda a: a.T,
+        lambda a: a.astype(">f4"),
+        lambda a: np.asfortranarray(a),
+        lambda a: frozen(a.copy()),
+        lambda a: a.astype(np.longdouble),
+        lambda a: a.astype(complex).astype(">c8"),
+        lambda a: np.float32(a[0, 1]),
+        lambda a: a.tolist(),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_arrays_become_tensors_with_the_same_numbers(view):
+    array = view(np.arange(12.0).reshape(3, 4))
+    found = tensor_of("f", "x", array)
+    assert np.array_equal(found.numpy(), array)
+    assert found.shape == np.shape(array)
 
 
 @pytest.mark.parametrize("name", [*OPERATORS, *NONLINEAR])
