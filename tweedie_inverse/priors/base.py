@@ -19,7 +19,9 @@ def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:
     """``sigma`` (scalar or ``(batch,)``) as ``(batch, 1, ..., 1)`` in the dtype and device of x."""
     if isinstance(sigma, float | int) and not math.isfinite(sigma):
         raise ValueError(f"denoise(x, sigma): sigma must be a finite number, got {sigma}")
-    column = real_tensor("denoise", "sigma", sigma, finite=False).to(x)
+    if not isinstance(sigma, float | int | Tensor):
+        sigma = real_tensor("denoise", "sigma", sigma, finite=False)
+    column = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     if column.ndim > 1 or (column.ndim == 1 and column.shape[0] not in (1, x.shape[0])):
         raise ValueError(
             f"denoise(x, sigma): sigma must be a scalar or one value an image, shape "
