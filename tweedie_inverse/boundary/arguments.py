@@ -42,15 +42,18 @@ def count(
     return number
 
 
-def seed(caller: str, name: str, value: Any) -> int:
+def seed(caller: str, name: str, value: Any, *, least: int = 0) -> int:
     """A seed: a whole number from 0 to ``2**64 - 1``.
+
+    Args:
+        least: the smallest one, for keys that are not a user's.
 
     Raises:
         TypeError: no whole number.
         ValueError: outside the range, where two seeds would give the same random numbers.
     """
     number = _whole(value)
-    if number is not None and 0 <= number < _SEEDS:
+    if number is not None and least <= number < _SEEDS:
         return number
     where = f"{caller}({name}={_shown(value)})" if caller else f"{name}={_shown(value)}"
     kind = TypeError if number is None else ValueError

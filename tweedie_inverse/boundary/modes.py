@@ -12,9 +12,15 @@ from typing import Any
 import torch
 
 
+def autocast_is_on(device: torch.device) -> bool:
+    """Whether products on a device are rounded now; not every device has such a mode."""
+    kind = device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def without_autocast(device: torch.device) -> Any:
     """A context in which products are as exact as their numbers."""
-    if torch.is_autocast_enabled(device.type):
+    if autocast_is_on(device):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 

@@ -35,11 +35,16 @@ def generator(key: Key) -> np.random.Generator:
     # The length goes first, because SeedSequence cannot tell [1] from [1, 0].
     first, *rest = key
     use = zlib.crc32(first.encode()) if isinstance(first, str) else first
-    words = [len(key), *(seed("", "seed", number) for number in (use, *rest))]
+    words = [len(key), *(_word(number) for number in (use, *rest))]
     if SALT:
         words.append(zlib.crc32(f"salt {SALT}".encode()))
     sequence = np.random.SeedSequence(words)
     return np.random.Generator(np.random.Philox(sequence))
+
+
+def _word(number: int | str) -> int:
+    """A whole number as one word of 64 bits; negative ones are the uppermost."""
+    return seed("", "seed", number, least=-(2**63)) % 2**64
 
 
 def normal(key: Key, shape: Sequence[int]) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count
 from tweedie_inverse.boundary.arguments import seed as checked_seed
-from tweedie_inverse.boundary.modes import of_a_walk
+from tweedie_inverse.boundary.modes import autocast_is_on, of_a_walk
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.operators import GaussianNoise, LinearOperator, NoiseModel, Operator
@@ -96,7 +96,7 @@ def prepare(
     spent = hold_contracts(prior, y)
     if spent:
         reason = f"{reason}; {spent} evaluations before the walk showed that the network is sound"
-    if torch.is_autocast_enabled(y.device.type):
+    if autocast_is_on(y.device):
         prior = UnderAutocast(prior, y.device)
     return Run(y, single, operator, model, prior, walk, reason, sigmas, num_samples, seeds)
 

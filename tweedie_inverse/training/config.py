@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tweedie_inverse.boundary.arguments import (
-    choice,
     count,
     flag,
     number,
@@ -90,7 +89,6 @@ class TrainingConfig:
                 f"TrainingConfig: widths {self.widths} and blocks {self.blocks} need equally many "
                 "entries"
             )
-        choice(me, "objective", self.objective, ("hsm", "dsm"))
         checked_seed(me, "seed", self.seed)
 
 
