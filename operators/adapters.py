@@ -100,6 +100,7 @@ class _MatrixFree(LinearOperator):
             range_shape = (2 * range_shape[0], *range_shape[1:])
         super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
         self._matrix, self._is_complex = matrix, is_complex
+        self.range_is_complex = is_complex
 
     def forward(self, x: Tensor) -> Tensor:
         return linear_map(x, self._forward, self._adjoint)

@@ -7,9 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number
 from tweedie_inverse.numerics.spectral import Spectrum
 from tweedie_inverse.operators.base import LinearOperator, Operator
-from tweedie_inverse.operators.noise.base import NoiseModel, number
+from tweedie_inverse.operators.noise.base import NoiseModel, refuse_flag
 from tweedie_inverse.operators.noise.stacked import stacked_noise
 
 
@@ -102,6 +103,8 @@ class _Chain(Operator):
         )
         self.operators = tuple(operators)
         self.images = common_images("compose", operators)
+        self.domain_is_complex = operators[-1].domain_is_complex
+        self.range_is_complex = operators[0].range_is_complex
 
     def select(self, index: int) -> Operator:
         if self.images is None:
@@ -144,6 +147,7 @@ class Stack(Operator):
             domain_shape=operators[0].domain_shape, range_shape=(sum(self._sizes),), noise=noise
         )
         self.images = common_images("stack", operators)
+        self.domain_is_complex = operators[0].domain_is_complex
 
     def select(self, index: int) -> Operator:
         if self.images is None:
@@ -196,14 +200,17 @@ class _Scaled(LinearOperator):
     """``factor * A``."""
 
     def __init__(self, operator: LinearOperator, factor: float):
-        factor = number("scale", "factor", factor)
-        if factor == 0 or not math.isfinite(factor):
+        refuse_flag("scale", "factor", factor)
+        factor = number("scale", "factor", factor, need="a finite factor other than 0")
+        if factor == 0:
             raise ValueError(f"scale(factor={factor}): needs a finite factor other than 0")
         noise = None if operator.noise is None else operator.noise.scaled(factor)
         super().__init__(
             domain_shape=operator.domain_shape, range_shape=operator.range_shape, noise=noise
         )
         self.operator, self.factor, self.images = operator, factor, operator.images
+        self.domain_is_complex = operator.domain_is_complex
+        self.range_is_complex = operator.range_is_complex
 
     def select(self, index: int) -> Operator:
         if self.images is None:
@@ -244,6 +251,8 @@ class _Transposed(LinearOperator):
             domain_shape=operator.range_shape, range_shape=operator.domain_shape, noise=noise
         )
         self.operator, self.images = operator, operator.images
+        self.domain_is_complex = operator.range_is_complex
+        self.range_is_complex = operator.domain_is_complex
 
     def select(self, index: int) -> Operator:
         if self.images is None:

@@ -13,6 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import seed as checked_seed
+from tweedie_inverse.boundary.arguments import sizes
+from tweedie_inverse.boundary.arrays import batch_of
+from tweedie_inverse.boundary.modes import with_gradients
 from tweedie_inverse.numerics.autograd import linear_map
 from tweedie_inverse.numerics.krylov import conjugate_gradient
 from tweedie_inverse.numerics.spectral import Spectrum
@@ -32,6 +36,10 @@ class Operator(ABC):
 
     # The number of images it is made for, where each has its own operator; None is any number.
     images: int | None = None
+    # Whether the first axis of an image or a measurement holds real parts, then imaginary parts:
+    # complex arrays are then taken, too.
+    domain_is_complex: bool = False
+    range_is_complex: bool = False
 
     def __init__(
         self,
@@ -40,18 +48,20 @@ class Operator(ABC):
         range_shape: Sequence[int],
         noise: NoiseModel | None = None,
     ):
-        self.domain_shape = _shape(self, "domain_shape", domain_shape)
-        self.range_shape = _shape(self, "range_shape", range_shape)
+        name = type(self).__name__
+        self.domain_shape = sizes(name, "domain_shape", domain_shape)
+        self.range_shape = sizes(name, "range_shape", range_shape)
         if noise is not None and not isinstance(noise, NoiseModel):
             raise TypeError(
-                f"{type(self).__name__}(noise=): needs a noise model such as GaussianNoise(0.1), "
-                f"got {noise!r}"
+                f"{name}(noise=): needs a noise model such as GaussianNoise(0.1), got {noise!r}"
             )
+        if noise is not None:
+            noise.refuse_shape(name, self.range_shape)
         self.noise = noise
 
     def __init_subclass__(cls) -> None:
-        """Let methods refuse images and measurements of a wrong shape: most would broadcast."""
-        for name in ("forward", "adjoint", "pseudo_inverse"):
+        """Let methods take arrays, and refuse wrong shapes: most would broadcast."""
+        for name in ("forward", "adjoint", "pseudo_inverse", "least_squares"):
             if name in cls.__dict__:
                 setattr(cls, name, checked_shape(cls.__dict__[name], name))
 
@@ -82,7 +92,9 @@ class Operator(ABC):
         Raises:
             ValueError: the call on zeros failed, or did not keep the batch axis.
         """
-        range_shape = range_shape or _probe(function, domain_shape)
+        domain_shape = sizes("from_function", "domain_shape", domain_shape)
+        if range_shape is None:
+            range_shape = _probe(function, domain_shape)
         return _Function(function, domain_shape, range_shape, noise)
 
     @property
@@ -95,7 +107,7 @@ class Operator(ABC):
 
         Args:
             x: ``(batch, *domain_shape)``, or one image without the batch axis (then the result
-                has none either).
+                has none either); a tensor or a NumPy array, complex where the image is.
             seed: fixes the noise of each image by its place in the batch.
 
         Raises:
@@ -106,12 +118,13 @@ class Operator(ABC):
                 f"{type(self).__name__}.measure: the operator has no noise model. Build it with "
                 "noise=GaussianNoise(std), or call forward(x) for noise-free data"
             )
+        caller = f"{type(self).__name__}.measure"
+        seed = checked_seed(caller, "seed", seed)
+        self.noise.refuse_shape(caller, self.range_shape)
+        x = batch_of(
+            caller, "x", x, self.domain_shape, is_complex=self.domain_is_complex, single=True
+        )
         single = tuple(x.shape) == self.domain_shape
-        if not single and tuple(x.shape[1:]) != self.domain_shape:
-            raise ValueError(
-                f"{type(self).__name__}.measure: needs images of shape (batch, "
-                f"{', '.join(map(str, self.domain_shape))}), got {tuple(x.shape)}"
-            )
         y = self.noise.sample(self.forward(x[None] if single else x), seed=seed)
         if self.observed is not None:
             y = torch.where(self.observed.to(y.device), y, torch.zeros_like(y))
@@ -160,14 +173,17 @@ class LinearOperator(Operator):
             adjoint: ``(batch, *domain_shape)`` from ``(batch, *range_shape)``; by automatic
                 differentiation when not given.  With it, `function` may leave torch.
         """
-        range_shape = range_shape or _probe(function, domain_shape)
+        domain_shape = sizes("from_function", "domain_shape", domain_shape)
+        if range_shape is None:
+            range_shape = _probe(function, domain_shape)
         if adjoint is None:
             return _LinearFunction(function, domain_shape, range_shape, noise)
         return _LinearPair(function, adjoint, domain_shape, range_shape, noise)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """``A^T y``: images ``(batch, *domain_shape)`` from ``(batch, *range_shape)``."""
-        with torch.enable_grad():
+        with with_gradients():
+            y = y.clone() if y.is_inference() else y
             x = y.new_zeros((y.shape[0], *self.domain_shape)).requires_grad_()
             ax = self.forward(x)
             if not ax.requires_grad:
@@ -262,13 +278,3 @@ def _probe(function: Callable[[Tensor], Tensor], domain_shape: Sequence[int]) ->
             f"...); from {tuple(zeros.shape)} it returned {got}. Keep the batch axis first"
         )
     return y.shape[1:]
-
-
-def _shape(operator: Operator, name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(int(size) for size in shape)
-    if not sizes or min(sizes) < 1:
-        raise ValueError(
-            f"{type(operator).__name__}({name}={tuple(shape)}): needs positive sizes, without the "
-            "batch axis, such as (1, 64, 64)"
-        )
-    return sizes

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.operators.base import LinearOperator, Operator
 
@@ -100,6 +101,7 @@ def operator_norm(
     device: torch.device | str = "cpu",
 ) -> float:
     """Largest singular value, by power iteration on ``A^T A`` until it changes by < `tolerance`."""
+    iterations = count("operator_norm", "iterations", iterations)
     x = _draw(operator, operator.domain_shape, (seed, 4)).to(dtype).to(device)
     x, norm = x / x.norm(), 0.0
     for _ in range(iterations):

@@ -19,6 +19,8 @@ def per_image(operators: Sequence[Operator], *, noise: NoiseModel | None = None)
     Raises:
         ValueError: different shapes, or different noise models.
     """
+    if not operators:
+        raise ValueError("per_image: needs one operator or more")
     shapes = {(operator.domain_shape, operator.range_shape) for operator in operators}
     if len(shapes) != 1:
         raise ValueError(
@@ -49,6 +51,8 @@ class PerImage(Operator):
         )
         self.operators = tuple(operators)
         self.images = len(operators)
+        self.domain_is_complex = operators[0].domain_is_complex
+        self.range_is_complex = operators[0].range_is_complex
 
     def select(self, index: int) -> Operator:
         return self.operators[index]

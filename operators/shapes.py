@@ -1,28 +1,50 @@
-"""Images and measurements of a wrong shape or type are refused, since many would broadcast."""
+"""What goes into an operator's method and comes out of it: arrays become tensors, shapes are held.
+
+Images and measurements of a wrong shape or type are refused, since many would broadcast.
+"""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from tweedie_inverse.boundary.arrays import batch_of
+from tweedie_inverse.boundary.contracts import checked_result
+from tweedie_inverse.boundary.modes import without_autocast
+
+_EXACT = (torch.float32, torch.float64)
 
 
 def checked_shape(method: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
-    """An operator's method `name` that first compares its argument with what is declared."""
+    """An operator's method `name` that compares argument and result with what is declared."""
 
     @functools.wraps(method)
-    def checked(self: Any, values: Tensor) -> Tensor:
-        wanted = self.domain_shape if name == "forward" else self.range_shape
-        if tuple(values.shape[1:]) != wanted:
-            raise ValueError(
-                f"{type(self).__name__}.{name}: needs shape (batch, {', '.join(map(str, wanted))})"
-                f", got {tuple(values.shape)}; a single one needs a batch axis too, such as x[None]"
-            )
-        if not values.is_floating_point():
-            raise TypeError(
-                f"{type(self).__name__}.{name}: needs float32 or float64, got {values.dtype}; "
-                "convert it first (complex numbers are two channels)"
-            )
-        return method(self, values)
+    def checked(self: Any, values: Any, *rest: Any, **settings: Any) -> Tensor:
+        is_forward = name == "forward"
+        shape, other = self.domain_shape, self.range_shape
+        if not is_forward:
+            shape, other = other, shape
+        if not _fits(values, shape):
+            is_complex = self.domain_is_complex if is_forward else self.range_is_complex
+            caller = f"{type(self).__name__.lstrip('_')}.{name}"
+            values = batch_of(caller, "x", values, shape, is_complex=is_complex)
+        with without_autocast(values.device):
+            result = method(self, values, *rest, **settings)
+        if not _fits(result, other) or len(result) != len(values):
+            called = f"{type(self).__name__.lstrip('_')}.{name}()"
+            result = checked_result(called, result, (len(values), *other), None)
+        return result
 
     return checked
+
+
+def _fits(values: Any, shape: tuple[int, ...]) -> bool:
+    """Whether nothing need be said or done: this is asked thousands of times in a walk."""
+    return (
+        isinstance(values, Tensor)
+        and values.dtype in _EXACT
+        and values.shape[1:] == shape
+        and not values.is_inference()
+    )

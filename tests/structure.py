@@ -29,6 +29,7 @@ STOREYS = (
     ("priors",),
     ("operators",),
     ("runtime", "numerics"),
+    ("boundary",),
 )
 HEIGHT = {room: -storey for storey, rooms in enumerate(STOREYS) for room in rooms}
 LONGEST = 400

@@ -216,4 +216,5 @@ def test_a_counted_prior_answers_whatever_the_prior_does():
     derived = {"score", "uncorrected", "for_shape"}  # from the others
     asked = {name for name in vars(Prior) if not name.startswith("_")}
     settings = {"centre", "any_sigma", "suits_populations", "unit"}
+    settings |= {"value_range", "units"}
     assert asked - derived - settings <= {*vars(CountedPrior), *vars(WrappedPrior)}

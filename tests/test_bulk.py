@@ -164,7 +164,7 @@ DAMAGED = {
     "empty": (b"", "damaged, or no .npy file"),
     "objects": (npy(np.array([{}])), "Object arrays cannot be loaded"),
     "several": (several(), "holds several arrays"),
-    "text": (npy(np.array(["a"])), "can't convert np.ndarray of type"),
+    "text": (npy(np.array(["a"])), "got an array of text"),
     "another shape": (npy(np.zeros((3, 2))), "shape"),
     "complex": (npy(np.zeros((1, 6, 91), dtype=complex)), "two channels"),
 }

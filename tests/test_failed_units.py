@@ -82,14 +82,14 @@ def test_the_exit_code_says_that_units_failed(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--together", "-1"], "--together -1: needs 1 or more"),
-        (["--images", "0"], "--images 0: needs 1 or more"),
-        (["--samples", "0"], "--samples 0: needs 1 or more"),
-        (["--cap", "0"], "--cap 0: needs 1 or more"),
-        (["--threads", "0"], "--threads 0: needs 1 or more"),
-        (["--pictures", "-1"], "--pictures -1: needs 0 or more"),
+        (["--together", "-1"], "benchmarks(together=-1): needs a whole number of at least 1"),
+        (["--images", "0"], "benchmarks(images=0): needs a whole number of at least 1"),
+        (["--samples", "0"], "benchmarks(samples=0): needs a whole number of at least 1"),
+        (["--cap", "0"], "benchmarks(cap=0): needs a whole number of at least 1"),
+        (["--threads", "0"], "benchmarks(threads=0): needs a whole number of at least 1"),
+        (["--pictures", "-1"], "benchmarks(pictures=-1): needs a whole number of at least 0"),
         (["--rank", "2", "--world-size", "2"], "rank 2 is not in"),
-        (["--tasks", "blur", "typo"], "got blur, typo"),
+        (["--tasks", "blur", "typo"], "got typo"),
         (["--out", "/proc/nowhere"], "no file can be written in /proc/nowhere"),
     ],
 )

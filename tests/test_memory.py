@@ -48,7 +48,7 @@ def test_out_of_memory_halves_the_batch_with_a_warning_and_changes_no_sample(wal
         found = run(small, callback=lambda step: seen.append(step.walkers))
     expected = run(FIELD, batch_size=3)
     torch.testing.assert_close(found.samples, expected.samples, rtol=1e-10, atol=1e-10)
-    assert max(small.tried[2:]) <= 4  # 15, 7, then 3 and no more of the large ones
+    assert max(small.tried[4:]) <= 4  # 2 and 1 before the walk, 15, 7, then 3 and no more
     assert found.stats.denoiser_calls == 4
     together = 15 if WALKS[walk]().is_population else 3  # there only the evaluations are split
     assert sorted(set(seen)) == [(first, first + together) for first in range(0, 15, together)]
@@ -79,10 +79,13 @@ class Once(Small):
 
 @pytest.mark.parametrize("walk", WALKS)
 def test_the_cost_of_an_attempt_that_ran_out_of_memory_is_not_that_of_the_samples(walk):
-    """The third of four evaluations fails: the two before it are behind no sample."""
+    """The third of four evaluations fails: the two before it are behind no sample.
+
+    Two more come before the walk.
+    """
     settings = {"method": WALKS[walk](), "num_samples": 3, "steps": 4, "seed": 2}
     with pytest.warns(RuntimeWarning, match="out of memory with 15 samples"):
-        found = ti.solve(Y, MASK, Once(2), **settings)
+        found = ti.solve(Y, MASK, Once(2 + 2), **settings)
     expected = ti.solve(Y, MASK, FIELD, batch_size=7, **settings)
     assert found.stats.denoiser_calls == expected.stats.denoiser_calls == 4
     if not WALKS[walk]().is_population:  # whose parts are evaluations, so that A is applied as ever

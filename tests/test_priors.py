@@ -114,7 +114,7 @@ def test_shape_mismatch_is_told():
         ),
         (lambda: ti.priors.GaussianMixture(torch.zeros(2, 3), torch.ones(3), 1.0), "weights"),
         (lambda: ti.priors.GaussianMixture(torch.zeros(2, 3), -torch.ones(2), 1.0), "positive"),
-        (lambda: ti.priors.NetworkPrior(nn.Identity(), "noise", shape=(1,)), "must be one of"),
+        (lambda: ti.priors.NetworkPrior(nn.Identity(), "noise", shape=(1,)), "choose one of"),
         (
             lambda: ti.priors.NetworkPrior(
                 nn.Identity(), "epsilon", shape=(1,), timesteps=torch.tensor([2.0, 1.0])

@@ -7,6 +7,7 @@ The public names live here, and nothing else: what computes has a folder of its 
 from tweedie_inverse.app import interrupts as _interrupts  # noqa: F401  # isort: skip
 
 from tweedie_inverse import operators, priors, walks
+from tweedie_inverse.boundary.images import as_image
 from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.likelihood import Likelihood, likelihood
 from tweedie_inverse.density.probability_flow import ProbabilityFlow
@@ -40,6 +41,7 @@ __all__ = [
     "Stats",
     "Step",
     "WalkDivergedError",
+    "as_image",
     "calibration",
     "check_prior",
     "estimate_denoising_error",

@@ -42,6 +42,7 @@ from tweedie_inverse.benchmarks.methods.registry import METHODS, SPACES
 from tweedie_inverse.benchmarks.problems.suites import STUDIES, SUITES
 from tweedie_inverse.benchmarks.problems.task import Suite
 from tweedie_inverse.benchmarks.studies import mixture, operators, speed, tiles
+from tweedie_inverse.boundary.arguments import count
 
 # What writes the records of the studies that run as suites, and the packages that it imports.
 RECORDS = {
@@ -94,8 +95,8 @@ def check_numbers(options: argparse.Namespace) -> None:
     """
     for name, least in _LEAST.items():
         value = getattr(options, name, None)
-        if value is not None and value < least:
-            raise ValueError(f"--{name} {value}: needs {least} or more")
+        if value is not None:
+            count("benchmarks", name, value, least=least)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -266,8 +267,8 @@ def everything(smoke: bool) -> list[str]:
 def plan_of(suite: Suite, options: argparse.Namespace, files: Mapping[str, str]) -> Plan:
     plan = Plan(
         suite=suite,
-        images=options.images or IMAGES,
-        samples=options.samples or SAMPLES,
+        images=IMAGES if options.images is None else options.images,
+        samples=SAMPLES if options.samples is None else options.samples,
         cap=options.cap,
         seed=options.seed,
         device=options.device,

@@ -1,6 +1,6 @@
 """What to run: a plan, and the packs of units that it consists of."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from tweedie_inverse.benchmarks.harness.records import Unit
 from tweedie_inverse.benchmarks.methods.base import Method
 from tweedie_inverse.benchmarks.problems.priors import checksum, load, name_of
 from tweedie_inverse.benchmarks.problems.task import Suite, Task
+from tweedie_inverse.boundary.arguments import count, seed
 
 # How many samples run at a time on an accelerator, unless the user says otherwise; a CPU gains
 # nothing by more than the samples of one measurement.
@@ -49,11 +50,20 @@ class Plan:
     prior: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("images", "samples"):
+            count("benchmarks", name, getattr(self, name))
+        for name in ("cap", "size", "together"):
+            if getattr(self, name) is not None:
+                count("benchmarks", name, getattr(self, name))
+        count("benchmarks", "pictures", self.pictures, least=0)
+        seed("benchmarks", "seed", self.seed)
+
     @property
     def limit(self) -> int:
         """How many samples run at a time."""
         default = self.samples if torch.device(self.device).type == "cpu" else _TOGETHER
-        return self.together or default
+        return default if self.together is None else self.together
 
     @property
     def pack(self) -> int:
@@ -63,7 +73,7 @@ class Plan:
     @property
     def budget(self) -> int:
         """The largest number of network evaluations per sample."""
-        return self.cap or self.suite.cap
+        return self.suite.cap if self.cap is None else self.cap
 
 
 class Pack(NamedTuple):
@@ -97,13 +107,19 @@ def packs(plan: Plan, chosen: Mapping[str, Method], tuned: Tuned | None = None) 
                 yield Pack(units, task, method, plan.limit)
 
 
+def refuse_unknown_tasks(suite: str, known: Sequence[str], asked: Sequence[str]) -> None:
+    """Raise a `ValueError` where a suite lacks any of the tasks that are asked for."""
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise ValueError(f"--tasks: {suite} has {', '.join(known)}; got {', '.join(unknown)}")
+
+
 def _tasks(plan: Plan) -> list[Task]:
     """The tasks that are asked for, with the prior that is asked for."""
-    tasks = plan.suite.tasks(plan.size or plan.suite.size, plan.images, plan.split)
+    size = plan.suite.size if plan.size is None else plan.size
+    tasks = plan.suite.tasks(size, plan.images, plan.split)
     if plan.tasks:
-        known = ", ".join(task.name for task in tasks)
-        if not set(plan.tasks) <= {task.name for task in tasks}:
-            raise ValueError(f"--tasks: {plan.suite.name} has {known}; got {', '.join(plan.tasks)}")
+        refuse_unknown_tasks(plan.suite.name, [task.name for task in tasks], plan.tasks)
         tasks = [task for task in tasks if task.name in plan.tasks]
     if plan.prior is None:
         return tasks

@@ -6,6 +6,7 @@ do not depend on the number of processes, nor on what was finished before.
 
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -177,4 +178,6 @@ def judge(
 
 def number(key: tuple[int | str, ...]) -> int:
     """A seed made of a name."""
-    return int(generator(key).integers(2**62))
+    # A stream's key is numbers but for its first word.
+    numbers = (zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key)
+    return int(generator(tuple(numbers)).integers(2**62))

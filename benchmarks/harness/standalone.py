@@ -12,8 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from tweedie_inverse.benchmarks.harness import records, report
+from tweedie_inverse.benchmarks.harness.plan import refuse_unknown_tasks
 from tweedie_inverse.benchmarks.harness.records import Store
 from tweedie_inverse.benchmarks.harness.work_loop import W
+from tweedie_inverse.boundary.arguments import count, seed
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Request:
     tasks: tuple[str, ...] = ()
     smoke: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("images", "samples", "cap"):
+            if getattr(self, name) is not None:
+                count("benchmarks", name, getattr(self, name))
+        seed("benchmarks", "seed", self.seed)
+
 
 def of_tasks(items: Sequence[W], tasks: tuple[str, ...]) -> list[W]:
     """The work items of the named tasks; all, where none is named.
@@ -44,12 +52,9 @@ def of_tasks(items: Sequence[W], tasks: tuple[str, ...]) -> list[W]:
     Raises:
         ValueError: there is no task of one of the names.
     """
-    names = dict.fromkeys(item.units[0].task for item in items)
-    found = [item for item in items if not tasks or item.units[0].task in tasks]
-    if not names.keys() >= set(tasks):
-        known = ", ".join(names)
-        raise ValueError(f"--tasks: {items[0].units[0].suite} has {known}; got {', '.join(tasks)}")
-    return found
+    known = list(dict.fromkeys(item.units[0].task for item in items))
+    refuse_unknown_tasks(items[0].units[0].suite, known, tasks)
+    return [item for item in items if not tasks or item.units[0].task in tasks]
 
 
 class Fill(Protocol):

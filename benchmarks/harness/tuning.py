@@ -8,6 +8,7 @@ a killed run goes on where it stopped.
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
@@ -64,8 +65,8 @@ def candidates(
             f"tune: {name} has {len(others) + 1} settings to choose from; every method gets the "
             f"same number of candidates, so take --candidates {len(others) + 1} at most"
         )
-    order = generator(("candidates", name)).permutation(len(others))[: count - 1]
-    return [published, *(replace(published, **others[index]) for index in order)]
+    order = generator(("candidates", zlib.crc32(name.encode()))).permutation(len(others))
+    return [published, *(replace(published, **others[index]) for index in order[: count - 1])]
 
 
 def tune(

@@ -15,7 +15,7 @@ from tweedie_inverse.walks.integrators import IntegratorState
 
 
 class Diagonal(Prior):
-    """``N(0, s)``, every pixel with a variance of its own; one image, without the batch axis."""
+    """``N(0, s)``, every pixel with a variance of its own."""
 
     def __init__(self, s: Tensor):
         self.s, self.shape = s, tuple(s.shape)
@@ -32,22 +32,22 @@ def walk_variances(integrator: Integrator, sigmas: Tensor, s: Tensor, start: Ten
     levels, prior = sigmas.tolist(), Diagonal(s)
 
     def quiet() -> Tensor:
-        return torch.zeros_like(s)
+        return torch.zeros_like(s)[None]
 
     def loud() -> Tensor:
-        return torch.ones_like(s)
+        return torch.ones_like(s)[None]
 
     variances = [start]
     if isinstance(integrator, Multistep | Heun):  # deterministic, and the first has a memory
-        state = IntegratorState(start.sqrt())
+        state = IntegratorState(start.sqrt()[None])
         for index in range(len(levels) - 1):
             state = integrator.step(state, index, levels, prior, quiet)
-            variances.append(state.x**2)
+            variances.append(state.x[0] ** 2)
         return torch.stack(variances)
     for index in range(len(levels) - 1):
-        gain = integrator.step(IntegratorState(torch.ones_like(s)), index, levels, prior, quiet).x
-        noise = integrator.step(IntegratorState(torch.zeros_like(s)), index, levels, prior, loud).x
-        variances.append(gain**2 * variances[-1] + noise**2)
+        gain = integrator.step(IntegratorState(loud()), index, levels, prior, quiet).x
+        noise = integrator.step(IntegratorState(quiet()), index, levels, prior, loud).x
+        variances.append(gain[0] ** 2 * variances[-1] + noise[0] ** 2)
     return torch.stack(variances)
 
 

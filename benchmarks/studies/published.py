@@ -20,6 +20,7 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.benchmarks.problems.published import PUBLISHED, published_prior
 from tweedie_inverse.benchmarks.problems.suites import photographs
+from tweedie_inverse.benchmarks.studies.scores import HEAD, against, cells, scores_of
 from tweedie_inverse.datasets.photographs import load_photo
 from tweedie_inverse.priors.network import NetworkPrior
 
@@ -27,8 +28,8 @@ NOISE = ops.GaussianNoise(0.03)
 _OTHER = {"test": "coffee", "validation": "astronaut"}
 # What a row is called: the source of the covariance, and whether the table is there.
 WAYS = {
-    "network": ("network", False),
     "measured": ("measured", True),
+    "network": ("network", False),
     "isotropic": ("isotropic", False),
 }
 
@@ -66,8 +67,8 @@ def rows(
     """Lines of the table."""
     yield (
         f"{images} images ({split}), {seeds} seeds, {samples} samples, {steps} evaluations\n\n"
-        "| network, task | covariance | PSNR | CRPS | 90 % coverage | chi-square | evaluations |\n"
-        "|---|---|---|---|---|---|---|"
+        f"| network, task | covariance | {HEAD} | CRPS against {ways[0]} | evaluations |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
     for name in names:
         bare = published_prior(name, folder)
@@ -77,9 +78,10 @@ def rows(
         if grey:
             truths, others = truths.mean(1, keepdim=True), others.mean(1, keepdim=True)
         table = None
-        if "measured" in ways:
+        if any(WAYS[way][1] for way in ways):
             table = ti.measure_denoising_error(bare, others, form="radial", levels=12)
         for task, operator in tasks((bare.shape[0], 64, 64)).items():
+            first = None
             for way in ways:
                 error, with_table = WAYS[way]
                 prior = bare.with_error(table) if with_table else bare
@@ -98,30 +100,14 @@ def rows(
                             steps=steps,
                             seed=seed,
                         )
-                    scores.append(_scores(found, truths))
+                    scores.append(scores_of(found, truths))
                     evaluations = found.stats.denoiser_calls
-                yield _row(f"{name}, {task}", way, torch.cat(scores), evaluations)
-
-
-def _scores(found: ti.Posterior, truths: Tensor) -> Tensor:
-    """PSNR, CRPS, coverage and chi-square of each image, ``(images, 4)``."""
-    squares = (found.mean - truths).square().flatten(1).mean(1)
-    return torch.stack(
-        [
-            -10 * squares.log10(),
-            ti.calibration.crps(found, truths),
-            ti.calibration.coverage(found, truths),
-            found.diagnostics.residual_chi_square.mean(1),
-        ],
-        dim=1,
-    ).double()
-
-
-def _row(task: str, way: str, scores: Tensor, evaluations: float) -> str:
-    mean, error = scores.mean(0).tolist(), (scores.std(0) / len(scores) ** 0.5).tolist()
-    digits = (2, 4, 3, 3)
-    cells = [f"{m:.{d}f} +- {e:.{d}f}" for m, e, d in zip(mean, error, digits, strict=True)]
-    return f"| {task} | {way} | {' | '.join(cells)} | {evaluations:.0f} |"
+                every = torch.cat(scores)
+                first = every if first is None else first
+                yield (
+                    f"| {name}, {task} | {way} | {cells(every)} | {against(every, first)} "
+                    f"| {evaluations:.0f} |"
+                )
 
 
 def main() -> None:

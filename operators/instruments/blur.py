@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tweedie_inverse.boundary.arguments import choice, image_sizes
+from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.spectral import Fourier, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -33,7 +35,8 @@ class Blur(LinearOperator):
         padding: str = "circular",
         noise: NoiseModel | None = None,
     ):
-        kernel = torch.as_tensor(kernel)
+        kernel = real_tensor("Blur", "kernel", kernel)
+        image_shape = image_sizes("Blur", image_shape)
         if kernel.ndim == 4 and kernel.shape[:2] == (1, 1):
             kernel = kernel[0, 0]
         if len(image_shape) != 3 or not _fits(kernel, image_shape):
@@ -42,8 +45,7 @@ class Blur(LinearOperator):
                 "image_shape (channels, height, width); got "
                 f"{tuple(kernel.shape)} and {tuple(image_shape)}"
             )
-        if padding not in _PADDINGS:
-            raise ValueError(f"Blur(padding={padding!r}): choose one of {', '.join(_PADDINGS)}")
+        choice("Blur", "padding", padding, _PADDINGS)
         channels, height, width = image_shape
         h, w = kernel.shape[-2:]
         size = (height - h + 1, width - w + 1) if padding == "valid" else (height, width)

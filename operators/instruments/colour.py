@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import image_sizes
+from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.spectral import Channels, Pixels, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -23,13 +25,15 @@ class Greyscale(LinearOperator):
         weights: tuple[float, ...] = (0.299, 0.587, 0.114),
         noise: NoiseModel | None = None,
     ):
-        if len(image_shape) != 3 or len(weights) != image_shape[0] or not any(weights):
+        image_shape = image_sizes("Greyscale", image_shape)
+        each = real_tensor("Greyscale", "weights", weights, dtype=torch.float64)
+        if len(image_shape) != 3 or each.shape != image_shape[:1] or not bool(each.any()):
             raise ValueError(
                 "Greyscale: needs image_shape (channels, height, width) and one weight a channel, "
                 f"not all zero; got {tuple(image_shape)} and {weights}"
             )
         super().__init__(domain_shape=image_shape, range_shape=(1, *image_shape[1:]), noise=noise)
-        self.weights = torch.tensor(weights, dtype=torch.float64)
+        self.weights = each
 
     @property
     def spectrum(self) -> Spectrum:
@@ -72,6 +76,7 @@ class Demosaicing(LinearOperator):
         pattern: str = "RGGB",
         noise: NoiseModel | None = None,
     ):
+        image_shape = image_sizes("Demosaicing", image_shape)
         if len(image_shape) != 3 or image_shape[0] != 3:
             raise ValueError(f"Demosaicing: needs (3, height, width), got {tuple(image_shape)}")
         if len(pattern) != 4 or set(pattern) - set("RGB"):

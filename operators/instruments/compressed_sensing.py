@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, image_sizes
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Scrambled, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
@@ -32,6 +33,8 @@ class StructuredRandom(LinearOperator):
         seed: int = 0,
         noise: NoiseModel | None = None,
     ):
+        image_shape = image_sizes("StructuredRandom", image_shape)
+        measurements = count("StructuredRandom", "measurements", measurements)
         pixels = math.prod(image_shape)
         if len(image_shape) != 3 or not 1 <= measurements <= pixels:
             raise ValueError(

@@ -4,12 +4,13 @@ These operators are for noise that comes after rounding or saturation.  For nois
 *before*, as in a real converter, use `DigitizedNoise` on a linear operator.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number, positive
+from tweedie_inverse.boundary.arrays import real_tensor, refuse_spread
 from tweedie_inverse.operators.base import LinearOperator, Operator
 from tweedie_inverse.operators.noise.base import NoiseModel
 
@@ -30,6 +31,10 @@ class Clipping(Operator):
         high: float = 1.0,
         noise: NoiseModel | None = None,
     ):
+        low, high = (
+            number("Clipping", name, end, finite=False)
+            for name, end in (("low", low), ("high", high))
+        )
         if not low < high:
             raise ValueError(f"Clipping(low={low}, high={high}): needs low < high")
         super().__init__(domain_shape=shape, range_shape=shape, noise=noise)
@@ -51,8 +56,7 @@ class Quantization(Operator):
     """
 
     def __init__(self, shape: Sequence[int], step: float, *, noise: NoiseModel | None = None):
-        if not (math.isfinite(step) and step > 0):
-            raise ValueError(f"Quantization(step={step}): needs a positive step, in units of x")
+        step = positive("Quantization", "step", step, need="a positive step, in units of x")
         super().__init__(domain_shape=shape, range_shape=shape, noise=noise)
         self.step = step
 
@@ -79,13 +83,17 @@ class Transmission(Operator):
         *,
         noise: NoiseModel | None = None,
     ):
-        self.photons = torch.as_tensor(photons, dtype=torch.float64)
+        self.photons = real_tensor("Transmission", "photons", photons, dtype=torch.float64)
         if not bool((self.photons > 0).all()):
             raise ValueError(f"Transmission(photons={photons}): needs positive counts")
+        refuse_spread(
+            "Transmission", "photons", self.photons.shape, operator.range_shape, "measurement"
+        )
         super().__init__(
             domain_shape=operator.domain_shape, range_shape=operator.range_shape, noise=noise
         )
         self.operator, self.images = operator, operator.images
+        self.domain_is_complex = operator.domain_is_complex
 
     def select(self, index: int) -> Operator:
         if self.images is None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tweedie_inverse.boundary.arguments import choice, image_sizes, number
 from tweedie_inverse.numerics.spectral import Separable, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -56,12 +57,10 @@ class Downsampling(LinearOperator):
         boundary: str = "renormalize",
         noise: NoiseModel | None = None,
     ):
-        if kernel not in _NAMES:
-            raise ValueError(f"Downsampling(kernel={kernel!r}): choose one of {', '.join(_NAMES)}")
-        if boundary not in _BOUNDARIES:
-            raise ValueError(
-                f"Downsampling(boundary={boundary!r}): choose one of {', '.join(_BOUNDARIES)}"
-            )
+        choice("Downsampling", "kernel", kernel, _NAMES)
+        choice("Downsampling", "boundary", boundary, _BOUNDARIES)
+        image_shape = image_sizes("Downsampling", image_shape)
+        factor = number("Downsampling", "factor", factor)
         if len(image_shape) != 3 or factor < 1 or min(image_shape[1:]) < factor:
             raise ValueError(
                 "Downsampling: needs image_shape (channels, height, width) and a factor from 1 to "

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import flag
+from tweedie_inverse.boundary.arrays import complex_tensor, real_tensor
 from tweedie_inverse.numerics.spectral import (
     ComplexFourier,
     Spectrum,
@@ -37,7 +39,9 @@ class FourierSampling(LinearOperator):
         real: bool = False,
         noise: NoiseModel | None = None,
     ):
-        mask = torch.as_tensor(mask)
+        mask = real_tensor("FourierSampling", "mask", mask)
+        if coils is not None:
+            coils = complex_tensor("FourierSampling", "coils", coils)
         if mask.ndim != 2 or not bool(((mask == 0) | (mask == 1)).all()) or not bool(mask.any()):
             raise ValueError(
                 "FourierSampling: needs a mask (height, width) of zeros and ones with at least one "
@@ -54,8 +58,10 @@ class FourierSampling(LinearOperator):
             range_shape=(2, *planes, *mask.shape),
             noise=noise,
         )
-        self.mask, self.real = mask.bool(), real
-        self.coils = None if coils is None else coils.to(torch.complex128)
+        self.mask, self.real, self.coils = mask.bool(), flag("FourierSampling", "real", real), coils
+        self.domain_is_complex = not self.real
+
+    range_is_complex = True
 
     @property
     def observed(self) -> Tensor:

@@ -5,14 +5,16 @@ import math
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count as whole_number
+from tweedie_inverse.boundary.arguments import number, positive
 from tweedie_inverse.numerics.random import normal
 
 
 def gaussian_kernel(std: float, size: int | None = None) -> Tensor:
     """A normalized Gaussian ``(size, size)``; `std` in pixels, default size 6 std + 1, odd."""
-    if std <= 0:
-        raise ValueError(f"gaussian_kernel(std={std}): needs a positive width in pixels")
-    size = size or 2 * math.ceil(3 * std) + 1
+    std = positive("gaussian_kernel", "std", std, need="a positive width in pixels")
+    default = 2 * math.ceil(3 * std) + 1
+    size = default if size is None else whole_number("gaussian_kernel", "size", size)
     offset = torch.arange(size, dtype=torch.float64) - size // 2
     line = torch.exp(-0.5 * (offset / std) ** 2)
     kernel = line[:, None] * line
@@ -30,6 +32,8 @@ def motion_kernel(size: int, *, length: float = 0.6, seed: int = 0) -> Tensor:
         length: largest extent of the path, in units of `size`, in (0, 1].
         seed: fixes the path.
     """
+    size = whole_number("motion_kernel", "size", size)
+    length = number("motion_kernel", "length", length)
     if size < 3 or not 0 < length <= 1:
         raise ValueError(
             f"motion_kernel(size={size}, length={length}): needs 3 pixels or more a side, and a "

@@ -1,8 +1,9 @@
 """Inpainting: some pixels are measured, the others are not."""
 
-import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count
+from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.spectral import Pixels, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -19,9 +20,14 @@ class Mask(LinearOperator):
     """
 
     def __init__(self, mask: Tensor, *, channels: int = 1, noise: NoiseModel | None = None):
-        mask = torch.as_tensor(mask)
+        mask, channels = real_tensor("Mask", "mask", mask), count("Mask", "channels", channels)
         if mask.ndim == 2:
             mask = mask.expand(channels, *mask.shape)
+        elif channels not in (1, mask.shape[0]):
+            raise ValueError(
+                f"Mask(channels={channels}): the mask has shape {tuple(mask.shape)}; leave "
+                "channels= out, or give one plane (height, width) for all of them"
+            )
         if mask.ndim != 3 or not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(
                 "Mask: needs zeros and ones of shape (height, width) or (channels, height, width), "

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tweedie_inverse.boundary.arrays import real_tensor, tensor_of
 from tweedie_inverse.numerics.spectral import Dense, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -22,7 +23,13 @@ class MatrixOperator(LinearOperator):
     """
 
     def __init__(self, matrix: Tensor, *, noise: NoiseModel | None = None):
-        matrix = torch.as_tensor(matrix)
+        matrix = tensor_of("MatrixOperator", "matrix", matrix)
+        if matrix.is_complex():
+            raise TypeError(
+                "MatrixOperator(matrix=): needs real numbers; ops.from_scipy takes a complex "
+                "matrix, whose measurements are real parts, then imaginary parts"
+            )
+        matrix = real_tensor("MatrixOperator", "matrix", matrix)
         if matrix.ndim != 2:
             raise ValueError(f"MatrixOperator: needs a matrix (m, n), got {tuple(matrix.shape)}")
         super().__init__(

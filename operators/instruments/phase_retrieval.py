@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tweedie_inverse.boundary.arguments import count as whole_number
+from tweedie_inverse.boundary.arguments import flag, image_sizes, number
+from tweedie_inverse.boundary.arrays import complex_tensor
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import centred_fft, to_complex
 from tweedie_inverse.operators.base import Operator
@@ -41,6 +44,8 @@ class PhaseRetrieval(Operator):
         complex_image: bool = False,
         noise: NoiseModel | None = None,
     ):
+        image_shape = image_sizes("PhaseRetrieval", image_shape)
+        oversampling = number("PhaseRetrieval", "oversampling", oversampling)
         if len(image_shape) != 3 or oversampling < 1:
             raise ValueError(
                 "PhaseRetrieval: needs image_shape (channels, height, width) and oversampling of 1 "
@@ -54,6 +59,7 @@ class PhaseRetrieval(Operator):
         channels, height, width = image_shape
         if codes is None:
             codes = torch.ones(1, height, width)
+        codes = complex_tensor("PhaseRetrieval", "codes", codes)
         if codes.ndim != 3 or tuple(codes.shape[1:]) != (height, width):
             raise ValueError(
                 f"PhaseRetrieval(codes=): needs masks (codes, {height}, {width}), got "
@@ -62,8 +68,10 @@ class PhaseRetrieval(Operator):
         sides = (math.ceil(oversampling * height), math.ceil(oversampling * width))
         planes = (1 if complex_image else channels) * len(codes)
         super().__init__(domain_shape=image_shape, range_shape=(planes, *sides), noise=noise)
-        self.codes = codes.to(torch.complex128)
-        self.intensity, self.complex_image = intensity, complex_image
+        self.codes = codes
+        self.intensity = flag("PhaseRetrieval", "intensity", intensity)
+        self.complex_image = flag("PhaseRetrieval", "complex_image", complex_image)
+        self.domain_is_complex = self.complex_image
 
     def forward(self, x: Tensor) -> Tensor:
         image = to_complex(x)[:, None] if self.complex_image else x
@@ -82,7 +90,8 @@ class PhaseRetrieval(Operator):
 
 def random_codes(count: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
     """Coded diffraction: `count` masks of random phases, complex ``(count, height, width)``."""
-    angle = torch.special.ndtr(normal(("random codes", seed), (count, *size))) * (2 * math.pi)
+    shape = (whole_number("random_codes", "count", count), *size)
+    angle = torch.special.ndtr(normal(("random codes", seed), shape)) * (2 * math.pi)
     return torch.polar(torch.ones_like(angle), angle)
 
 

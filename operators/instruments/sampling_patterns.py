@@ -5,13 +5,14 @@ import math
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, image_sizes, number, sizes
 from tweedie_inverse.numerics.random import normal
 
 
 def random_mask(image_shape: tuple[int, int, int], keep: float, *, seed: int = 0) -> Tensor:
     """A mask that keeps each pixel (all its channels) with probability `keep`, boolean."""
-    if not 0 < keep <= 1:
-        raise ValueError(f"random_mask(keep={keep}): needs a share in (0, 1]")
+    keep = number("random_mask", "keep", keep, above=0, high=1, need="a share in (0, 1]")
+    image_shape = image_sizes("random_mask", image_shape)
     threshold = torch.special.ndtri(torch.tensor(keep, dtype=torch.float64))
     pixels = normal(("random mask", seed), image_shape[1:]) < threshold
     return pixels.expand(image_shape).clone()
@@ -27,7 +28,7 @@ def box_mask(
 
     `corner` is the rectangle's first row and column.
     """
-    size = image_shape[1:]
+    size, box = image_sizes("box_mask", image_shape)[1:], _plane("box_mask", "box", box)
     if corner is None:
         corner = ((size[0] - box[0]) // 2, (size[1] - box[1]) // 2)
     ends = (corner[0] + box[0], corner[1] + box[1])
@@ -51,7 +52,9 @@ def cartesian_mask(
         centre: share of the columns, around the origin, that is always measured.
         seed: fixes the others, drawn evenly.
     """
-    height, width = size
+    height, width = _plane("cartesian_mask", "size", size)
+    acceleration = number("cartesian_mask", "acceleration", acceleration, above=0)
+    centre = number("cartesian_mask", "centre", centre)
     central, total = round(centre * width), round(width / acceleration)
     if acceleration < 1 or not 0 <= central <= total:
         raise ValueError(
@@ -74,9 +77,8 @@ def radial_mask(size: tuple[int, int], spokes: int) -> Tensor:
         size: height and width of the image; the origin is the pixel ``(h // 2, w // 2)``.
         spokes: number of lines, over the half turn.
     """
-    if spokes < 1:
-        raise ValueError(f"radial_mask(spokes={spokes}): needs at least one line")
-    height, width = size
+    spokes = count("radial_mask", "spokes", spokes, need="at least one line")
+    height, width = size = _plane("radial_mask", "size", size)
     angles = torch.arange(spokes, dtype=torch.float64) * (math.pi / spokes)
     reach = math.hypot(height, width) / 2
     along = torch.arange(-reach, reach + 0.5, 0.5, dtype=torch.float64)
@@ -86,3 +88,11 @@ def radial_mask(size: tuple[int, int], spokes: int) -> Tensor:
     mask = torch.zeros(size, dtype=torch.bool)
     mask[rows[inside], columns[inside]] = True
     return mask
+
+
+def _plane(caller: str, name: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width."""
+    found = sizes(caller, name, size, need="height and width, such as (64, 64)")
+    if len(found) != 2:
+        raise ValueError(f"{caller}({name}={found}): needs height and width")
+    return found[0], found[1]

@@ -2,9 +2,12 @@
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arrays import real_tensor, refuse_spread
+from tweedie_inverse.boundary.modes import with_gradients
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Basis, Fourier, Pixels
 
@@ -29,8 +32,8 @@ class NoiseModel(ABC):
 
     def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
         """Gradient of `log_prob` with respect to `ax`, same shape."""
-        with torch.enable_grad():
-            ax = ax.detach().requires_grad_()
+        with with_gradients():
+            ax = (ax.clone() if ax.is_inference() else ax).detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.log_prob(y, ax).sum(), ax)
         return gradient
 
@@ -69,6 +72,10 @@ class NoiseModel(ABC):
         """Raise a `ValueError` where this noise cannot have produced y."""
         return None
 
+    def refuse_shape(self, caller: str, range_shape: tuple[int, ...]) -> None:
+        """Raise a `ValueError` where this noise is not one of measurements of `range_shape`."""
+        return None
+
 
 class GaussianNoise(NoiseModel):
     """``y ~ N(Ax, S)``: independent entries, in pixels or in another orthonormal basis of y.
@@ -85,7 +92,7 @@ class GaussianNoise(NoiseModel):
 
     def __init__(self, std: float | Tensor, *, basis: Basis | None = None):
         refuse_flag("GaussianNoise", "std", std)
-        self.std = torch.as_tensor(std, dtype=torch.float64)
+        self.std = real_tensor("GaussianNoise", "std", std, finite=False, dtype=torch.float64)
         self.basis = Pixels() if basis is None else basis
         if not bool((self.std.isfinite() & (self.std > 0)).all()):
             raise ValueError(
@@ -100,7 +107,9 @@ class GaussianNoise(NoiseModel):
         It is the variance of each coefficient of the orthonormal transform, so that its mean is
         the variance of a pixel; symmetric under a change of sign of the frequency.
         """
-        spectrum = torch.as_tensor(power_spectrum, dtype=torch.float64)
+        spectrum = real_tensor(
+            "GaussianNoise.stationary", "power_spectrum", power_spectrum, dtype=torch.float64
+        )
         mirrored = spectrum.flip((-2, -1)).roll((1, 1), (-2, -1))
         if spectrum.ndim < 2 or not torch.allclose(spectrum, mirrored):
             raise ValueError(
@@ -161,21 +170,16 @@ class GaussianNoise(NoiseModel):
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         return self.whiten(y - ax)
 
-
-def number(caller: str, name: str, value: float) -> float:
-    """`value` as a float.
-
-    Raises:
-        TypeError: it is a truth value, which Python would take for 0 or 1.
-    """
-    refuse_flag(caller, name, value)
-    return float(value)
+    def refuse_shape(self, caller: str, range_shape: tuple[int, ...]) -> None:
+        refuse_spread(
+            caller, "the std of GaussianNoise", self.std.shape, range_shape, "measurement"
+        )
 
 
 def refuse_flag(caller: str, name: str, value: object) -> None:
     """Raise a `TypeError` where a truth value stands for a number: True is not 1 unit of y."""
-    kind = value.dtype if isinstance(value, Tensor) else type(value)
-    if kind in (bool, torch.bool):
+    kind = getattr(value, "dtype", type(value))
+    if kind in (bool, torch.bool, np.bool_):
         raise TypeError(f"{caller}({name}={value}): needs a number, got a truth value")
 
 

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary import arguments
 from tweedie_inverse.numerics.random import generator
-from tweedie_inverse.operators.noise.base import NoiseModel, number, white_noise
+from tweedie_inverse.operators.noise.base import NoiseModel, refuse_flag, white_noise
 
 # Below this many expected counts the rate is continued smoothly (`_rate`).
 FLOOR = 1e-2
@@ -89,11 +90,12 @@ class PoissonGaussianNoise(NoiseModel):
     def __init__(self, gain: float, std: float):
         self.gain = _positive("PoissonGaussianNoise", "gain", gain)
         self.std = _positive("PoissonGaussianNoise", "std", std)
-        if std / gain > _MOST_COUNTS:
+        counts = self.std / self.gain
+        if counts > _MOST_COUNTS:
             raise ValueError(
-                f"PoissonGaussianNoise(gain={gain}, std={std}): the read-out noise is worth "
-                f"{std / gain:.0f} counts, and the exact likelihood would need "
-                f"{12 * std / gain:.0f} terms; use GaussianNoise((gain * y + std**2) ** 0.5)"
+                f"PoissonGaussianNoise(gain={self.gain}, std={self.std}): the read-out noise is "
+                f"worth {counts:.0f} counts, and the exact likelihood would need "
+                f"{12 * counts:.0f} terms; use GaussianNoise((gain * y + std**2) ** 0.5)"
             )
 
     def __repr__(self) -> str:
@@ -203,7 +205,5 @@ def _counts(rate: Tensor, seed: int) -> Tensor:
 
 
 def _positive(model: str, name: str, value: float) -> float:
-    value = number(model, name, value)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{model}({name}={value}): needs a positive, finite number, in units of y")
-    return value
+    refuse_flag(model, name, value)
+    return arguments.positive(model, name, value, need="a positive, finite number, in units of y")

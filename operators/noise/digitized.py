@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from tweedie_inverse.operators.noise.base import NoiseModel, number, white_noise
+from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.operators.noise.base import NoiseModel, refuse_flag, white_noise
 
 
 class DigitizedNoise(NoiseModel):
@@ -27,9 +28,11 @@ class DigitizedNoise(NoiseModel):
     def __init__(
         self, std: float, *, step: float = 0.0, low: float = -math.inf, high: float = math.inf
     ):
+        given = {"std": std, "step": step, "low": low, "high": high}
+        for name, value in given.items():
+            refuse_flag("DigitizedNoise", name, value)
         std, step, low, high = (
-            number("DigitizedNoise", name, value)
-            for name, value in (("std", std), ("step", step), ("low", low), ("high", high))
+            number("DigitizedNoise", name, value, finite=False) for name, value in given.items()
         )
         if not (math.isfinite(std) and std > 0 and step >= 0 and low < high):
             raise ValueError(

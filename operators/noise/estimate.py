@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tweedie_inverse.boundary.arrays import real_tensor
+
 # High-pass filter of the Daubechies wavelet with two vanishing moments: it removes linear ramps.
 _HIGH_PASS = (-0.12940952255126, -0.22414386804201, 0.83651630373781, -0.48296291314453)
 
@@ -18,6 +20,7 @@ def estimate_noise(y: Tensor) -> float:
     Raises:
         ValueError: less than 4x4 entries, or hardly a 4x4 window fully observed.
     """
+    y = real_tensor("estimate_noise", "y", y)
     if y.ndim < 2 or min(y.shape[-2:]) < 4:
         raise ValueError(
             f"estimate_noise: needs at least 4x4 neighbouring values, got {tuple(y.shape)}; "

@@ -21,6 +21,8 @@ def stacked_noise(
     known = [model for model in models if model is not None]
     if len(known) < len(models):
         return None
+    for model, shape in zip(known, shapes, strict=True):
+        model.refuse_shape("stack", shape)
     stds = [
         model.std.expand(shape).flatten()
         for model, shape in zip(known, shapes, strict=True)
@@ -51,7 +53,7 @@ class StackedNoise(NoiseModel):
     def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
         # The parts need different streams; a large factor keeps neighbouring seeds apart.
         drawn = [
-            model.sample(part, seed=seed + 1_000_003 * index)
+            model.sample(part, seed=(seed + 1_000_003 * index) % 2**64)
             for index, (model, (part,)) in enumerate(self._split(ax))
         ]
         return torch.cat([part.flatten(1) for part in drawn], dim=1)

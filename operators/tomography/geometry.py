@@ -13,6 +13,9 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import choice, count, number, positive, sizes
+from tweedie_inverse.boundary.arrays import real_tensor
+
 # Default source to rotation centre of a fan, in image diagonals: a fan of 29 degrees.
 _SOURCE_DIAGONALS = 2
 
@@ -77,12 +80,12 @@ def scan_geometry(
     detector_distance: float | None,
 ) -> ScanGeometry:
     """Check the arguments of `Tomography` and fill in its defaults."""
-    if geometry not in ("parallel", "fan"):
-        raise ValueError(f"Tomography(geometry={geometry!r}): choose 'parallel' or 'fan'")
+    choice("Tomography", "geometry", geometry, ("parallel", "fan"))
+    image_shape = sizes("Tomography", "image_shape", image_shape, need="(1, height, width)")
     if len(image_shape) != 3 or image_shape[0] != 1 or min(image_shape) < 1:
         raise ValueError(f"Tomography(image_shape={tuple(image_shape)}): needs (1, height, width)")
     height, width = (int(size) for size in image_shape[1:])
-    _positive("pixel_size", pixel_size)
+    pixel_size = _length("pixel_size", pixel_size)
     diagonal = math.hypot(height, width)  # in pixels
     covered = diagonal * pixel_size
     fan = geometry == "fan"
@@ -115,14 +118,16 @@ def _detector(
     detectors: int | None, spacing: float | None, covered: float, diagonal: float
 ) -> tuple[int, float]:
     """Number and spacing of the bins; what is None is chosen to cover the length `covered`."""
-    if detectors is not None and (not isinstance(detectors, Integral) or detectors < 1):
-        raise ValueError(f"Tomography(detectors={detectors!r}): needs a positive count")
+    if detectors is not None:
+        detectors = count("Tomography", "detectors", detectors, need="a positive count")
     if spacing is None:
-        count = int(detectors or math.ceil(diagonal))
-        return count, covered / count
-    _positive("detector_spacing", spacing)
-    # Less a rounding error, so that an exact fit does not get one bin more.
-    return int(detectors or math.ceil(covered / spacing - 1e-9) or 1), spacing
+        bins = math.ceil(diagonal) if detectors is None else detectors
+        return bins, covered / bins
+    spacing = _length("detector_spacing", spacing)
+    if detectors is None:
+        # Less a rounding error, so that an exact fit does not get one bin more.
+        detectors = max(1, math.ceil(covered / spacing - 1e-9))
+    return detectors, spacing
 
 
 def _fan_distances(
@@ -130,7 +135,7 @@ def _fan_distances(
 ) -> tuple[float, float]:
     if source is None:
         source = _SOURCE_DIAGONALS * diagonal
-    _positive("source_distance", source)
+    source = _length("source_distance", source)
     if source <= diagonal / 2:
         raise ValueError(
             f"Tomography(source_distance={source:g}): the source must turn outside the image, "
@@ -139,12 +144,8 @@ def _fan_distances(
         )
     if detector is None:
         detector = source
-    if not (math.isfinite(detector) and detector >= 0):
-        raise ValueError(
-            f"Tomography(detector_distance={detector:g}): needs a finite distance from the "
-            "rotation centre, 0 or more"
-        )
-    return float(source), float(detector)
+    need = "a finite distance from the rotation centre, 0 or more"
+    return source, number("Tomography", "detector_distance", detector, low=0, need=need)
 
 
 def _fan_shadow(source: float, detector: float, radius: float) -> float:
@@ -155,10 +156,10 @@ def _fan_shadow(source: float, detector: float, radius: float) -> float:
 def _angle_list(angles: int | Sequence[float] | Tensor, turn: float) -> Tensor:
     """Angles in degrees, float64; a count is spread evenly over [0, turn)."""
     if isinstance(angles, Integral):
-        if angles < 1:
-            raise ValueError(f"Tomography(angles={angles}): needs at least one angle")
-        return torch.arange(int(angles), dtype=torch.float64) * (turn / int(angles))
-    degrees = torch.as_tensor(angles, dtype=torch.float64).detach().cpu().clone()
+        several = count("Tomography", "angles", angles, need="at least one angle")
+        return torch.arange(several, dtype=torch.float64) * (turn / several)
+    given = real_tensor("Tomography", "angles", angles, finite=False, dtype=torch.float64)
+    degrees = given.detach().cpu().clone()
     if degrees.ndim != 1 or not len(degrees):
         raise ValueError(
             f"Tomography(angles=): needs a count or a list of degrees, got {tuple(degrees.shape)}"
@@ -168,6 +169,5 @@ def _angle_list(angles: int | Sequence[float] | Tensor, turn: float) -> Tensor:
     return degrees
 
 
-def _positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"Tomography({name}={value!r}): needs a positive, finite length")
+def _length(name: str, value: float) -> float:
+    return positive("Tomography", name, value, need="a positive, finite length")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import choice
 from tweedie_inverse.numerics.autograd import linear_map
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -137,10 +138,7 @@ def _rows(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _projector(geometry: ScanGeometry, storage: str) -> StoredMatrix | MatrixFree:
-    if storage not in ("auto", "matrix", "matrix-free"):
-        raise ValueError(
-            f"Tomography(storage={storage!r}): choose 'auto', 'matrix' or 'matrix-free'"
-        )
+    choice("Tomography", "storage", storage, ("auto", "matrix", "matrix-free"))
     if storage == "auto":
         size = matrix_bytes(geometry)
         storage = "matrix" if size <= MATRIX_LIMIT else "matrix-free"

@@ -278,21 +278,17 @@ def _posterior(
     options: argparse.Namespace,
     seed: int,
 ) -> Posterior:
-    import torch
 
     from tweedie_inverse.app.solve_files import load_measurement
+    from tweedie_inverse.boundary.arrays import tensor_of
     from tweedie_inverse.solving.solver import solve
 
-    y = torch.from_numpy(load_measurement(file)).to(options.device)
-    if y.is_complex():
-        raise ValueError(
-            f"{file}: holds complex numbers; operators take real and imaginary parts as two "
-            "channels, np.stack([y.real, y.imag], axis=-3)"
-        )
+    y = tensor_of("solve", str(file), load_measurement(file)).to(options.device)
+    is_whole = not (y.is_floating_point() or y.is_complex())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PosteriorWarning)  # the verdict is printed
         return solve(
-            y if y.is_floating_point() else y.float(),
+            y.float() if is_whole else y,
             operator,
             prior,
             method=options.method,

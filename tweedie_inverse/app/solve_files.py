@@ -12,6 +12,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -126,7 +127,9 @@ def load_measurement(file: str | Path) -> np.ndarray:
 
 def seed_of(item: Item, seed: int) -> int:
     """The seed of one file, from the run's seed and the file's name, so that no two share noise."""
-    return int(generator(("file", seed, item.measurement.stem)).integers(2**62))
+    return int(
+        generator(("file", seed, zlib.crc32(item.measurement.stem.encode()))).integers(2**62)
+    )
 
 
 def settle(out: str | Path, settings: Mapping[str, object]) -> None:

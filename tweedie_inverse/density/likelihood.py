@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, positive
+from tweedie_inverse.boundary.arguments import seed as checked_seed
+from tweedie_inverse.boundary.arrays import refuse_type, tensor_of
 from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.probability_flow import ProbabilityFlow
 from tweedie_inverse.numerics.random import Streams, generator
@@ -97,7 +100,15 @@ def likelihood(
         ArithmeticError: the probability flow did not arrive.
         torch.OutOfMemoryError: the accelerator's memory is too small for one image.
     """
-    chosen = _checked(prior, images, method, bin_width, batch_size)
+    images = tensor_of("likelihood", "images", images)
+    refuse_type("likelihood(images=)", images)
+    if bin_width is not None:
+        bin_width = positive("likelihood", "bin_width", bin_width, need="a positive width")
+    if batch_size is not None:
+        need = "a positive number of images"
+        batch_size = count("likelihood", "batch_size", batch_size, need=need)
+    seed = checked_seed("likelihood", "seed", seed)
+    chosen = _checked(prior, images, method)
     prior = prior.for_shape(tuple(images.shape[1:]))
     exact = isinstance(chosen, ProbabilityFlow) and chosen.trace == "exact" and bin_width is None
     repeats = 1 if exact else chosen.repeats
@@ -145,26 +156,18 @@ def _checked(
     prior: Prior,
     images: Tensor,
     method: str | Bound | ProbabilityFlow,
-    bin_width: float | None,
-    batch_size: int | None,
 ) -> Bound | ProbabilityFlow:
     if not isinstance(prior, Prior):
         raise TypeError(
             f"likelihood: prior must be a prior such as ti.load_prior('phantom-64'), got "
             f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
         )
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        raise TypeError("likelihood: images must be a float32 or float64 tensor")
     if images.ndim < 2 or len(images) == 0:
         raise ValueError(
             f"likelihood: needs images (batch, *{tuple(prior.shape)}), got {tuple(images.shape)}"
         )
     if not bool(images.isfinite().all()):
         raise ValueError("likelihood: images hold NaN or infinity")
-    if bin_width is not None and bin_width <= 0:
-        raise ValueError(f"likelihood(bin_width={bin_width}): needs a positive width")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"likelihood(batch_size={batch_size}): needs a positive number of images")
     if isinstance(method, Bound | ProbabilityFlow):
         return method
     if method not in _METHODS:

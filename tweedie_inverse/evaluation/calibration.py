@@ -5,9 +5,13 @@ a proper score, lowest for the true posterior.  Where exact samples exist, the s
 distance (Bonneel et al. 2015) compares whole distributions.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.solving.posterior import Posterior
 
@@ -19,8 +23,9 @@ def coverage(posterior: Posterior, truth: Tensor, level: float = 0.9) -> Tensor:
         truth: ``(batch, *shape)``, or without batch like the posterior.
 
     Raises:
-        ValueError: a single sample, which has no spread.
+        ValueError: a single sample, which has no spread, or a level outside (0, 1).
     """
+    truth = _like("coverage", posterior, truth)
     axis = _sample_axis(posterior)
     if posterior.samples.shape[axis] < 2:
         raise ValueError("coverage: needs two or more samples a measurement, got 1")
@@ -34,12 +39,25 @@ def _sample_axis(posterior: Posterior) -> int:
     return posterior.diagnostics.residual_chi_square.ndim - 1
 
 
+def _like(caller: str, posterior: Posterior, truth: Any) -> Tensor:
+    """The truth as a tensor like the posterior's mean: one image would broadcast to a batch."""
+    found, axis = real_tensor(caller, "truth", truth), _sample_axis(posterior)
+    shape = (*posterior.samples.shape[:axis], *posterior.samples.shape[axis + 1 :])
+    if found.shape != shape:
+        raise ValueError(
+            f"{caller}(truth=): needs the shape of the posterior's mean, {tuple(shape)}, got "
+            f"{tuple(found.shape)}{advice_on_shape(found.shape, shape[axis:])}"
+        )
+    return found.to(posterior.samples)
+
+
 def crps(posterior: Posterior, truth: Tensor) -> Tensor:
     """Continuous ranked probability score averaged over pixels, ``(batch,)``, in data units.
 
     ``E|x - truth| - E|x - x'| / 2``, with x and x' independent draws.  The second term is the fair
     estimate, which does not punish small ensembles: ``sum_ij |x_i - x_j| / (n (n - 1))``.
     """
+    truth = _like("crps", posterior, truth)
     axis = _sample_axis(posterior)
     samples = posterior.samples.movedim(axis, 0)
     count = len(samples)
@@ -61,6 +79,8 @@ def sliced_wasserstein(
         power: p >= 1; 1 is the convention of the Gaussian-mixture benchmarks.
         seed: of the directions.
     """
+    x, y = real_tensor("sliced_wasserstein", "x", x), real_tensor("sliced_wasserstein", "y", y)
+    power = number("sliced_wasserstein", "power", power)
     if x.shape[1:] != y.shape[1:] or not len(x) or not len(y):
         raise ValueError(
             f"sliced_wasserstein: needs samples (count, *shape) of one shape, got "

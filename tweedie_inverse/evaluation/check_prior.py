@@ -12,15 +12,17 @@ chance once in hundreds of calls, and few images show large errors only.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, refuse_type
 from tweedie_inverse.evaluation.wrapping_mistakes import Suspect, find_mistakes
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Cosines
 from tweedie_inverse.priors import Gaussian, GaussianMixture, Prior
+from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.sampling.sampling import sample
 from tweedie_inverse.walks.base import WalkDivergedError
 
@@ -111,27 +113,37 @@ class PriorReport:
 
 
 @torch.no_grad()
-def check_prior(prior: Prior, images: Tensor | None = None, *, seed: int = 0) -> PriorReport:
+def check_prior(prior: Prior, images: Any = None, *, seed: int = 0) -> PriorReport:
     """Test a prior on images it should know, and name the likely mistake.
 
     Args:
-        images: ``(count, *shape)``, in data units, eight or more; default samples of the prior
-            itself, which show less (`PriorReport.blind`).
+        images: ``(count, *shape)``, in data units, eight or more, a tensor or an array; default
+            samples of the prior itself, which show less (`PriorReport.blind`).
+
+    A network that breaks its contract (`boundary.contracts`) fails that check, and gets no other.
 
     Raises:
         ValueError: images of another shape, or fewer than two.
 
-    Cost: five network evaluations an image, and some 60 for each of the first four (of more, if
-    they are small); without images another 25 for each of 16.
+    Cost: three network evaluations, five an image, and some 60 for each of the first four (of more,
+    if they are small); without images another 25 for each of 16.
     """
     blind: tuple[str, ...] = ()
+    if not isinstance(prior, Prior):
+        raise TypeError(f"check_prior: needs a prior, got {type(prior).__name__}")
+    try:
+        hold_contracts(prior, torch.zeros((), device=prior.device))
+    except (ValueError, TypeError) as error:
+        return PriorReport((Finding("contract", False, str(error)),), (), (), (), 1.0)
     if images is None:
         images, blind = _own_samples(prior, seed), (_BLIND,)
+    images = real_tensor("check_prior", "images", images, finite=False)
     if tuple(images.shape[1:]) != tuple(prior.shape) or len(images) < 2:
         raise ValueError(
             f"check_prior(images=): needs two or more images, shape (count, {prior.shape}), got "
-            f"{tuple(images.shape)}"
+            f"{tuple(images.shape)}{advice_on_shape(images.shape, prior.shape)}"
         )
+    refuse_type("check_prior(images=)", images)
     if not bool(images.isfinite().all()):
         text = (
             "samples of the prior are not finite; the wrapping is wrong, pass images= to learn how"

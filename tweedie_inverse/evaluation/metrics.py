@@ -1,7 +1,12 @@
 """How close images are to the truth: PSNR, and structural similarity as scikit-image has it."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from tweedie_inverse.boundary.arguments import positive
+from tweedie_inverse.boundary.arrays import real_tensor
 
 # Equal images would have an infinite PSNR; this is 200 dB.
 _SMALLEST = 1e-20
@@ -18,6 +23,8 @@ def psnr(images: Tensor, truth: Tensor, data_range: float = 1.0) -> Tensor:
     Returns:
         ``(count,)``.
     """
+    images, truth = _pair("psnr", images, truth)
+    data_range = positive("psnr", "data_range", data_range)
     squares = ((images - truth) / data_range).square().flatten(1).mean(1)
     return -10 * squares.clamp(min=_SMALLEST).log10()
 
@@ -40,6 +47,8 @@ def ssim(images: Tensor, truth: Tensor, data_range: float = 1.0) -> Tensor:
     """
     from skimage.metrics import structural_similarity
 
+    images, truth = _pair("ssim", images, truth)
+    data_range = positive("ssim", "data_range", data_range)
     both = torch.broadcast_tensors(images.detach().double(), truth.detach().double())
     pairs = zip(*(batch.cpu().numpy() for batch in both), strict=True)
     found = [
@@ -55,3 +64,15 @@ def ssim(images: Tensor, truth: Tensor, data_range: float = 1.0) -> Tensor:
         for a, b in pairs
     ]
     return torch.tensor(found).to(images)
+
+
+def _pair(caller: str, images: Any, truth: Any) -> tuple[Tensor, Tensor]:
+    """Images and their truth as tensors: the same shape, or one truth for all of them."""
+    images = real_tensor(caller, "images", images, finite=False)
+    truth = real_tensor(caller, "truth", truth, finite=False)
+    if images.ndim < 2 or truth.shape not in (images.shape, images.shape[1:]):
+        raise ValueError(
+            f"{caller}: needs images (count, *shape) and a truth like them or (*shape), got "
+            f"{tuple(images.shape)} and {tuple(truth.shape)}"
+        )
+    return images, truth

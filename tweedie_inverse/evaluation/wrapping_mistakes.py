@@ -2,6 +2,7 @@
 
 import copy
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import mul
@@ -21,6 +22,8 @@ from tweedie_inverse.priors.network import Coordinates, Parameterization
 _CLEARLY, _STANDARD_ERRORS = 1.1, 2.0
 # Suspects that are nearly as good as the best one are named, too.
 _ALIKE = 0.98
+# Keeps the noise of the trials apart from that of the check itself.
+_TRY = zlib.crc32(b"try")
 _WORST = 50.0  # the largest logarithm of a squared error that counts: infinity and NaN, too
 
 # (x (batch, *shape), sigma (batch,)), both in data units -> the denoised images.
@@ -55,7 +58,7 @@ def find_mistakes(
     bare = _remembering(prior.uncorrected())
     trials = [
         _Trial(
-            images, images + s * normal(("check prior", seed, "try", i), images.shape).to(images), s
+            images, images + s * normal(("check prior", seed, _TRY, i), images.shape).to(images), s
         )
         for i, s in enumerate(sigmas)
     ]

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import seed
+
 # Numbers are drawn in blocks: one Python call for each stream and step would dominate small
 # problems.
 _BLOCK = 1024
@@ -24,18 +26,25 @@ _BLOCK = 1024
 # does: with the empty salt, samples of a seed are the same for ever.
 SALT = ""
 
+# What the numbers are for, then whole numbers: a seed, a place in the batch.
 Key = Sequence[int | str]
 
 
 def generator(key: Key) -> np.random.Generator:
     """The random stream named `key`."""
     # The length goes first, because SeedSequence cannot tell [1] from [1, 0].
-    numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
-    words = [len(key), *(int(part) & (2**64 - 1) for part in numbers)]
+    first, *rest = key
+    use = zlib.crc32(first.encode()) if isinstance(first, str) else first
+    words = [len(key), *(_word(number) for number in (use, *rest))]
     if SALT:
         words.append(zlib.crc32(f"salt {SALT}".encode()))
     sequence = np.random.SeedSequence(words)
     return np.random.Generator(np.random.Philox(sequence))
+
+
+def _word(number: int | str) -> int:
+    """A whole number as one word of 64 bits; negative ones are the uppermost."""
+    return seed("", "seed", number, least=-(2**63)) % 2**64
 
 
 def normal(key: Key, shape: Sequence[int]) -> Tensor:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count
+from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.timesteps import (
     TABLES,
     cosine_table,
@@ -57,7 +59,7 @@ def check_schedule(sigmas: Tensor, *, repeats: bool = False) -> Tensor:
     Raises:
         ValueError: not one-dimensional, not finite, not positive, not falling, or not ending in 0.
     """
-    sigmas = torch.as_tensor(sigmas, dtype=torch.float64)
+    sigmas = real_tensor("schedule", "sigmas", sigmas, finite=False, dtype=torch.float64)
     if sigmas.ndim != 1 or len(sigmas) < 2:
         raise ValueError(
             f"a schedule needs shape (steps + 1,) with steps >= 1, got {tuple(sigmas.shape)}"
@@ -201,7 +203,9 @@ def _grid(levels: Tensor) -> Tensor:
 
 
 def _unit(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
-    if steps < 1 or not 0 < sigma_min <= sigma_max < math.inf:
+    need = "steps >= 1 and 0 < sigma_min <= sigma_max"
+    steps = count("schedule", "steps", steps, need=need)
+    if not 0 < sigma_min <= sigma_max < math.inf:
         raise ValueError(
             "a schedule needs steps >= 1 and 0 < sigma_min <= sigma_max, got "
             f"steps={steps}, sigma_min={sigma_min}, sigma_max={sigma_max}"

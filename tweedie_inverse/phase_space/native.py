@@ -38,7 +38,7 @@ class PhaseNative(OwnFile):
     kind: ClassVar[str] = FORMAT
 
     def load(self, source: Source, target: Target) -> PhaseSpaceNetwork:
-        settings, tensors = self.settings_in(source), source.state
+        settings, tensors = self.settings_in(source, target), source.state
         process, shape = from_settings(settings["process"]), tuple(settings["shape"])
         prior = PhaseSpaceNetwork(
             self.network_in(source, process.phases * shape[0], target.device),

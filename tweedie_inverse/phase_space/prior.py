@@ -22,13 +22,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.phase_space.processes import LinearProcess, Observation, act
 from tweedie_inverse.phase_space.processes.checks import float64
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
-from tweedie_inverse.priors.network import device_of
+from tweedie_inverse.priors.network import device_of, refuse_training
 
 Label = Literal["log-sigma", "time"]
 Objective = Literal["hsm", "dsm"]
@@ -129,6 +130,9 @@ class ExactPhaseSpace(PhaseSpacePrior):
         high = math.inf if prior.any_sigma else prior.sigma_max
         self.sigma_max = min(self.noise_level(self.time_max), high)
 
+    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
+        return self.prior.contracts(x, sigma)
+
     def epsilon(self, z: Tensor, t: float | Tensor) -> Tensor:
         seen = self.process.given_image(t)
         x = image_of(seen, z, torch.zeros_like(z))
@@ -215,6 +219,10 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
     def __repr__(self) -> str:
         return f"PhaseSpaceNetwork({self.name!r}, shape={self.shape}, {self.process.name})"
 
+    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
+        refuse_training(f"the network of {self!r}", self.module)
+        return super().contracts(x, sigma)
+
     def epsilon(self, z: Tensor, t: float | Tensor) -> Tensor:
         seen, own = self.process.given_image(t), self.observation(t)
         predicted = self.predicted(z, t, own)
@@ -240,6 +248,10 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         label = seen.sigma.log() / 4 if self.label == "log-sigma" else time
         channels = z.to(weight).flatten(1, 2)
         output = self.module(channels, label.to(weight).expand(len(z)))
+        wanted = (len(z), channels.shape[1], *z.shape[3:])
+        if isinstance(output, Tensor) and output.shape[1:2] == z.shape[2:3]:
+            wanted = (len(z), *z.shape[2:])  # the last phase alone
+        output = checked_result(f"the network of {self!r}", output, wanted, weight)
         return output.unflatten(1, (-1, z.shape[2])).to(z)
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:

@@ -9,6 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count as whole_number
+from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.arrays import real_tensor, refuse_type
+from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Completed, Dense, Fourier
@@ -33,7 +37,6 @@ class Gaussian(Prior):
     """
 
     any_sigma = True
-    error_is_exact = True
 
     def __init__(
         self,
@@ -42,11 +45,13 @@ class Gaussian(Prior):
         *,
         power_spectrum: Tensor | None = None,
     ):
-        self.mean = self.centre = mean
-        self.shape = tuple(mean.shape)
+        self.mean = self.centre = _floating("Gaussian", "mean", mean)
+        self.shape = tuple(self.mean.shape)
         if covariance is not None and power_spectrum is None:
+            covariance = real_tensor("Gaussian", "covariance", covariance)
             self.covariance = _dense(covariance, self.shape)
         elif power_spectrum is not None and covariance is None:
+            power_spectrum = real_tensor("Gaussian", "power_spectrum", power_spectrum)
             self.covariance = _periodic(power_spectrum, self.shape)
         else:
             raise ValueError("Gaussian: give either covariance= or power_spectrum=")
@@ -57,17 +62,26 @@ class Gaussian(Prior):
     def device(self) -> torch.device:
         return self.mean.device
 
+    @property
+    def error_is_exact(self) -> bool:
+        return True
+
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         mean = self.mean.to(x)
         coefficients = self.covariance.basis.transform(x - mean)
         level, variance = sigma_column(coefficients, sigma), self.covariance.variance.to(x)
         return mean + self.covariance.basis.inverse(variance / (variance + level**2) * coefficients)
 
+    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
+        own = type(self).denoise is not Gaussian.denoise
+        return super().contracts(x, sigma) if own else []
+
     def denoising_error(self, sigma: float) -> Covariance:
         return self.covariance.map(lambda s: s * sigma**2 / (s + sigma**2))
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""
+        x = _floating("log_prob", "x", x)
         coefficients = self.covariance.basis.transform(x - self.mean.to(x))
         level = sigma_column(coefficients, sigma)
         total = self.covariance.variance.to(x) + level**2
@@ -80,6 +94,7 @@ class Gaussian(Prior):
 
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
+        count = whole_number("draw", "count", count)
         noise = normal(("gaussian", seed), (count, *self.shape)).to(self.mean)
         return self.mean + self.covariance.colour(noise)
 
@@ -97,14 +112,18 @@ class GaussianMixture(Prior):
     suits_populations = True
 
     def __init__(self, means: Tensor, weights: Tensor, std: float):
-        if means.ndim < 2 or weights.shape != means.shape[:1]:
+        means = _floating("GaussianMixture", "means", means)
+        weights = real_tensor("GaussianMixture", "weights", weights).to(means.device)
+        std = number("GaussianMixture", "std", std)
+        if means.ndim < 2 or len(means) == 0 or weights.shape != means.shape[:1]:
             raise ValueError(
-                "GaussianMixture: needs means (components, *shape) and weights (components,), got "
+                "GaussianMixture: needs means (components, *shape), one or more, and weights "
+                "(components,), got "
                 f"{tuple(means.shape)} and {tuple(weights.shape)}"
             )
         if not bool((weights > 0).all()) or std < 0:
             raise ValueError("GaussianMixture: needs positive weights and std >= 0")
-        self.means, self.std, self.shape = means, float(std), tuple(means.shape[1:])
+        self.means, self.std, self.shape = means, std, tuple(means.shape[1:])
         self.log_weights = (weights / weights.sum()).log()
         self.centre = torch.einsum("k,k...->...", self.log_weights.exp().to(means), means)
         spread = (means - self.centre).flatten(1).square().sum(1)
@@ -131,6 +150,10 @@ class GaussianMixture(Prior):
         shrink = self.std**2 / (level**2 + self.std**2)
         return (centre + shrink * (x.flatten(1) - centre)).reshape(x.shape)
 
+    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
+        own = type(self).denoise is not GaussianMixture.denoise
+        return super().contracts(x, sigma) if own else []
+
     def denoising_error(self, sigma: float) -> Covariance:
         """Average posterior covariance by Monte Carlo over the prior, from a fixed seed.
 
@@ -151,6 +174,7 @@ class GaussianMixture(Prior):
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""
+        x = _floating("log_prob", "x", x)
         total = sigma_column(x, sigma).reshape(-1, 1) ** 2 + self.std**2
         _refuse_no_density(total)
         means = self.means.flatten(1).to(x)
@@ -190,6 +214,7 @@ class GaussianMixture(Prior):
 
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
+        count = whole_number("draw", "count", count)
         uniform = torch.special.ndtr(normal(("component", seed), (count,)))
         edges = self.log_weights.double().exp().cumsum(0)
         index = torch.searchsorted(edges, uniform.to(edges)).clamp(max=len(edges) - 1)
@@ -206,7 +231,15 @@ class Empirical(GaussianMixture):
     """
 
     def __init__(self, data: Tensor, std: float = 0.0):
-        super().__init__(data, data.new_ones(len(data)), std)
+        data = _floating("Empirical", "data", data)
+        super().__init__(data, data.new_ones(len(data) if data.ndim else 0), std)
+
+
+def _floating(caller: str, name: str, value: Tensor) -> Tensor:
+    """Images of the data as a tensor; whole numbers are refused, because samples are none."""
+    found = real_tensor(caller, name, value)
+    refuse_type(f"{caller}({name}=)", found)
+    return found
 
 
 def _refuse_no_density(variance: Tensor) -> None:

@@ -1,17 +1,26 @@
 """What a prior is: a denoiser in data units, with the size of its own error."""
 
+import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, tensor_of
+from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.priors.tweedie import score_from_denoised
 
 
 def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:
     """``sigma`` (scalar or ``(batch,)``) as ``(batch, 1, ..., 1)`` in the dtype and device of x."""
+    if isinstance(sigma, float | int) and not math.isfinite(sigma):
+        raise ValueError(f"denoise(x, sigma): sigma must be a finite number, got {sigma}")
+    if not isinstance(sigma, float | int | Tensor):
+        sigma = real_tensor("denoise", "sigma", sigma, finite=False)
     column = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     if column.ndim > 1 or (column.ndim == 1 and column.shape[0] not in (1, x.shape[0])):
         raise ValueError(
@@ -30,8 +39,6 @@ class Prior(ABC):
         centre: mean of the data, roughly, a number or ``(*shape)``: walks start there, plus noise.
         any_sigma: whether levels outside that range are answered as well as those inside: exact
             priors, whose range is only where a walk may sensibly begin and end.
-        error_is_exact: whether `conditional_covariance` is that of ``p(x0 | x_sigma)`` itself,
-            which is then a Gaussian.
         unit: how much images differ, roughly, in data units; noise well above it hides them.
         value_range: ends of the range in which its images lie, in data units; None where it is not
             known.
@@ -46,11 +53,16 @@ class Prior(ABC):
     sigma_max: float
     centre: Tensor | float = 0.0
     any_sigma: bool = False
-    error_is_exact: bool = False
     unit: float = 1.0
     value_range: tuple[float, float] | None = None
     units: str = ""
     suits_populations: bool = False
+
+    def __init_subclass__(cls) -> None:
+        """Let denoisers take arrays, and hold their arguments and results to the prior's shape."""
+        for name in ("denoise", "denoise_drawing", "score"):
+            if name in cls.__dict__:
+                setattr(cls, name, _checked(cls.__dict__[name], name))
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -59,6 +71,10 @@ class Prior(ABC):
         Args:
             x: ``(batch, *shape)``, noisy images in data units.
             sigma: scalar or ``(batch,)``, noise standard deviation in data units.
+
+        Raises:
+            ValueError: images of another shape, or a denoiser that does not return theirs.
+            TypeError: no images of floating-point numbers.
         """
 
     def denoise_drawing(
@@ -76,6 +92,7 @@ class Prior(ABC):
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Gradient of ``log p_sigma(x)`` by Tweedie's formula, ``(D(x, sigma) - x) / sigma^2``."""
+        x = _images(self, "score", x)
         return score_from_denoised(x, self.denoise(x, sigma), sigma_column(x, sigma))
 
     def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
@@ -104,6 +121,19 @@ class Prior(ABC):
         """This prior without any measured correction of its denoiser."""
         return self
 
+    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
+        """What must hold of the user's functions behind this prior, each with its owner.
+
+        Args:
+            x: two noisy images ``(2, *shape)`` of level sigma.
+
+        Returns:
+            By default the denoiser itself, owned by the prior; none for the package's exact priors.
+        """
+        name = f"denoise() of {type(self).__name__}"
+        call = lambda x: self.denoise(x, sigma)  # noqa: E731
+        return [(self, Contract(name, call, (x,), tuple(self.shape), alone=(1,)))]
+
     @property
     def device(self) -> torch.device:
         """The device of the prior's weights or tensors, where it computes.
@@ -117,6 +147,11 @@ class Prior(ABC):
         """Whether `denoising_error` is exact or measured, and not a guess."""
         return True
 
+    @property
+    def error_is_exact(self) -> bool:
+        """Whether `conditional_covariance` is that of ``p(x0 | x_sigma)``, then a Gaussian."""
+        return False
+
     def for_shape(self, shape: tuple[int, ...]) -> "Prior":
         """This prior for images of `shape`; a `ValueError` where it has no such form."""
         if tuple(shape) != tuple(self.shape):
@@ -126,3 +161,38 @@ class Prior(ABC):
                 f"domain_shape is {tuple(self.shape)}, or another prior (ti.list_priors())."
             )
         return self
+
+
+def _checked(method: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    """A denoiser that compares images and result with the shape of its prior, at every call."""
+
+    @functools.wraps(method)
+    def checked(self: Prior, x: Any, sigma: Any, *rest: Any, **settings: Any) -> Tensor:
+        x = _images(self, name, x)
+        result = method(self, x, sigma, *rest, **settings)
+        return checked_result(f"{type(self).__name__}.{name}()", result, tuple(x.shape), x)
+
+    return checked
+
+
+def _images(prior: Prior, name: str, x: Any) -> Tensor:
+    """Noisy images as a tensor ``(batch, *shape)``, of a shape that the prior answers for."""
+    caller, shape = f"{type(prior).__name__}.{name}", tuple(prior.shape)
+    x = tensor_of(caller, "x", x)
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{caller}: needs images of floating-point numbers, got {x.dtype}; ti.as_image makes "
+            "one of a picture, and complex images are two channels"
+        )
+    if tuple(x.shape[1:]) != shape:
+        if x.ndim == len(shape) + 1:
+            try:
+                prior.for_shape(tuple(x.shape[1:]))
+                return x
+            except ValueError:
+                pass
+        raise ValueError(
+            f"{caller}: needs shape (batch, {', '.join(map(str, shape))}), got {tuple(x.shape)}"
+            f"{advice_on_shape(x.shape, shape)}"
+        )
+    return x

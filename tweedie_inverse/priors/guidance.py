@@ -29,6 +29,8 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.network import NetworkPrior
@@ -84,9 +86,8 @@ class _Guided(Prior):
     """What both kinds share: shape and range of a leading prior."""
 
     def __init__(self, leading: Prior, scale: float):
-        if not scale >= 0:
-            raise ValueError(f"{type(self).__name__}(scale={scale}): needs a number >= 0")
-        self.leading, self.scale = leading, float(scale)
+        scale = number(type(self).__name__, "scale", scale, low=0, need="a number >= 0")
+        self.leading, self.scale = leading, scale
         self.shape, self.centre = tuple(leading.shape), leading.centre
         self.sigma_min, self.sigma_max = leading.sigma_min, leading.sigma_max
         self.any_sigma = leading.any_sigma
@@ -95,6 +96,9 @@ class _Guided(Prior):
     @property
     def device(self) -> torch.device:
         return self.leading.device
+
+    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
+        return self.leading.contracts(x, sigma)
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.leading.denoising_error(sigma)
@@ -128,6 +132,11 @@ class ClassifierFree(_Guided):
         without = self.unconditional.denoise(x, sigma)
         return without + self.scale * (self.conditional.denoise(x, sigma) - without)
 
+    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
+        if self.scale in (0, 1):
+            return self.leading.contracts(x, sigma)
+        return self.conditional.contracts(x, sigma) + self.unconditional.contracts(x, sigma)
+
     def uncorrected(self) -> "ClassifierFree":
         return ClassifierFree(
             self.conditional.uncorrected(), self.unconditional.uncorrected(), self.scale
@@ -136,6 +145,10 @@ class ClassifierFree(_Guided):
     @property
     def error_is_measured(self) -> bool:
         return self.scale in (0, 1) and self.leading.error_is_measured
+
+    @property
+    def error_is_exact(self) -> bool:
+        return self.scale in (0, 1) and self.leading.error_is_exact
 
     def for_shape(self, shape: tuple[int, ...]) -> "ClassifierFree":
         fitting = self.conditional.for_shape(shape), self.unconditional.for_shape(shape)
@@ -171,6 +184,10 @@ class ClassifierGuided(_Guided):
     @property
     def error_is_measured(self) -> bool:
         return self.scale == 0 and self.prior.error_is_measured
+
+    @property
+    def error_is_exact(self) -> bool:
+        return self.scale == 0 and self.prior.error_is_exact
 
     def for_shape(self, shape: tuple[int, ...]) -> "ClassifierGuided":
         fitting = self.prior.for_shape(shape)

@@ -10,6 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.boundary.arguments import choice, count, flag, number, positive, sizes
+from tweedie_inverse.boundary.arrays import real_tensor
+from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 from tweedie_inverse.priors.base import Prior, sigma_column
@@ -36,6 +39,10 @@ _COORDINATES: dict[str, Coordinates] = {
 }
 
 
+_OF_THE_MODE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+_HINT = "A network in training mode does that: call .eval() on it."
+
+
 class NetworkPrior(Prior):
     """A `torch.nn.Module` as a denoiser ``D(x, sigma)`` in data units.
 
@@ -60,12 +67,16 @@ class NetworkPrior(Prior):
         offset, scale: the network works on ``(x - offset) / scale``; for data in [0, 1] and a
             network on [-1, 1], both are 0.5.
         sigma_data: standard deviation of the data in network units; edm only.
-        sigma_min, sigma_max: trained range, in data units.
+        sigma_min, sigma_max: trained range, in data units.  Default: the ends of `timesteps` where
+            they are given, else 0.002 and 80.
         centre: mean pixel of the data, where a walk starts; default `offset`.
         error: measured denoising error (`measure_denoising_error`), which also corrects the
             denoiser; without it the decoupled walk reads the covariance from the network.
         fully_convolutional: whether images larger than `shape` are welcome.
         name: for messages and cards.
+
+    Raises:
+        TypeError, ValueError: a setting that is none of these, or weights of whole numbers.
     """
 
     def __init__(
@@ -79,39 +90,52 @@ class NetworkPrior(Prior):
         offset: float = 0.0,
         scale: float = 1.0,
         sigma_data: float = 0.5,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
         centre: float | None = None,
         error: DenoisingError | None = None,
         fully_convolutional: bool = False,
         name: str = "network",
     ):
-        if parameterization not in _COORDINATES:
-            raise ValueError(
-                f"NetworkPrior(parameterization={parameterization!r}): must be one of "
-                f"{', '.join(sorted(_COORDINATES))}"
+        me = "NetworkPrior"
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"NetworkPrior(module=): needs a torch.nn.Module, got {type(module).__name__}; a "
+                "function becomes one as the forward() of a class that derives from it"
             )
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(
-                f"NetworkPrior: needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
-            )
+        choice(me, "parameterization", parameterization, sorted(_COORDINATES))
+        if coordinates is not None:
+            choice(me, "coordinates", coordinates, ("ve", "vp", "flow", "edm"))
         self.module = module
         self.parameterization = parameterization
-        self.shape = tuple(shape)
-        self.coordinates = coordinates or _COORDINATES[parameterization]
+        self.shape = sizes(me, "shape", shape)
+        self.coordinates = _COORDINATES[parameterization] if coordinates is None else coordinates
         self.timesteps = None if timesteps is None else _increasing(timesteps)
-        self.offset, self.scale, self.sigma_data = offset, scale, sigma_data
-        self.sigma_min, self.sigma_max, self.unit = sigma_min, sigma_max, scale
-        self.error = error
-        self.centre = offset if centre is None else centre
-        self.fully_convolutional = fully_convolutional
+        self.offset, self.scale = number(me, "offset", offset), positive(me, "scale", scale)
+        self.sigma_data = positive(me, "sigma_data", sigma_data)
+        self.sigma_min, self.sigma_max = self._range(sigma_min, sigma_max)
+        self.unit, self.error = self.scale, error
+        self.centre = self.offset if centre is None else number(me, "centre", centre)
+        _floating_weight(module)
+        self.fully_convolutional = flag(me, "fully_convolutional", fully_convolutional)
         self.name = name
 
     def __repr__(self) -> str:
         return f"NetworkPrior({self.name!r}, shape={self.shape}, {self.parameterization})"
 
+    def _range(self, low: float | None, high: float | None) -> tuple[float, float]:
+        """The trained range in data units, from the table of timesteps where it is not given."""
+        ends = (0.002, 80.0)
+        if self.timesteps is not None:
+            ends = (self.scale * float(self.timesteps[0]), self.scale * float(self.timesteps[-1]))
+        low = ends[0] if low is None else number("NetworkPrior", "sigma_min", low)
+        high = ends[1] if high is None else number("NetworkPrior", "sigma_max", high)
+        if not 0 < low < high:
+            raise ValueError(f"NetworkPrior: needs 0 < sigma_min < sigma_max, got {low} and {high}")
+        return low, high
+
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        weight = next(self.module.parameters(), x)  # a module without any works as x does
+        weight = _floating_weight(self.module, x)
         # Noise labels and the mixing of input and output need float32 even round a half-precision
         # network, whose own numbers are cast once, on the way in and on the way out.
         exact = torch.promote_types(weight.dtype, torch.float32)
@@ -119,12 +143,30 @@ class NetworkPrior(Prior):
         level = sigma_column(x_exact, sigma).to(weight.device, exact) / self.scale
         state = (x.to(weight.device, exact) - self.offset) / self.scale
         given, label = self._input(state, level), self.label(level.flatten())
-        output = self.module(given.to(weight), label.to(weight)).to(exact)
+        output = self.module(given.to(weight), label.to(weight))
+        output = checked_result(self._network, output, tuple(x.shape), weight).to(exact)
         denoised = self.offset + self.scale * self._denoised(state, output, level)
         if self.error is not None:
             sigmas = (level * self.scale).flatten()
             denoised = self.error.correct(x.to(denoised), denoised, sigmas)
         return denoised.to(x)
+
+    @property
+    def _network(self) -> str:
+        """The network, for messages."""
+        return f"the network {type(self.module).__name__} of {self!r}"
+
+    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
+        """That of the network itself, in its own units and number type."""
+        refuse_training(self._network, self.module)
+        weight = _floating_weight(self.module, x)
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        level = sigma_column(x.to(weight.device, exact), sigma) / self.scale
+        state = (x.to(weight.device, exact) - self.offset) / self.scale
+        given = self._input(state, level).to(weight), self.label(level.flatten()).to(weight)
+        shape = tuple(self.shape)
+        contract = Contract(self._network, self.module, given, shape, (1,), weight.dtype, _HINT)
+        return [(self.module, contract)]
 
     def denoising_error(self, sigma: float) -> Covariance:
         if self.error is None:
@@ -204,8 +246,10 @@ class NetworkPrior(Prior):
             )
         other = copy.copy(self)
         shared = min(sides) // 4 if overlap is None else overlap
+        pixels = count("tiled", "pixels", pixels)
         tiles = TiledNetwork(self.module, sides, shared, pixels)
-        other.module = tiles.train(self.module.training)
+        tiles.training = self.module.training  # not by train(), which reaches into the network
+        other.module = tiles
         other.fully_convolutional = True
         return other
 
@@ -245,13 +289,49 @@ class NetworkPrior(Prior):
         return skip * x + out * output
 
 
+def refuse_training(name: str, module: nn.Module) -> None:
+    """Raise a `ValueError` where a layer that answers otherwise in training is in training mode.
+
+    Dropout and batch normalization are such layers.  The mode of all others makes no difference,
+    and is left as it is: nothing here switches a user's network.
+    """
+    for path, layer in module.named_modules():
+        differs = isinstance(layer, _OF_THE_MODE) or getattr(layer, "track_running_stats", False)
+        if layer.training and differs and getattr(layer, "p", 1.0) > 0:
+            raise ValueError(
+                f"{name}: {path or type(layer).__name__} is in training mode, where it depends on "
+                "chance or on the batch; call .eval() first"
+            )
+
+
+def _floating_weight(module: nn.Module, like: Tensor | None = None) -> Tensor:
+    """The first weight of floating-point numbers, whose type and device the network works in.
+
+    A network without any works as `like` does.
+
+    Raises:
+        TypeError: there are weights, but of whole numbers only.
+    """
+    first = None
+    for weight in module.parameters():
+        if weight.is_floating_point():
+            return weight
+        first = weight if first is None else first
+    if first is not None and not first.is_complex():
+        raise TypeError(
+            f"NetworkPrior(module=): the weights of {type(module).__name__} are {first.dtype}; a "
+            "network needs floating-point weights. Convert them first (module.float())"
+        )
+    return torch.zeros(()) if like is None else like
+
+
 def device_of(module: nn.Module) -> torch.device:
     """Where a module's weights are; the CPU for a module without any."""
     return next(module.parameters(), torch.zeros(())).device
 
 
 def _increasing(table: Tensor) -> Tensor:
-    table = torch.as_tensor(table, dtype=torch.float64)
+    table = real_tensor("NetworkPrior", "timesteps", table, dtype=torch.float64)
     if table.ndim != 1 or len(table) < 2 or not bool((table.diff() > 0).all()) or table[0] <= 0:
         raise ValueError(
             "NetworkPrior(timesteps=): needs the positive noise levels of the training steps in "

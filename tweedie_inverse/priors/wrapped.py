@@ -1,8 +1,12 @@
 """What a prior round another prior passes on: everything but the denoiser."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.priors.base import Prior
 
@@ -15,7 +19,6 @@ class WrappedPrior(Prior):
         self.shape, self.centre, self.any_sigma = prior.shape, prior.centre, prior.any_sigma
         self.sigma_min, self.sigma_max, self.unit = prior.sigma_min, prior.sigma_max, prior.unit
         self.value_range, self.units = prior.value_range, prior.units
-        self.error_is_exact = prior.error_is_exact
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)
@@ -26,6 +29,9 @@ class WrappedPrior(Prior):
     def moments(self) -> tuple[Tensor, Covariance]:
         return self.prior.moments()
 
+    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
+        return self.prior.contracts(x, sigma)
+
     @property
     def device(self) -> torch.device:
         return self.prior.device
@@ -33,3 +39,29 @@ class WrappedPrior(Prior):
     @property
     def error_is_measured(self) -> bool:
         return self.prior.error_is_measured
+
+    @property
+    def error_is_exact(self) -> bool:
+        return self.prior.error_is_exact
+
+
+class UnderAutocast(WrappedPrior):
+    """A prior whose network runs under the autocast that its caller had switched on.
+
+    The walk round it does not: its own products need all their digits.
+    """
+
+    def __init__(self, prior: Prior, device: torch.device):
+        super().__init__(prior)
+        kind = device.type
+        self._mode: dict[str, Any] = {"device_type": kind, "dtype": torch.get_autocast_dtype(kind)}
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        with torch.autocast(**self._mode):
+            return self.prior.denoise(x, sigma)
+
+    def denoise_drawing(
+        self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
+    ) -> Tensor:
+        with torch.autocast(**self._mode):
+            return self.prior.denoise_drawing(x, sigma, noise)

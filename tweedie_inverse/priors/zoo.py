@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tweedie_inverse.boundary.arguments import flag, pair
+from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats import FORMATS, Format, Source, Target, load, source_of
 from tweedie_inverse.priors.formats import describe as describe_source
@@ -53,7 +55,7 @@ def load_prior(
     *,
     format: str | Format | None = None,
     device: torch.device | str = "cpu",
-    value_range: tuple[float, float] = (0.0, 1.0),
+    value_range: tuple[float, float] | None = None,
     revision: str | None = None,
     sha256: str | None = None,
     allow_arbitrary_code: bool = False,
@@ -67,10 +69,10 @@ def load_prior(
             the file does not hold, e.g. ``ti.priors.formats.ADM(image_size=256)``.  Default: as
             the file looks.
         device: of networks that are built here; a module stays where it is.
-        value_range: the user's values for the ends of the network's own image range.  Prior files
-            of this package know theirs.
-        revision: commit of a hub id, to get the same weights again.
-        sha256: checksum of a file, to get the same weights again.
+        value_range: the user's values for the ends of the network's own image range, 0 and 1 by
+            default.  Prior files of this package know theirs, and refuse another.
+        revision: commit of a hub id, to get the same weights again; refused for anything else.
+        sha256: checksum of a file, to get the same weights again; refused for anything else.
         allow_arbitrary_code: unpickle a file without restrictions: it may then do anything on this
             computer.  Off, files that hold anything but weights are refused.
 
@@ -78,8 +80,10 @@ def load_prior(
         ValueError: no such name or file, unknown or unfitting format, incomplete or unsafe file.
         ImportError: the format needs a package that is not installed.
     """
-    source = _source(name_or_path, revision, sha256, allow_arbitrary_code)
-    return load(source, Target(device, value_range), format)
+    asked = None if value_range is None else _range(value_range)
+    code = flag("load_prior", "allow_arbitrary_code", allow_arbitrary_code)
+    source = _source(name_or_path, revision, sha256, code)
+    return load(source, Target(device, asked or (0.0, 1.0), asked), format)
 
 
 def inspect_prior(
@@ -92,12 +96,23 @@ def inspect_prior(
     return describe_source(_source(name_or_path, revision, None, False), format)
 
 
+def _range(given: Any) -> tuple[float, float]:
+    """Two numbers in increasing order."""
+    need = "two numbers, the smallest and the largest value"
+    low, high = pair("load_prior", "value_range", given, need=need)
+    if not low < high:
+        raise ValueError(f"load_prior(value_range=({low:g}, {high:g})): needs low < high")
+    return low, high
+
+
 def _source(
     name_or_path: str | Path | nn.Module,
     revision: str | None,
     sha256: str | None,
     allow_arbitrary_code: bool,
 ) -> Source:
+    if not isinstance(name_or_path, nn.Module):
+        checked_path("load_prior", "name_or_path", name_or_path)
     shipped = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
     given = shipped if isinstance(name_or_path, str) and shipped.is_file() else name_or_path
     try:

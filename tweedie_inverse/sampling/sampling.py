@@ -6,12 +6,17 @@ The conditional counterpart is `solving.solver`.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, flag
+from tweedie_inverse.boundary.arguments import seed as checked_seed
+from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import SCHEDULES, Schedule, check_schedule
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Integrator, Level, Recipe, Template
 from tweedie_inverse.walks.base import WalkDivergedError
@@ -19,7 +24,7 @@ from tweedie_inverse.walks.integrators import IntegratorState
 from tweedie_inverse.walks.recipes import check_recipe
 
 RecipeLike = str | Recipe | Integrator | Callable[[Tensor], Recipe]
-ScheduleLike = str | Tensor | Schedule
+ScheduleLike = str | Tensor | np.ndarray | Schedule
 
 DEFAULT_STEPS = 50
 # Names that belong to samplers of another kind of prior, and what to call for them.
@@ -90,18 +95,22 @@ def sample(
         dtype: of the samples.
         device: where the walk runs; default ``prior.device``, where the prior's tensors are.
 
+    Before the walk, a network is called twice to see that it keeps to its contract, as in `solve`.
+
     Raises:
-        ValueError, TypeError: anything wrong with the input, before the first evaluation.
+        ValueError, TypeError: anything wrong with the input, before the first evaluation; a network
+            that breaks its contract, before the walk.
         WalkDivergedError: the walk became NaN or infinite.
         torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
     """
     plan = plan_for(prior, recipe, steps, schedule)
-    if num_samples < 1:
-        raise ValueError(f"sample(num_samples={num_samples}): needs at least one sample")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"sample(batch_size={batch_size}): needs a positive number of samples")
+    num_samples = count("sample", "num_samples", num_samples, need="at least one sample")
+    if batch_size is not None:
+        batch_size = count("sample", "batch_size", batch_size, need="a positive number of samples")
+    seed, progress = checked_seed("sample", "seed", seed), flag("sample", "progress", progress)
     chunk = batch_size or max(1, _CHUNK_NUMBERS // torch.Size(prior.shape).numel())
-    like = torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
+    like = _like("sample", prior, dtype, device)
+    hold_contracts(prior, like)
     with _progress_bar(progress, num_samples * plan.evaluations, plan.integrator.name) as bar:
 
         def work(first: int, last: int) -> Tensor:
@@ -130,9 +139,10 @@ def trajectory(
     Plots, early stopping and statistics are the caller's ``for`` body.
     """
     plan = plan_for(prior, recipe, steps, schedule)
-    if num_samples < 1:
-        raise ValueError(f"trajectory(num_samples={num_samples}): needs at least one sample")
-    like = torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
+    num_samples = count("trajectory", "num_samples", num_samples, need="at least one sample")
+    seed = checked_seed("trajectory", "seed", seed)
+    like = _like("trajectory", prior, dtype, device)
+    hold_contracts(prior, like)
     return _walk(plan, prior, _streams(seed, 0, num_samples), like)
 
 
@@ -148,8 +158,10 @@ def plan_for(
             f"sample: prior must be a prior such as ti.load_prior('phantom-64'), got "
             f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
         )
-    if steps is not None and steps < 1:
-        raise ValueError(f"sample(steps={steps}): needs at least one network evaluation")
+    if steps is not None:
+        steps = count("sample", "steps", steps, need="at least one network evaluation")
+    if isinstance(schedule, np.ndarray):
+        schedule = real_tensor("sample", "schedule", schedule, dtype=torch.float64)
     method = _method(recipe)
     if isinstance(method, Recipe):
         if schedule is not None:
@@ -160,11 +172,11 @@ def plan_for(
         plan = _of_recipe(method)
     elif isinstance(method, Integrator):
         method.refuse(prior)
-        levels = method.steps_within(steps or DEFAULT_STEPS)
+        levels = method.steps_within(DEFAULT_STEPS if steps is None else steps)
         sigmas = check_schedule(_grid(schedule, levels, prior))
         plan = Plan(tuple(sigmas.tolist()), method)
     else:
-        plan = _of_recipe(method(_grid(schedule, steps or DEFAULT_STEPS, prior)))
+        plan = _of_recipe(method(_grid(schedule, DEFAULT_STEPS if steps is None else steps, prior)))
     brings_grid = isinstance(method, Recipe) or isinstance(schedule, Tensor)
     if brings_grid and steps is not None and steps != plan.evaluations:
         raise ValueError(
@@ -232,6 +244,18 @@ def _refuse_untrained(plan: Plan, prior: Prior) -> None:
         )
 
 
+def _like(
+    caller: str, prior: Prior, dtype: torch.dtype, device: torch.device | str | None
+) -> Tensor:
+    """A number of the type and on the device of the walk."""
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{caller}(dtype={dtype}): needs torch.float32 or torch.float64; a network has a "
+            "number type of its own"
+        )
+    return torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
+
+
 def _streams(seed: int, first: int, last: int) -> Streams:
     return Streams([("sample", seed, index) for index in range(first, last)])
 
@@ -246,7 +270,7 @@ def _walk(plan: Plan, prior: Prior, streams: Streams, like: Tensor) -> Iterator[
     state = IntegratorState(torch.as_tensor(prior.centre).to(start) + plan.sigmas[0] * start)
     steps = len(plan.sigmas) - 1
     for index, (sigma, after) in enumerate(zip(plan.sigmas, plan.sigmas[1:], strict=False)):
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             state = plan.integrator.step(state, index, plan.sigmas, prior, noise)
         assert state.denoised is not None
         if not bool(state.x.isfinite().all()):

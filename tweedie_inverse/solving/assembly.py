@@ -62,7 +62,7 @@ class Part(NamedTuple):
     denoiser_calls: int
     operator_calls: int
     solver_error: float
-    left_out: float  # share of the probes and secants of the network that were not credible
+    doubts: tuple[float, ...]  # means of the fields of `walks.base.Doubts`
     acceptance: Tensor | None  # (walkers,), of the inner moves, averaged over the steps
 
 
@@ -169,15 +169,23 @@ def _outside(value_range: tuple[float, float] | None, samples: Tensor) -> Tensor
 
 
 def _remark(finished: Sequence[Part]) -> str:
-    """What a user should know of how the covariances were read; empty if nothing."""
-    left_out = sum(part.left_out * len(part.x) for part in finished)
-    share = left_out / sum(len(part.x) for part in finished)
-    if share == 0:
-        return ""
-    return (
-        f"; {share:.0%} of the probes and secants were not credible and left out: there the "
-        "network's Jacobian is far from that of a denoiser"
-    )
+    """What a user should know of doubts about the network; empty if there are none."""
+    total = sum(len(part.x) for part in finished)
+    sums = zip(*([doubt * len(part.x) for doubt in part.doubts] for part in finished), strict=True)
+    left_out, held_back = (sum(each) / total for each in sums)
+    remarks = []
+    if left_out > 0:
+        remarks.append(
+            f"{left_out:.0%} of the probes and secants were not credible and left out: there the "
+            "network's Jacobian is far from that of a denoiser"
+        )
+    if held_back > 0:
+        remarks.append(
+            f"the network moved pixels of {held_back:.0%} of the samples much further than the "
+            "noise, as no denoiser would, and was held back: it may be outside what it was "
+            "trained for"
+        )
+    return "".join(f"; {remark}" for remark in remarks)
 
 
 def _origin(run: Run) -> Origin:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number
 from tweedie_inverse.solving import posterior_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.interval import central_interval, quantile_along
@@ -174,8 +175,8 @@ class Posterior:
         Raises:
             ValueError: a level outside (0, 1), or `of` does not keep the first axis.
         """
-        if not 0 < level < 1:
-            raise ValueError(f"interval(level={level}): needs a number between 0 and 1")
+        need = "a share between 0 and 1, such as 0.9"
+        level = number("interval", "level", level, above=0, high=1 - 1e-9, need=need)
         values = self.samples if of is None else self._each("interval(of=)", of)
         return central_interval(values, self._axis, level, self.diagnostics.effective_sample_size)
 

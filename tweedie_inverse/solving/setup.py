@@ -1,18 +1,33 @@
 """A checked call of `solve`: everything that can be wrong with the input is found here.
 
-The network is not evaluated before everything has been checked.
+The network is not evaluated before everything else has been checked, and then on two images.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count
+from tweedie_inverse.boundary.arguments import seed as checked_seed
+from tweedie_inverse.boundary.modes import autocast_is_on, of_a_walk
 from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.operators import GaussianNoise, LinearOperator, NoiseModel, Operator
+from tweedie_inverse.priors.analytic import Gaussian, GaussianMixture
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.solving.validation import check_measurement, check_operator, resolve_noise
+from tweedie_inverse.priors.contract import hold_contracts
+from tweedie_inverse.priors.wrapped import UnderAutocast
+from tweedie_inverse.solving.validation import (
+    check_measurement,
+    check_noise,
+    check_operator,
+    resolve_noise,
+)
 from tweedie_inverse.walks import Decoupled, Langevin, Particle, Walk
 
 # `auto` takes the particle walk up to this many numbers an image, from this many samples on: a
@@ -47,8 +62,9 @@ class Run:
         return "walk", self.seed, measurement, sample
 
 
+@torch.inference_mode(False)
 def prepare(
-    y: Tensor,
+    y: Any,
     operator: Operator,
     prior: Prior,
     method: str | Walk,
@@ -68,27 +84,62 @@ def prepare(
             f"solve: prior must be a prior such as ti.load_prior('phantom-64'), got "
             f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
         )
-    if num_samples < 1:
-        raise ValueError(f"solve(num_samples={num_samples}): needs at least one sample")
+    num_samples = count("solve", "num_samples", num_samples, need="at least one sample")
+    if steps is not None:
+        steps = count("solve", "steps", steps, need="at least one network evaluation")
     y, single = check_measurement(y, operator)
-    seed = tuple(seed) if isinstance(seed, Sequence) else seed
-    if isinstance(seed, tuple) and len(seed) != len(y):
-        raise ValueError(
-            f"solve(seed=): needs one integer, or one for each of {len(y)} measurements, got "
-            f"{len(seed)}"
-        )
+    seeds = _seeds(seed, len(y))
     model = resolve_noise(noise, operator, y)
     prior = prior.for_shape(operator.domain_shape)
-    check_operator(operator, y)
+    with of_a_walk(y.device):
+        walk, sigmas, reason = _planned(y, operator, model, prior, method, num_samples, steps)
+    spent = hold_contracts(prior, y)
+    if spent:
+        reason = f"{reason}; {spent} evaluations before the walk showed that the network is sound"
+    if autocast_is_on(y.device):
+        prior = UnderAutocast(prior, y.device)
+    return Run(y, single, operator, model, prior, walk, reason, sigmas, num_samples, seeds)
+
+
+def _seeds(given: int | Sequence[int], measurements: int) -> int | tuple[int, ...]:
+    """A checked seed, or one for each measurement."""
+    if not isinstance(given, Sequence | np.ndarray | Tensor) or isinstance(given, str):
+        return checked_seed("solve", "seed", given)
+    if isinstance(given, np.ndarray | Tensor) and given.ndim == 0:
+        return checked_seed("solve", "seed", given)
+    if len(given) != measurements:
+        raise ValueError(
+            f"solve(seed=): needs one integer, or one for each of {measurements} measurements, got "
+            f"{len(given)}"
+        )
+    return tuple(checked_seed("solve", "seed", one) for one in given)
+
+
+def _planned(
+    y: Tensor,
+    operator: Operator,
+    model: NoiseModel,
+    prior: Prior,
+    method: str | Walk,
+    num_samples: int,
+    steps: int | None,
+) -> tuple[Walk, Tensor, str]:
+    """Operator and noise checked, the walk chosen, its noise levels, and the reason."""
+    seen = check_operator(operator, y, _images(prior, y))
+    check_noise(model, y[[0, -1]], seen)
     walk, reason = _choose(method, operator, model, prior, num_samples)
     first = Problem(y[:1], operator.select(0), model)
     walk.refuse(first, prior)
-    count = walk.default_steps if steps is None else steps
-    if count < 1:
-        raise ValueError(f"solve(steps={steps}): needs at least one network evaluation")
-    walk, sigmas, note = walk.plan(first, prior, count)
-    reason = f"{reason}; {note}" if note else reason
-    return Run(y, single, operator, model, prior, walk, reason, sigmas, num_samples, seed)
+    walk, sigmas, note = walk.plan(first, prior, walk.default_steps if steps is None else steps)
+    return walk, sigmas, f"{reason}; {note}" if note else reason
+
+
+def _images(prior: Prior, like: Tensor) -> Tensor:
+    """Two images like those of the prior, ``(2, *shape)``: walks go where they are, and beyond."""
+    if isinstance(prior, Gaussian | GaussianMixture):
+        return prior.draw(2, seed=0).to(like)
+    spread = prior.unit * normal(("images of the prior",), (2, *prior.shape))
+    return torch.as_tensor(prior.centre).to(like) + spread.to(like)
 
 
 def _choose(

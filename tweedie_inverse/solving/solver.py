@@ -4,11 +4,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, flag
+from tweedie_inverse.boundary.modes import of_a_walk
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.operators import NoiseModel, Operator
@@ -44,7 +46,7 @@ class Step(NamedTuple):
 
 
 def iterate(
-    y: Tensor,
+    y: Any,
     operator: Operator,
     prior: Prior,
     *,
@@ -69,7 +71,7 @@ def iterate(
 
 
 def solve(
-    y: Tensor,
+    y: Any,
     operator: Operator,
     prior: Prior,
     *,
@@ -86,7 +88,8 @@ def solve(
 
     Args:
         y: ``(batch, *operator.range_shape)``, float32 or float64, or one measurement without the
-            batch axis (then the result has none either).
+            batch axis (then the result has none either).  A tensor or a NumPy array, complex where
+            the measurement is; the samples are tensors.
         operator: the instrument.
         prior: for images of ``operator.domain_shape``.
         method: ``"auto"``, ``"decoupled"``, ``"langevin"``, ``"particle"``, or a walk with its own
@@ -105,23 +108,32 @@ def solve(
         progress: show a progress bar.
         callback: called with each `Step`; again from a part's first one, if it ran out of memory.
 
+    Before the walk, a network is called twice on images of the prior's range, a batch of two and
+    one of the two alone, to see that it keeps to its contract (`boundary.contracts`).  These three
+    evaluations are made once for a network, are not in ``stats.denoiser_calls``, and are told in
+    ``stats.reason``.
+
     Warns:
         PosteriorWarning: the samples do not fit their measurement, or the walk was not exact;
             ``posterior.diagnostics.verdict`` says the same in one line.
 
     Raises:
-        ValueError, TypeError: anything wrong with the input, before the first evaluation.
+        ValueError, TypeError: anything wrong with the input, before the first evaluation; an
+            operator, a network or a noise model that breaks its contract, before the walk.
         WalkDivergedError: the walk became NaN or infinite; finished measurements are attached.
         torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
     """
+    if batch_size is not None:
+        batch_size = count("solve", "batch_size", batch_size, need="a positive number of walkers")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"solve(callback=): needs a function, got {type(callback).__name__}")
+    progress = flag("solve", "progress", progress)
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"solve(batch_size={batch_size}): needs a positive number of walkers")
-    run.walk.communicator.share(num_samples)
+    run.walk.communicator.share(run.num_samples)
     chunk = batch_size or max(1, _CHUNK_NUMBERS // torch.Size(run.prior.shape).numel())
     begin = time.monotonic()
-    if y.is_cuda:
-        torch.cuda.reset_peak_memory_stats(y.device)
+    if run.y.is_cuda:
+        torch.cuda.reset_peak_memory_stats(run.y.device)
     finished: list[Part] = []
     try:
         with _progress_bar(progress, run) as bar:
@@ -159,11 +171,11 @@ def _parts(run: Run, chunk: int, bar, callback: Callable[[Step], None] | None) -
             if callback is not None:
                 callback(step)
         cost = prior.calls - calls_before, problem.operator_calls
-        bad = step.info.left_out
-        left_out = 0.0 if bad is None else float(bad.mean())
+        doubts = step.info.doubts
+        shares = (0.0, 0.0) if doubts is None else tuple(float(each.mean()) for each in doubts)
         acceptance = torch.stack(accepted).mean(0) if accepted else None
         x, history = _everyone(run, step.x), History.of(populations)
-        return Part(x, history, *cost, error, left_out, acceptance)
+        return Part(x, history, *cost, error, shares, acceptance)
 
     if run.walk.communicator.size > 1:
         # Trying a part again would leave the other processes waiting.
@@ -215,11 +227,11 @@ def _walk(run: Run, prior: Prior, problem: Problem, first: int, last: int) -> It
     streams = Streams([run.key(*pair) for pair in _here(run, first, last)])
     steps = len(run.sigmas) - 1
     values = run.sigmas.tolist()
-    with torch.no_grad():
+    with of_a_walk(run.y.device):
         state = run.walk.start(problem, prior, values[0], streams)
     for index in range(steps):
         level = Level(index, steps, values[index], values[index + 1])
-        with torch.no_grad():
+        with of_a_walk(run.y.device):
             state, info = run.walk.step(state, level, problem, prior, streams)
         _refuse_divergence(state.x, info, level, run.walk)
         yield Step(level, state.x, info, (first, last), run.total)

@@ -1,8 +1,14 @@
 """Checks of a measurement, its noise and its operator, before a walk sees them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.arrays import batch_of, refuse_spread
+from tweedie_inverse.boundary.contracts import Contract, hold, refuse_not_finite
+from tweedie_inverse.boundary.modes import with_gradients
 from tweedie_inverse.numerics.spectral import Pixels
 from tweedie_inverse.operators import (
     GaussianNoise,
@@ -17,21 +23,20 @@ from tweedie_inverse.operators.checks import deviation_from_linear, dot_test
 _ADJOINT_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
-def check_measurement(y: Tensor, operator: Operator) -> tuple[Tensor, bool]:
+def check_measurement(y: Any, operator: Operator) -> tuple[Tensor, bool]:
     """y with a batch axis and without junk in unobserved entries; whether it came without one."""
-    if not isinstance(y, Tensor) or not y.is_floating_point():
-        kind = f"dtype {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
-        raise TypeError(f"solve: y must be a float32 or float64 tensor, got {kind}")
-    if y.dtype not in _ADJOINT_TOLERANCE:
-        raise TypeError(f"solve: y must be float32 or float64, got {y.dtype}; use y.float()")
-    single = tuple(y.shape) == operator.range_shape
-    if not single and (tuple(y.shape[1:]) != operator.range_shape or y.shape[0] == 0):
-        raise ValueError(
-            f"solve: {operator!r} gives measurements of shape {operator.range_shape}; y must be "
-            f"one of them or (batch, {', '.join(map(str, operator.range_shape))}), got "
-            f"{tuple(y.shape)}"
-        )
+    shape = operator.range_shape
+    need = (
+        f"{operator!r} gives measurements of shape {shape}; y must be one of them or (batch, "
+        f"{', '.join(map(str, shape))})"
+    )
+    y = batch_of(
+        "solve", "y", y, shape, is_complex=operator.range_is_complex, single=True, need=need
+    )
+    single = tuple(y.shape) == shape
     y = y[None] if single else y
+    if len(y) == 0:
+        raise ValueError(f"solve: {need}, got {tuple(y.shape)}, a batch of none")
     if operator.images not in (None, len(y)):
         raise ValueError(
             f"solve: {operator!r} holds an operator for each of {operator.images} images, but y "
@@ -51,8 +56,9 @@ def check_measurement(y: Tensor, operator: Operator) -> tuple[Tensor, bool]:
 
 def resolve_noise(noise: NoiseModel | float | None, operator: Operator, y: Tensor) -> NoiseModel:
     """The noise model of a solve: the argument, else the operator's; refused if it cannot be."""
-    if isinstance(noise, int | float) and not isinstance(noise, bool):
-        noise = GaussianNoise(float(noise))
+    if noise is not None and not isinstance(noise, NoiseModel):
+        need = "a number or a noise model such as ops.GaussianNoise(0.1)"
+        noise = GaussianNoise(number("solve", "noise", noise, finite=False, need=need))
     chosen = noise if noise is not None else operator.noise
     if chosen is None:
         raise ValueError(
@@ -60,11 +66,7 @@ def resolve_noise(noise: NoiseModel | float | None, operator: Operator, y: Tenso
             "build it with noise=ops.GaussianNoise(std), or pass noise=std to solve (std in units "
             f"of y){_suggestion(y)}"
         )
-    if not isinstance(chosen, NoiseModel):
-        raise TypeError(
-            f"solve(noise=): needs a number or a noise model such as ops.GaussianNoise(0.1), got "
-            f"{chosen!r}"
-        )
+    chosen.refuse_shape("solve", operator.range_shape)
     if (
         isinstance(chosen, GaussianNoise)
         and not isinstance(chosen.basis, Pixels)
@@ -87,41 +89,63 @@ def _suggestion(y: Tensor) -> str:
         return ""
 
 
-@torch.no_grad()
-def check_operator(operator: Operator, like: Tensor) -> None:
-    """Refuse an operator with wrong shapes, or a linear one that is not, or whose adjoint is not.
+def check_noise(noise: NoiseModel, y: Tensor, ax: Tensor) -> None:
+    """Refuse a noise model that breaks its contract: ``log p(y | Ax)`` and what follows from it.
 
-    One forward and one adjoint on random numbers, in the dtype and on the device of `like`.
+    Args:
+        y, ax: two measurements each, ``(2, *range_shape)``.
+    """
+    name, shape = type(noise).__name__, tuple(ax.shape[1:])
+    hold(Contract(f"log_prob() of {name}", noise.log_prob, (y, ax), (), precision=y.dtype))
+    hold(Contract(f"gradient() of {name}", noise.gradient, (y, ax), shape, precision=y.dtype))
+    variance = noise.variance(ax.clone())
+    if not isinstance(variance, Tensor) or not bool((variance > 0).all()):
+        raise ValueError(f"solve: variance() of {name} must return a tensor of positive numbers")
+    refuse_spread("solve", f"variance() of {name}", variance.shape[-ax.ndim :], ax.shape, "batch")
+
+
+@torch.no_grad()
+def check_operator(operator: Operator, like: Tensor, images: Tensor) -> Tensor:
+    """Refuse an operator that breaks its contract, is not linear though it says so, and the like.
+
+    Some forwards and adjoints of two images, in the dtype and on the device of `like`.
+
+    Args:
+        images: ``(2, *domain_shape)``, such as the prior has: forward() must be finite there.
+
+    Returns:
+        ``A(images)``, ``(2, *range_shape)``; of the first operator, where each image has its own.
     """
     if operator.images is not None:
-        for index in range(operator.images):
-            check_operator(operator.select(index), like)
-        return
+        parts = [operator.select(index) for index in range(operator.images)]
+        return torch.stack([check_operator(part, like, images) for part in parts])[0]
+    name = type(operator).__name__.lstrip("_")
+
+    def promise(method: str, call: Any, given: Tensor, shape: tuple[int, ...]) -> Tensor:
+        contract = Contract(f"{method}() of {name}", call, (given,), shape, precision=like.dtype)
+        return hold(contract)
+
+    seen = promise("forward", operator.forward, images, operator.range_shape)
+    if not isinstance(operator, LinearOperator):
+        _check_gradient(operator, images)
+        return seen
     generator = torch.Generator().manual_seed(0)
 
-    def draw(shape: tuple[int, ...]) -> Tensor:
-        return torch.randn((1, *shape), generator=generator, dtype=torch.float64).to(like)
-
-    def forward(x: Tensor) -> Tensor:
-        return _of_shape(operator, "forward", operator.forward(x), operator.range_shape)
+    def draw(shape: tuple[int, ...], count: int = 1) -> Tensor:
+        numbers = torch.randn((count, *shape), generator=generator, dtype=torch.float64)
+        return numbers.to(like)
 
     x, z, noise = (draw(shape) for shape in (*[operator.domain_shape] * 2, operator.range_shape))
-    if not isinstance(operator, LinearOperator):
-        forward(x)
-        return
-    tolerance, name = _ADJOINT_TOLERANCE[like.dtype], type(operator).__name__
-    bend = deviation_from_linear(forward, x, z)
+    tolerance = _ADJOINT_TOLERANCE[like.dtype]
+    bend = deviation_from_linear(operator.forward, x, z)
     if not bend <= tolerance:
         raise ValueError(
             f"solve: {name} is declared linear, but A(a x + b z) differs from a A x + b A z by "
             f"{bend:.1e}, relative. Subtract a constant offset from y instead of adding it in "
             "forward(), or derive from ops.Operator"
         )
-
-    def adjoint(y: Tensor) -> Tensor:
-        return _of_shape(operator, "adjoint", operator.adjoint(y), operator.domain_shape)
-
-    found = dot_test(forward, adjoint, x, noise)
+    promise("adjoint", operator.adjoint, draw(operator.range_shape, 2), operator.domain_shape)
+    found = dot_test(operator.forward, operator.adjoint, x, noise)
     if not found.error <= tolerance:
         raise ValueError(
             f"solve: adjoint() of {name} is not the adjoint of forward(): on random x and y, "
@@ -129,13 +153,16 @@ def check_operator(operator: Operator, like: Tensor) -> None:
             f"by {found.error:.1e}, relative (allowed {tolerance:.0e}). Mend adjoint(), or leave "
             "it out: it is then derived from forward() by automatic differentiation"
         )
+    return seen
 
 
-def _of_shape(operator: Operator, method: str, got: Tensor, wanted: tuple[int, ...]) -> Tensor:
-    """What a method returned for one image or measurement, if it has the declared shape."""
-    if tuple(got.shape) != (1, *wanted):
-        raise ValueError(
-            f"solve: {type(operator).__name__}.{method}() of a batch of one must return shape "
-            f"{(1, *wanted)}, as declared; it returned {tuple(got.shape)}"
-        )
-    return got
+def _check_gradient(operator: Operator, images: Tensor) -> None:
+    """Refuse a forward map whose gradient is not finite; whether it has one, the walk asks."""
+    with with_gradients():
+        x = images.clone().requires_grad_()
+        ax = operator.forward(x)
+        if not ax.requires_grad:
+            return
+        (gradient,) = torch.autograd.grad(ax.sum(), x)
+    name = type(operator).__name__.lstrip("_")
+    refuse_not_finite(f"the gradient of forward() of {name}", images, gradient)

@@ -3,6 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from tweedie_inverse.boundary.arguments import (
+    count,
+    flag,
+    number,
+    positive,
+    share,
+    sizes,
+)
+from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.priors.network import Parameterization
 
 
@@ -55,6 +64,32 @@ class TrainingConfig:
     start: str = ""
     first_image: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        me = "TrainingConfig"
+        for name in ("size", "steps", "batch"):
+            count(me, name, getattr(self, name))
+        for name in ("warmup", "first_image"):
+            count(me, name, getattr(self, name), least=0)
+        number(me, "rate", self.rate, low=0)
+        for name in ("scale", "sigma_data"):
+            positive(me, name, getattr(self, name))
+        for name in ("cooldown", "label_dropout"):
+            share(me, name, getattr(self, name))
+        number(me, "average", self.average, low=0, high=1 - 1e-9, need="a number in [0, 1)")
+        for name in ("offset", "gamma"):
+            number(me, name, getattr(self, name))
+        number(me, "nu", self.nu, low=0)
+        for name in ("attention", "bfloat16", "conditional"):
+            flag(me, name, getattr(self, name))
+        for name in ("widths", "blocks"):
+            sizes(me, name, getattr(self, name), need="positive counts, one a resolution")
+        if len(self.widths) != len(self.blocks):
+            raise ValueError(
+                f"TrainingConfig: widths {self.widths} and blocks {self.blocks} need equally many "
+                "entries"
+            )
+        checked_seed(me, "seed", self.seed)
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

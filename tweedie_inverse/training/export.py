@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count as whole
 from tweedie_inverse.datasets.photographs import TRAINING_PHOTOS
 from tweedie_inverse.datasets.registry import held_out, uses_photographs
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
@@ -32,14 +33,13 @@ _DATA = {
 }
 
 
-def ready_to_export(folder: str | Path, name: str, count: int) -> None:
+def ready_to_export(folder: str | Path, name: str, images: int) -> None:
     """Check before a run what `export` will need after it, and that its files can be written.
 
     Raises:
         ValueError: no image to measure on, a name that is no file's, or no place to write.
     """
-    if count < 1:
-        raise ValueError(f"train(held_out={count}): the denoising error needs 1 image or more")
+    whole("train", "held_out", images)
     if not name or name != Path(name).name:
         raise ValueError(
             f"train(name={name!r}): needs a name without folders, of the files in {folder}"

@@ -6,6 +6,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import positive
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.priors.base import Prior
@@ -43,13 +44,20 @@ class PopulationInfo(NamedTuple):
     ancestors: Tensor  # the walker of the start that each one descends from
 
 
+class Doubts(NamedTuple):
+    """Signs that a network is not the denoiser it should be, ``(walkers,)`` each."""
+
+    left_out: Tensor  # share of the probes and secants that were not credible
+    held_back: Tensor  # 1 where it moved a pixel too far at any level, and was held back
+
+
 class Info(NamedTuple):
     """What a step reports about itself; no later step needs it."""
 
     denoised: Tensor  # (walkers, *shape), D(x, sigma)
     iterations: int = 0  # of the inner linear solver
     solver_error: float = 0.0  # of the inner linear solver, in posterior standard deviations
-    left_out: Tensor | None = None  # (walkers,), share of probes and secants that were not credible
+    doubts: Doubts | None = None  # about the network, up to this step
     acceptance: Tensor | None = None  # (walkers,), of the inner Hamiltonian moves
     population: PopulationInfo | None = None  # where walkers interact
 
@@ -62,6 +70,26 @@ class WalkDivergedError(ArithmeticError):
     """
 
     posterior: Any = None
+
+
+def check_levels(caller: str, low: Any, high: Any, schedule: Any) -> None:
+    """Refuse ends of a schedule that are no levels; None stands for those of the prior.
+
+    Raises:
+        TypeError, ValueError: not positive numbers, in the wrong order, or a schedule that is no
+            function.
+    """
+    for name, level in (("sigma_min", low), ("sigma_max", high)):
+        if level is not None:
+            need = "a positive, finite noise level, or None for that of the prior"
+            positive(caller, name, level, need=need)
+    if low is not None and high is not None and not low < high:
+        raise ValueError(f"{caller}: needs sigma_min < sigma_max, got {low} and {high}")
+    if schedule is not None and not callable(schedule):
+        raise TypeError(
+            f"{caller}(schedule=): needs a function (steps, sigma_min, sigma_max) such as "
+            f"ti.schedules.karras, got {type(schedule).__name__}"
+        )
 
 
 class Plan(NamedTuple):

@@ -33,6 +33,8 @@ from tweedie_inverse.walks.base import Level
 _EVERY = 3
 # Share of sigma^2 that the variance along a secant may have; 1 for the exact denoiser.
 _MOST = 1.5
+# How many noise levels an unmeasured network may move a pixel by.
+_REACH = 6.0
 
 
 class Knowledge(NamedTuple):
@@ -41,6 +43,7 @@ class Knowledge(NamedTuple):
     probes: Probes | None  # None where there are none
     secants: Tensor  # (walkers,), taken so far
     refused: Tensor  # (walkers,), secants that were not credible
+    held_back: Tensor  # (walkers,), 1 where a denoised image was, at any level
 
     @property
     def left_out(self) -> Tensor:
@@ -55,7 +58,8 @@ class Place(NamedTuple):
     """Where the walkers stand."""
 
     x: Tensor  # (walkers, *shape)
-    denoised: Tensor
+    answer: Tensor  # D(x, sigma)
+    denoised: Tensor  # the same, as far as it is trusted
     level: Level
 
 
@@ -103,7 +107,13 @@ class Source(ABC):
     def begin(self, prior: Prior, like: Tensor) -> Knowledge:
         """What is known before the first level; `like` has dtype and device of the state."""
         none = like.new_zeros(len(like))
-        return Knowledge(None, none, none)
+        return Knowledge(None, none, none, none)
+
+    def trusted(
+        self, x: Tensor, answer: Tensor, sigma: float, known: Knowledge
+    ) -> tuple[Tensor, Knowledge]:
+        """What is believed of ``D(x, sigma)``, and what is known now."""
+        return answer, known
 
     def covariance(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
@@ -113,7 +123,7 @@ class Source(ABC):
         if not self.takes_secant(place.level.sigma, prior, problem):
             return covariance, known
         pull = pull_of_data(place.denoised, covariance, problem)
-        target = directional(prior, place.x, place.denoised, place.level.sigma, pull.direction)
+        target = directional(prior, place.x, place.answer, place.level.sigma, pull.direction)
         largest = _MOST * place.level.sigma**2
         pair = secant(pull.direction, target, pull.change, largest)
         taken = pair.taken.to(known.secants)
@@ -220,14 +230,23 @@ class Network(Source):
     def probes(self, levels: int) -> int:
         return -(-levels // _EVERY)
 
+    def trusted(
+        self, x: Tensor, answer: Tensor, sigma: float, known: Knowledge
+    ) -> tuple[Tensor, Knowledge]:
+        # Published networks may amplify what they have not seen, without bound over the levels; a
+        # denoiser moves no pixel by much more than the noise.
+        moved, most = answer - x, _REACH * sigma
+        far = (moved.abs() > most).flatten(1).any(1).to(known.held_back)
+        return x + moved.clamp(-most, most), known._replace(held_back=known.held_back.maximum(far))
+
     def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
-        (x, denoised, level), layout = place, layout_for(tuple(prior.shape))
+        (x, answer, _, level), layout = place, layout_for(tuple(prior.shape))
         probes = known.probes
         if level.index % _EVERY == 0:
             white = streams.normal(prior.shape, like=x)
-            response = probe(prior, x, denoised, level.sigma, white)
+            response = probe(prior, x, answer, level.sigma, white)
             probes = observe(probes, white, response, level.sigma, layout)
         assert probes is not None
         return covariance_of(probes, level.sigma, layout), known._replace(probes=probes)

@@ -25,13 +25,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, number, positive
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import Schedule, check_schedule, karras
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.walks.base import Info, Level, Plan, Walk
+from tweedie_inverse.walks.base import Doubts, Info, Level, Plan, Walk, check_levels
 from tweedie_inverse.walks.covariance_sources import (
     SOURCES,
     Knowledge,
@@ -100,13 +101,17 @@ class Decoupled(Walk[DecoupledState]):
         if self.error not in ("auto", *SOURCES):
             names = ", ".join(repr(name) for name in ("auto", *SOURCES))
             raise ValueError(f"Decoupled(error={self.error!r}): choose one of {names}")
-        if min(self.moves, self.leapfrogs, self.first_moves) < 1 or self.newton < 0:
-            raise ValueError("Decoupled: needs one move and one leapfrog step, or more")
-        if not self.memory >= 0:
-            raise ValueError(f"Decoupled(memory={self.memory}): needs 0 or more, or infinity")
+        for name in ("moves", "leapfrogs", "first_moves"):
+            count("Decoupled", name, getattr(self, name))
+        count("Decoupled", "newton", self.newton, least=0)
+        need = "0 or more, or infinity"
+        number("Decoupled", "memory", self.memory, low=0, finite=False, need=need)
+        check_levels("Decoupled", self.sigma_min, self.sigma_max, self.schedule)
+        positive("Decoupled", "rho", self.rho)
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
-        low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
+        low = prior.sigma_min if self.sigma_min is None else self.sigma_min
+        high = prior.sigma_max if self.sigma_max is None else self.sigma_max
         if self.schedule is not None:
             return check_schedule(self.schedule(steps, low, high))
         return karras(steps, low, high, rho=self.rho)
@@ -150,12 +155,15 @@ class Decoupled(Walk[DecoupledState]):
         prior: Prior,
         streams: Streams,
     ) -> tuple[DecoupledState, Info]:
-        denoised = prior.denoise_drawing(
+        source = self._source(prior)
+        answer = prior.denoise_drawing(
             state.x, level.sigma, lambda shape: streams.normal(shape, like=state.x)
         )
-        covariance, known = self._source(prior).covariance(
-            Place(state.x, denoised, level), state.known, problem, prior, streams
+        denoised, known = source.trusted(state.x, answer, level.sigma, state.known)
+        covariance, known = source.covariance(
+            Place(state.x, answer, denoised, level), known, problem, prior, streams
         )
+        doubts = Doubts(known.left_out, known.held_back)
         if problem.is_linear_gaussian:
             draw = conditional_draw(
                 denoised,
@@ -164,7 +172,7 @@ class Decoupled(Walk[DecoupledState]):
                 streams.normal(prior.shape, like=state.x),
                 streams.normal(problem.operator.range_shape, like=state.x),
             )
-            info = Info(denoised, draw.iterations, draw.error, left_out=known.left_out)
+            info = Info(denoised, draw.iterations, draw.error, doubts=doubts)
             x = self._renoise(draw.x, state.x, level, prior, streams)
             return DecoupledState(x, known), info
         moved = conditional_moves(
@@ -182,7 +190,7 @@ class Decoupled(Walk[DecoupledState]):
             denoised,
             solver_error=moved.error,
             acceptance=moved.acceptance,
-            left_out=known.left_out,
+            doubts=doubts,
         )
         return DecoupledState(x, known, moved.x0), info
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.recipes import Recipe, refuse_unmeasured
 from tweedie_inverse.walks.template import template_step
@@ -139,10 +140,15 @@ class Churn(Integrator):
     evaluations = 2
 
     def __post_init__(self) -> None:
-        if self.churn < 0 or self.noise_std < 0:
-            raise ValueError(
-                f"Churn(churn={self.churn}, noise_std={self.noise_std}): must not be negative"
+        for name in ("churn", "noise_std", "sigma_min"):
+            number(
+                "Churn",
+                name,
+                getattr(self, name),
+                low=0,
+                need="a number, which must not be negative",
             )
+        number("Churn", "sigma_max", self.sigma_max, low=self.sigma_min, finite=False)
 
     def step(
         self,
@@ -209,8 +215,7 @@ class Coloured(Integrator):
     order = 1
 
     def __post_init__(self) -> None:
-        if self.power < 1:
-            raise ValueError(f"Coloured(power={self.power}): needs at least 1")
+        number("Coloured", "power", self.power, low=1, need="at least 1")
 
     def refuse(self, prior: Prior) -> None:
         refuse_unmeasured(prior, "Coloured")

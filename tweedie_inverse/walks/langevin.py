@@ -12,12 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number, pair, positive
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import Schedule, check_schedule, sigmoid
 from tweedie_inverse.operators import GaussianNoise, LinearOperator
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.walks.base import Info, Level, Walk
+from tweedie_inverse.walks.base import Info, Level, Walk, check_levels
 from tweedie_inverse.walks.template import template_step
 
 
@@ -63,6 +64,17 @@ class Langevin(Walk[LangevinState]):
 
     name = "langevin"
     default_steps = 1000
+
+    def __post_init__(self) -> None:
+        check_levels("Langevin", self.sigma_min, self.sigma_max, self.schedule)
+        for name in ("step_size", "bend"):
+            positive("Langevin", name, getattr(self, name))
+        for name in ("norm", "lipschitz"):
+            if getattr(self, name) is not None:
+                positive("Langevin", name, getattr(self, name))
+        number("Langevin", "initial_std", self.initial_std, low=0)
+        need = "two numbers, 0 or more: those of the first and of the last step"
+        pair("Langevin", "temperature", self.temperature, low=0, need=need)
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         low, high = max(self.sigma_min, prior.sigma_min), min(self.sigma_max, prior.sigma_max)

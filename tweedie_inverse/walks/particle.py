@@ -29,12 +29,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, positive, share
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic_along
 from tweedie_inverse.numerics.schedules import karras
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.walks.base import Info, Level, Plan, PopulationInfo, Walk
+from tweedie_inverse.walks.base import Info, Level, Plan, PopulationInfo, Walk, check_levels
 from tweedie_inverse.walks.bridge import Bridge, Joint
 from tweedie_inverse.walks.communicator import Communicator, SingleProcess
 from tweedie_inverse.walks.frame import Likelihood, basis_of, frame_of, without_evidence
@@ -94,12 +95,12 @@ class Particle(Walk[ParticleState]):
     def __post_init__(self) -> None:
         if self.path not in PATHS:
             raise ValueError(f"Particle(path={self.path!r}): choose one of {sorted(PATHS)}")
-        if self.correctors < 0 or not 0 <= self.threshold <= 1 or self.corrector_time <= 0:
-            raise ValueError(
-                f"Particle(correctors={self.correctors}, corrector_time={self.corrector_time}, "
-                f"threshold={self.threshold}): needs correctors >= 0, a positive time and a "
-                "threshold between 0 (never resample) and 1 (wherever weights differ)"
-            )
+        count("Particle", "correctors", self.correctors, least=0)
+        need = "a number between 0 (never resample) and 1 (wherever weights differ)"
+        share("Particle", "threshold", self.threshold, need=need)
+        for name in ("corrector_time", "rho", "reach"):
+            positive("Particle", name, getattr(self, name))
+        check_levels("Particle", self.sigma_min, self.sigma_max, None)
         if self.error not in ("auto", *SHARED_COVARIANCES):
             names = ", ".join(repr(name) for name in ("auto", *SHARED_COVARIANCES))
             raise ValueError(f"Particle(error={self.error!r}): choose one of {names}")
@@ -123,12 +124,15 @@ class Particle(Walk[ParticleState]):
         return self.error == "network"
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
-        high = self.sigma_max or prior.sigma_max
-        if self.sigma_max is None and self._source(prior).name == "measured":
+        if self.sigma_max is not None:
+            high = self.sigma_max
+        elif self._source(prior).name == "measured":
             high = self.reach * math.sqrt(float(prior.moments()[1].variance.max()))
+        else:
+            high = prior.sigma_max
         if not prior.any_sigma:
             high = min(high, prior.sigma_max)
-        low = min(self.sigma_min or prior.sigma_min, high)
+        low = min(prior.sigma_min if self.sigma_min is None else self.sigma_min, high)
         levels = -(-(steps + self.correctors) // (1 + self.correctors))
         grid = karras(levels, low, high, rho=self.rho)
         held = grid[:-1].repeat_interleave(1 + self.correctors)[-steps:]

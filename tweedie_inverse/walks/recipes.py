@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, number, share
 from tweedie_inverse.numerics.schedules import check_schedule
 from tweedie_inverse.priors.base import Prior
 
@@ -34,8 +35,7 @@ class Recipe(NamedTuple):
 
 def ddim(sigmas: Tensor, *, eta: float = 0.0) -> Recipe:
     """Song et al. 2021; eta 0 is deterministic, eta 1 DDPM with small variance."""
-    if not 0 <= eta <= 1:
-        raise ValueError(f"ddim(eta={eta}): needs a number from 0 (no noise) to 1 (DDPM)")
+    eta = share("ddim", "eta", eta, need="a number from 0 (no noise) to 1 (DDPM)")
     sigmas, now, after = _levels(sigmas)
     fresh = eta**2 * after**2 * (now**2 - after**2) / now**2
     taus = now * (now - (after**2 - fresh).sqrt())
@@ -111,8 +111,7 @@ def ncsn(sigmas: Tensor, *, step: float = 0.1, inner: int = 5) -> Recipe:
     Differs from the paper: the last step adds no noise.  A fixed step is biased however many
     levels there are: its variance settles at up to ``1 / (1 - step / 2)`` times the right one.
     """
-    if inner < 1:
-        raise ValueError(f"ncsn(inner={inner}): needs at least one step a level")
+    inner = count("ncsn", "inner", inner, need="at least one step a level")
     sigmas, now, _ = _levels(sigmas, repeats=True)
     kept = -(-len(now) // inner)
     # The first and the last level are kept, those between are spread evenly.
@@ -164,8 +163,7 @@ def consistent(
             denoiser less noise is better at few steps; more noise forgets a network's errors.
         uncertainty: u in [0, 1], a number or ``(steps,)``.
     """
-    if power < 1:
-        raise ValueError(f"consistent(power={power}): needs at least 1, the deterministic walk")
+    power = number("consistent", "power", power, low=1, need="at least 1, the deterministic walk")
     sigmas, now, after = _levels(sigmas, repeats=step is not None)
     r = after / now
     eps = 1 - r**power if step is None else torch.clamp(1 - r, min=_relative(step))
@@ -266,11 +264,8 @@ def _levels(sigmas: Tensor, *, repeats: bool = False) -> tuple[Tensor, Tensor, T
 
 
 def _relative(step: float) -> float:
-    if not 0 < step <= 1:
-        raise ValueError(
-            f"step={step}: needs a share of the way to the denoised image, above 0 and at most 1"
-        )
-    return step
+    need = "a share of the way to the denoised image, above 0 and at most 1"
+    return number("recipe", "step", step, above=0, high=1, need=need)
 
 
 def _noise_free_end(temperatures: Tensor) -> Tensor:

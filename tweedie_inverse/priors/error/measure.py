@@ -20,6 +20,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count
+from tweedie_inverse.boundary.arrays import real_tensor, refuse_type
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Basis
 from tweedie_inverse.priors.base import Prior
@@ -56,6 +58,10 @@ def measure_denoising_error(
 
     Cost: one network evaluation an image and level.
     """
+    images = real_tensor("measure_denoising_error", "images", images)
+    refuse_type("measure_denoising_error(images=)", images)
+    levels = count("measure_denoising_error", "levels", levels, least=2)
+    batch_size = count("measure_denoising_error", "batch_size", batch_size)
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(prior.shape):
         raise ValueError(
             f"measure_denoising_error: needs images of shape (count, {prior.shape}), got "

@@ -88,9 +88,20 @@ def source_of(
         FileNotFoundError: no such file or folder.
         ValueError: a hub id that cannot be had, or a file that cannot be read safely.
     """
+    path, name = Path() if isinstance(given, nn.Module) else Path(given), str(given)
+    is_local = isinstance(given, nn.Module) or path.is_dir() or path.is_file()
+    if revision is not None and is_local:
+        raise ValueError(
+            f"load_prior(revision={revision!r}): is the commit of a hub id, and {_kind_of(given)} "
+            "has none; leave it out"
+        )
+    if sha256 is not None and (isinstance(given, nn.Module) or not path.is_file()):
+        raise ValueError(
+            f"load_prior(sha256=): is the checksum of one file, and {_kind_of(given)} is none; "
+            "leave it out (a hub id is fixed by revision=)"
+        )
     if isinstance(given, nn.Module):
         return Source(type(given).__name__, module=given)
-    path, name = Path(given), str(given)
     if path.is_dir():
         return Source(name, folder=path)
     if path.is_file():
@@ -101,6 +112,12 @@ def source_of(
     if _HUB_ID.fullmatch(name) and path.suffix not in _FILES:
         return Source(name, folder=fetch(name, revision))
     raise FileNotFoundError(f"load_prior({name!r}): no such file or folder")
+
+
+def _kind_of(given: str | Path | nn.Module) -> str:
+    return (
+        f"the module {type(given).__name__}" if isinstance(given, nn.Module) else Path(given).name
+    )
 
 
 def load(source: Source, target: Target, format: str | Format | None = None) -> Prior:

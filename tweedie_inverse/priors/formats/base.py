@@ -39,10 +39,13 @@ class Target:
     Attributes:
         value_range: of the images in data units: what the ends of the network's own range are to
             the user.
+        asked_range: the same where the user gave it; None where it is the default.  Files that
+            know their data's own range refuse another.
     """
 
     device: torch.device | str = "cpu"
     value_range: tuple[float, float] = (0.0, 1.0)
+    asked_range: tuple[float, float] | None = None
 
     def units(self, network_range: tuple[float, float]) -> "Units":
         """Shift and scale from the network's range to the data's."""

@@ -11,9 +11,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.boundary.arguments import number
 from tweedie_inverse.priors.formats.adm import adm_prior
 from tweedie_inverse.priors.formats.base import Format, Source, Target
-from tweedie_inverse.priors.network import Coordinates, NetworkPrior, Parameterization
+from tweedie_inverse.priors.network import (
+    Coordinates,
+    NetworkPrior,
+    Parameterization,
+    refuse_training,
+)
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,8 @@ class SmallDiffusion(Format):
 class Module(Format):
     """Any module ``forward(input, label)`` whose parameterization the user states.
 
-    The fields are `NetworkPrior`'s, in the network's units; `network_range` stands for its offset
-    and scale.
+    The fields are `NetworkPrior`'s, in the network's units, and have its defaults; `network_range`
+    stands for its offset and scale.
     """
 
     name: ClassVar[str] = "module"
@@ -132,8 +138,8 @@ class Module(Format):
     coordinates: Coordinates | None = None
     timesteps: Tensor | None = None
     sigma_data: float = 0.5
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: float | None = None
+    sigma_max: float | None = None
     network_range: tuple[float, float] = (-1.0, 1.0)
 
     def recognises(self, source: Source) -> bool:
@@ -158,14 +164,17 @@ class Module(Format):
             offset=offset,
             scale=scale,
             sigma_data=self.sigma_data,
-            sigma_min=self.sigma_min * scale,
-            sigma_max=self.sigma_max * scale,
+            sigma_min=self._level("sigma_min", scale),
+            sigma_max=self._level("sigma_max", scale),
             centre=sum(target.value_range) / 2,
             name=type(source.module).__name__,
         )
 
+    def _level(self, name: str, scale: float) -> float | None:
+        """A noise level in data units; None where `NetworkPrior` has a default."""
+        level = getattr(self, name)
+        return None if level is None else scale * number("Module", name, level)
 
-_RANDOM = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 Convention = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -217,12 +226,7 @@ def _module(source: Source) -> nn.Module:
             f"load_prior({source.name!r}): this format wraps a network in memory; build it with "
             "its own library and pass the module"
         )
-    noisy = [n for n, m in source.module.named_modules() if m.training and isinstance(m, _RANDOM)]
-    if noisy:
-        raise ValueError(
-            f"load_prior({source.name}): {noisy[0]} is in training mode, where it depends on "
-            "chance or on the batch; call .eval() first"
-        )
+    refuse_training(f"load_prior({source.name})", source.module)
     half = [n for n, p in source.module.named_parameters() if p.dtype == torch.float16]
     if half and next(source.module.parameters()).device.type == "cpu":
         raise ValueError(

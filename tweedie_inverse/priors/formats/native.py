@@ -22,7 +22,7 @@ class Native(OwnFile):
     kind: ClassVar[str] = FORMAT
 
     def load(self, source: Source, target: Target) -> NetworkPrior:
-        settings, tensors = self.settings_in(source), source.state
+        settings, tensors = self.settings_in(source, target), source.state
         prior = NetworkPrior(
             self.network_in(source, settings["shape"][0], target.device),
             settings["parameterization"],

@@ -38,11 +38,11 @@ class OwnFile(Format):
         header = header_of(source.checkpoint, self.kind)
         return {name: value for name, value in header.items() if name != "format"}
 
-    def settings_in(self, source: Source) -> dict[str, Any]:
+    def settings_in(self, source: Source, target: Target | None = None) -> dict[str, Any]:
         """The settings of a file of this kind.
 
         Raises:
-            ValueError: the file is of another kind.
+            ValueError: the file is of another kind, or `target` asks for another range of values.
         """
         assert source.checkpoint is not None
         settings = header_of(source.checkpoint, self.kind)
@@ -50,6 +50,14 @@ class OwnFile(Format):
             raise ValueError(
                 f"load_prior({source.name!r}): not a file of format {self.name!r}, its header does "
                 f"not say {self.kind}"
+            )
+        own, asked = tuple(settings.get("value_range", ())), target and target.asked_range
+        if asked and own and asked != own:
+            name = Path(source.name).stem
+            raise ValueError(
+                f"load_prior({name!r}, value_range={asked}): this prior knows its data's "
+                f"range, {own}, and so does the denoising error measured with it; leave "
+                "value_range= out and bring measurement, noise and operator to these units"
             )
         return settings
 
