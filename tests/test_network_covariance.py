@@ -138,7 +138,7 @@ def test_one_probe_of_an_exact_denoiser_tells_the_spectrum():
     layout = layout_for(field.shape)
     x = normal((1,), (4, 1, 16, 16))
     white = normal((2,), x.shape)
-    response = probe(field, x, field.denoise(x, sigma), sigma, white)
+    response = probe(field.denoise, x, field.denoise(x, sigma), sigma, white)
     found = covariance_of(observe(None, white, response, sigma, layout), sigma, layout)
     exact = field.denoising_error(sigma).variance
     torch.testing.assert_close(found.variance, exact.expand_as(found.variance), rtol=1e-6, atol=0)
@@ -149,7 +149,7 @@ def test_probes_are_carried_to_other_levels_exactly():
     field = random_field(16)
     layout, x = layout_for(field.shape), normal((1,), (2, 1, 16, 16))
     white = normal((2,), x.shape)
-    response = probe(field, x, field.denoise(x, 0.5), 0.5, white)
+    response = probe(field.denoise, x, field.denoise(x, 0.5), 0.5, white)
     found = covariance_of(observe(None, white, response, 0.5, layout), 0.1, layout)
     exact = field.denoising_error(0.1).variance
     torch.testing.assert_close(found.variance, exact.expand_as(found.variance), rtol=1e-5, atol=0)
@@ -251,7 +251,7 @@ def test_a_probe_that_is_not_finite_leaves_what_was_known_as_it_was():
     field, sigma = random_field(8), 0.3
     layout, x = layout_for(field.shape), normal((1,), (2, 1, 8, 8))
     white = normal((2,), x.shape)
-    response = probe(field, x, field.denoise(x, sigma), sigma, white)
+    response = probe(field.denoise, x, field.denoise(x, sigma), sigma, white)
     before = observe(None, white, response, sigma, layout)
     broken = response.clone()
     broken[1, 0, 3, 3] = float("nan")

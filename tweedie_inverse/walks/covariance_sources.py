@@ -20,6 +20,7 @@ from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.secant import secant
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error.from_network import (
+    Denoiser,
     Probes,
     covariance_of,
     directional,
@@ -61,6 +62,7 @@ class Place(NamedTuple):
     answer: Tensor  # D(x, sigma)
     denoised: Tensor  # the same, as far as it is trusted
     level: Level
+    denoise: Denoiser  # D, with the random numbers that `answer` was drawn with
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ class Source(ABC):
         if not self.takes_secant(place.level.sigma, prior, problem):
             return covariance, known
         pull = pull_of_data(place.denoised, covariance, problem)
-        target = directional(prior, place.x, place.answer, place.level.sigma, pull.direction)
+        target = directional(
+            place.denoise, place.x, place.answer, place.level.sigma, pull.direction
+        )
         largest = _MOST * place.level.sigma**2
         pair = secant(pull.direction, target, pull.change, largest)
         taken = pair.taken.to(known.secants)
@@ -242,11 +246,11 @@ class Network(Source):
     def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
-        (x, answer, _, level), layout = place, layout_for(tuple(prior.shape))
+        (x, answer, _, level, _), layout = place, layout_for(tuple(prior.shape))
         probes = known.probes
         if level.index % _EVERY == 0:
             white = streams.normal(prior.shape, like=x)
-            response = probe(prior, x, answer, level.sigma, white)
+            response = probe(place.denoise, x, answer, level.sigma, white)
             probes = observe(probes, white, response, level.sigma, layout)
         assert probes is not None
         return covariance_of(probes, level.sigma, layout), known._replace(probes=probes)

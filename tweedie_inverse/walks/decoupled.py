@@ -20,6 +20,7 @@ already has the joint law of the model, and the moves keep it.
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -156,12 +157,13 @@ class Decoupled(Walk[DecoupledState]):
         streams: Streams,
     ) -> tuple[DecoupledState, Info]:
         source = self._source(prior)
-        answer = prior.denoise_drawing(
-            state.x, level.sigma, lambda shape: streams.normal(shape, like=state.x)
-        )
+        # Drawn once a level, so that D is one function of x for differences of it, too.
+        drawn = cache(lambda shape: streams.normal(shape, like=state.x))
+        denoise = partial(prior.denoise_drawing, noise=drawn)
+        answer = denoise(state.x, level.sigma)
         denoised, known = source.trusted(state.x, answer, level.sigma, state.known)
         covariance, known = source.covariance(
-            Place(state.x, answer, denoised, level), known, problem, prior, streams
+            Place(state.x, answer, denoised, level, denoise), known, problem, prior, streams
         )
         doubts = Doubts(known.left_out, known.held_back)
         if problem.is_linear_gaussian:

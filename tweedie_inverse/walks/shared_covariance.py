@@ -138,14 +138,14 @@ class FromNetwork(SharedCovariance):
         mean = prior.denoise(centre, sigma)
         if not layout.is_of_images and size <= min(_FEW_NUMBERS, _MOMENTS * walkers - 1):
             units = torch.eye(size, dtype=like.dtype, device=like.device)
-            columns = probe(prior, centre, mean, sigma, units.reshape(size, *prior.shape))
+            columns = probe(prior.denoise, centre, mean, sigma, units.reshape(size, *prior.shape))
             jacobian = columns.flatten(1).double()
             values, vectors = torch.linalg.eigh((jacobian + jacobian.mT) / 2)
             return mean[0], Covariance(Dense(vectors, prior.shape), _prior_variance(values, sigma))
         count = max(1, min(_MOMENT_IMAGES, _MOMENTS * walkers - 1))
         # The same numbers for every walk and process: they are no part of a sample.
         white = normal(("moments",), (count, *prior.shape)).to(like)
-        response = probe(prior, centre, mean, sigma, white)
+        response = probe(prior.denoise, centre, mean, sigma, white)
         share = _average(white, response, layout.basis, layout, lambda sums: sums)
         variance = _prior_variance(share.double(), sigma)
         if layout.is_of_images:
@@ -166,7 +166,7 @@ class FromNetwork(SharedCovariance):
         sigma = here.level.sigma
         if known is None or here.level.index % _EVERY == 0:
             white = streams.normal(prior.shape, like=here.x)
-            response = probe(prior, here.x, here.denoised, sigma, white)
+            response = probe(prior.denoise, here.x, here.denoised, sigma, white)
             sound = response.flatten(1).isfinite().all(1)
             response = response.where(sound.reshape(-1, *[1] * (response.ndim - 1)), 0.0)
             layout = layout_for(tuple(prior.shape))

@@ -15,6 +15,7 @@ sigma)^2``, which is exact for Gaussian priors.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -22,8 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.numerics.covariance import Covariance
-from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error.layout import Layout
+
+# ``(x, sigma) -> D(x, sigma)``, the same function of x whenever it is called.
+Denoiser = Callable[[Tensor, float], Tensor]
 
 # Step of the difference, in noise levels: far above rounding, and within the noise of x.
 _STEP = 0.3
@@ -58,19 +61,22 @@ class Probes(NamedTuple):
     left_out: Tensor
 
 
-def probe(prior: Prior, x: Tensor, denoised: Tensor, sigma: float, white: Tensor) -> Tensor:
-    """``J white`` at x, like `white`.  Cost: one evaluation."""
+def probe(denoise: Denoiser, x: Tensor, denoised: Tensor, sigma: float, white: Tensor) -> Tensor:
+    """``J white`` at x, like `white`, for ``denoised = denoise(x, sigma)``.
+
+    Cost: one evaluation.
+    """
     step = _STEP * sigma
-    return (prior.denoise(x + step * white, sigma) - denoised) / step
+    return (denoise(x + step * white, sigma) - denoised) / step
 
 
 def directional(
-    prior: Prior, x: Tensor, denoised: Tensor, sigma: float, direction: Tensor
+    denoise: Denoiser, x: Tensor, denoised: Tensor, sigma: float, direction: Tensor
 ) -> Tensor:
     """``sigma^2 J direction`` at x, by a step of length sigma.  Cost: one evaluation."""
     length = direction.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
     step = (sigma / length).reshape(-1, *[1] * (x.ndim - 1))
-    return sigma**2 * (prior.denoise(x + step * direction, sigma) - denoised) / step
+    return sigma**2 * (denoise(x + step * direction, sigma) - denoised) / step
 
 
 def observe(
