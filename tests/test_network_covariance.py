@@ -9,6 +9,7 @@ from tests import registry
 from tests.posteriors import agreement, gaussian_posterior, random_field
 from tests.test_exactness import OPERATORS
 from tweedie_inverse import operators as ops
+from tweedie_inverse.benchmarks.studies import overlapping_modes
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.secant import secant
@@ -269,3 +270,9 @@ def test_tables_are_refused_where_there_is_none(error):
         ti.solve(
             torch.zeros(1, 8, 8), operator, Bare(field), method=ti.walks.Decoupled(error=error)
         )
+
+
+def test_a_mixture_of_overlapping_modes_without_a_table_is_near_the_exact_posterior():
+    one = overlapping_modes.problem((10,), 5, 4.0, truths=24)
+    value, error = overlapping_modes.ratio(one, NETWORK, False, 50)
+    assert 1 - 4 * error < value < 1.1
