@@ -10,12 +10,15 @@ from tests.posteriors import agreement, gaussian_posterior, random_field
 from tests.test_exactness import OPERATORS
 from tweedie_inverse import operators as ops
 from tweedie_inverse.benchmarks.studies import overlapping_modes
+from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.secant import secant
 from tweedie_inverse.numerics.spectral import Fourier
 from tweedie_inverse.priors.error.from_network import covariance_of, observe, probe
 from tweedie_inverse.priors.error.layout import layout_for
+from tweedie_inverse.walks.base import Level
+from tweedie_inverse.walks.covariance_sources import Measured, Place
 
 NETWORK = ti.walks.Decoupled(error="network")
 
@@ -276,3 +279,54 @@ def test_a_mixture_of_overlapping_modes_without_a_table_is_near_the_exact_poster
     one = overlapping_modes.problem((10,), 5, 4.0, truths=24)
     value, error = overlapping_modes.ratio(one, NETWORK, False, 50)
     assert 1 - 4 * error < value < 1.1
+
+
+class Growing(nn.Module):
+    """It denoises, but doubles what is brighter than 1: with every level, without end."""
+
+    def forward(self, x, sigma):
+        share = (1 / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)).to(x)
+        return torch.where(x.abs() > 1, 2 * x, share * x)
+
+
+def test_a_network_that_amplifies_is_held_back_and_reported():
+    prior = ti.priors.NetworkPrior(Growing(), "x0", shape=(1, 8, 8), sigma_min=0.001, sigma_max=1.0)
+    operator = ops.Mask(torch.ones(1, 8, 8), noise=ops.GaussianNoise(100.0))
+    found = ti.solve(torch.zeros(1, 8, 8), operator, prior, num_samples=8, steps=30)
+    assert float(found.samples.abs().max()) < 30
+    assert "was held back" in found.stats.reason
+
+
+def test_a_table_is_less_wide_beside_secants():
+    prior = ti.load_prior("digits-32")
+    x = normal((1,), (2, *prior.shape)).float()
+    place = Place(x, x, x, Level(0, 2, 0.2, 0.1), prior.denoise)
+    operator = ops.Mask(torch.ones(prior.shape), noise=ops.GaussianNoise(0.1))
+    problem = Problem(x, operator, operator.noise)
+    plain, beside = (
+        Measured(secants).model(place, None, problem, prior, None)[0].scale
+        for secants in (False, True)
+    )
+    torch.testing.assert_close(beside, plain.sqrt())
+
+
+@pytest.mark.parametrize(("steps", "levels"), [(50, 35), (20, 14), (4, 4), (1, 1)])
+def test_secants_beside_a_table_stay_within_the_budget(steps, levels):
+    prior = ti.load_prior("digits-32")
+    operator = ops.Mask(ops.random_mask(prior.shape, 0.5), noise=ops.GaussianNoise(0.1))
+    y = torch.zeros(prior.shape)
+    found = ti.solve(y, operator, prior, num_samples=1, steps=steps)
+    assert found.stats.denoiser_calls <= steps
+    assert found.stats.steps == levels
+    assert ("secants" in found.stats.reason) == (levels < steps)
+    plain = ti.solve(
+        y, operator, prior, method=ti.walks.Decoupled(secants=False), num_samples=1, steps=steps
+    )
+    assert plain.stats.steps == steps
+
+
+def test_an_exact_error_needs_no_secants():
+    field = random_field(8)
+    operator = ops.Mask(torch.ones(1, 8, 8), noise=ops.GaussianNoise(0.1))
+    found = ti.solve(field.draw(1)[0], operator, field, num_samples=1, steps=20)
+    assert found.stats.steps == 20

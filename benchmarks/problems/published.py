@@ -118,4 +118,5 @@ def published_prior(name: str, folder: str | Path) -> Prior:
     Raises:
         FileNotFoundError: the folder has no such file.
     """
-    return PUBLISHED[name](Path(folder))
+    with torch.random.fork_rng(devices=[]):  # layers draw weights before they get their own
+        return PUBLISHED[name](Path(folder))
