@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, number, positive
+from tweedie_inverse.boundary.arguments import count, flag, number, positive
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
@@ -105,6 +105,7 @@ class Decoupled(Walk[DecoupledState]):
         for name in ("moves", "leapfrogs", "first_moves"):
             count("Decoupled", name, getattr(self, name))
         count("Decoupled", "newton", self.newton, least=0)
+        flag("Decoupled", "secants", self.secants)
         need = "0 or more, or infinity"
         number("Decoupled", "memory", self.memory, low=0, finite=False, need=need)
         check_levels("Decoupled", self.sigma_min, self.sigma_max, self.schedule)
