@@ -91,7 +91,7 @@ def test_images_that_the_network_does_not_know_are_named():
 
 def test_a_network_that_is_never_of_use_is_named():
     prior = prior_of(lambda x: 0 * x + 10)
-    with pytest.warns(RuntimeWarning, match="No level is usable"):
+    with pytest.warns(RuntimeWarning, match="No range is left"):
         ti.measure_denoising_error(prior, images(), sigmas=torch.tensor([5.0, 20.0]))
 
 

@@ -75,8 +75,8 @@ def _where_the_mean_is_better(sigmas: Tensor, remaining: Tensor, variance: float
         f"{worst:.3g} times the variance of the images ({variance:.3g}), which their mean would "
         "have: it is of no use there. "
     )
-    if first == 0:
-        return [text + "No level is usable; ti.check_prior(prior, images) looks for the cause"]
+    if first < 2:  # one level is no range
+        return [text + "No range is left; ti.check_prior(prior, images) looks for the cause"]
     return [text + f"Set prior.sigma_max = {float(sigmas[first - 1]):.3g}, and measure again"]
 
 
