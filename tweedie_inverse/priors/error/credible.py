@@ -17,8 +17,9 @@ from torch import Tensor
 
 from tweedie_inverse.priors.base import Prior
 
-# Mean squared error over the variance of the images, from which a level counts as lost.
-_LOST = 1.5
+# Mean squared error over the variance of the images: of a level that is lost for certain, and of
+# levels that are still of use where there is one.
+_LOST, _USABLE = 1.5, 1.1
 # Errors at little noise, as root mean squares: in noise levels, and over the images' deviation.
 _NOISES, _SHARE = 3.0, 0.1
 # Values count as outside beyond the range by this share of its width; so many may be.
@@ -66,14 +67,14 @@ def doubts_about_samples(prior: Prior, samples: Tensor) -> list[str]:
 
 
 def _where_the_mean_is_better(sigmas: Tensor, remaining: Tensor, variance: float) -> list[str]:
-    lost = (remaining > _LOST * variance).nonzero().flatten()
-    if len(lost) == 0 or variance == 0:
+    worst = float(remaining.max())
+    if worst <= _LOST * variance or variance == 0:
         return []
-    first, worst = int(lost[0]), float(remaining.max()) / variance
+    first = int((remaining > _USABLE * variance).nonzero()[0])
     text = (
-        f"from sigma {float(sigmas[first]):.3g} on the denoiser's squared error is up to "
-        f"{worst:.3g} times the variance of the images ({variance:.3g}), which their mean would "
-        "have: it is of no use there. "
+        f"from sigma {float(sigmas[first]):.3g} on the denoiser is of no use: its squared error is "
+        f"up to {worst / variance:.3g} times the variance of the images ({variance:.3g}), which "
+        "the answer 'their mean' would have. "
     )
     if first < 2:  # one level is no range
         return [text + "No range is left; ti.check_prior(prior, images) looks for the cause"]
