@@ -311,7 +311,7 @@ def test_the_fourier_basis_of_mixed_channels_is_orthonormal():
 
 
 def test_forms_and_transforms_are_refused_by_name():
-    with pytest.raises(ValueError, match="'full', 'separable' and 'radial'"):
+    with pytest.raises(ValueError, match="'full', 'separable' or 'radial'"):
         ti.measure_denoising_error(cosine_field(), torch.zeros(2, 1, 8, 8), form="diagonal")
 
 

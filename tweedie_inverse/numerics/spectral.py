@@ -55,48 +55,71 @@ def _cosine_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tenso
 
 @dataclass(frozen=True, eq=False)
 class Cosines(Basis):
-    """Orthonormal 2-D DCT-II, after an optional orthogonal `mixing` ``(channels, channels)``.
+    """Orthonormal DCT-II of the last axes, after an optional orthogonal `mixing` of the channels.
 
-    Coefficients are ``(batch, channels, height, width)``; rows are vertical frequencies.  The
+    Coefficients are ``(batch, channels, *size)``; for images rows are vertical frequencies.  The
     transform is a matrix product for each axis, which is faster than an FFT for images of up to a
     few hundred pixels a side.
+
+    Attributes:
+        mixing: ``(channels, channels)``.
+        axes: how many axes `size` has: 2 for images, 3 for volumes.
     """
 
     mixing: Tensor | None = None
+    axes: int = 2
 
     def transform(self, x: Tensor) -> Tensor:
-        rows = _cosine_matrix(x.shape[-2], x.dtype, x.device)
-        columns = _cosine_matrix(x.shape[-1], x.dtype, x.device)
         if self.mixing is not None:
-            x = torch.einsum("kc,bchw->bkhw", self.mixing.to(x), x)
-        return rows @ x @ columns.mT
+            x = torch.einsum("kc,bc...->bk...", self.mixing.to(x), x)
+        for axis in range(-self.axes, 0):
+            matrix = _cosine_matrix(x.shape[axis], x.dtype, x.device)
+            x = _along_axis(matrix, x, axis)
+        return x
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        height, width = coefficients.shape[-2:]
-        rows = _cosine_matrix(height, coefficients.dtype, coefficients.device)
-        columns = _cosine_matrix(width, coefficients.dtype, coefficients.device)
-        x = rows.mT @ coefficients @ columns
+        x = coefficients
+        for axis in range(-self.axes, 0):
+            matrix = _cosine_matrix(x.shape[axis], x.dtype, x.device)
+            x = _along_axis(matrix.mT, x, axis)
         if self.mixing is not None:
-            x = torch.einsum("kc,bkhw->bchw", self.mixing.to(x), x)
+            x = torch.einsum("kc,bk...->bc...", self.mixing.to(x), x)
         return x
 
     def smooth(self, spectrum: Tensor) -> Tensor:
-        # It averages 5x5 neighbours, or fewer where the image itself is smaller.
-        reach = min(2, spectrum.shape[-2] - 1, spectrum.shape[-1] - 1)
-        padded = F.pad(spectrum, (reach,) * 4, mode="reflect")
-        return F.avg_pool2d(padded, 2 * reach + 1, stride=1)
+        # It averages 5 neighbours along each axis, or fewer where the image itself is smaller.
+        if self.axes not in _AVERAGES:
+            return spectrum
+        reach = min(2, *(n - 1 for n in spectrum.shape[-self.axes :]))
+        padded = F.pad(spectrum, (reach,) * (2 * self.axes), mode="reflect")
+        return _AVERAGES[self.axes](padded, 2 * reach + 1, stride=1)
+
+
+_AVERAGES = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def _along_axis(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
+    """The matrix times x along one axis, counted from the end."""
+    if axis == -1:
+        return x @ matrix.mT
+    return (matrix @ x.movedim(axis, -2)).movedim(-2, axis)
 
 
 @dataclass(frozen=True)
 class Fourier(Basis):
-    """Orthonormal 2-D Hartley transform, ``Re F x - Im F x``: the Fourier basis, kept real.
+    """Orthonormal Hartley transform, ``Re F x - Im F x``: the Fourier basis, kept real.
 
     A periodic field whose spectrum is even in frequency is diagonal here, in the layout of
     ``torch.fft.fft2``; the transform is its own inverse.
+
+    Attributes:
+        axes: how many of the last axes are transformed: 2 for images, 3 for volumes.
     """
 
+    axes: int = 2
+
     def transform(self, x: Tensor) -> Tensor:
-        spectrum = torch.fft.fft2(x, norm="ortho")
+        spectrum = torch.fft.fftn(x, dim=tuple(range(-self.axes, 0)), norm="ortho")
         return spectrum.real - spectrum.imag
 
     def inverse(self, coefficients: Tensor) -> Tensor:
@@ -122,15 +145,18 @@ class Separable(Basis):
 
 @dataclass(frozen=True, eq=False)
 class Channels(Basis):
-    """An orthogonal ``(channels, channels)`` mixing of an image's channels."""
+    """An orthogonal ``(channels, channels)`` mixing of an image's channels.
+
+    A vector ``(n,)`` is n channels of one place.
+    """
 
     mixing: Tensor
 
     def transform(self, x: Tensor) -> Tensor:
-        return torch.einsum("kc,bchw->bkhw", self.mixing.to(x), x)
+        return torch.einsum("kc,bc...->bk...", self.mixing.to(x), x)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        return torch.einsum("kc,bkhw->bchw", self.mixing.to(coefficients), coefficients)
+        return torch.einsum("kc,bk...->bc...", self.mixing.to(coefficients), coefficients)
 
 
 @dataclass(frozen=True, eq=False)

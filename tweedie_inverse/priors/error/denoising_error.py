@@ -2,10 +2,11 @@
 
 The decoupled walk models ``p(x0 | x_sigma)`` by ``N(D, V_sigma)``.  For images V is close to
 diagonal in a 2-D cosine basis (cosines rather than Fourier: images are not periodic) once the
-channels are decorrelated by a fixed orthogonal mixing.  `measure` measures it.
+channels are decorrelated by a fixed orthogonal mixing.  `measure` measures it.  Volumes have 3-D
+cosines.  A vector is n channels of one place: its mixing are the principal axes of the data.
 
 This V is an average over places.  Around one denoised image the walk draws from a covariance that
-is larger where the image has edges (`local_error`).
+is larger where the image has edges (`local_error`); around a vector or a volume it is the average.
 
 The error of the best denoiser is uncorrelated with its input.  That of a network is not quite:
 small networks lose the mean brightness and keep some noise.  So the same measurement also fits, for
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.numerics.covariance import Covariance
-from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier
+from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier, Pixels
 from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 from tweedie_inverse.priors.error.local_error import LocalError, contrast_of
 
@@ -37,11 +38,14 @@ class DenoisingError:
     Attributes:
         sigmas: ``(levels,)``, increasing, in data units.
         variance: ``(levels, channels, height, width)``, of the corrected denoiser's error, in
-            squared data units.
+            squared data units; ``(levels, n)`` for vectors, and for any other shape
+            ``(levels, *shape)``.
         gain: like `variance`, without unit; 0 leaves the denoiser as it is, 1 returns its input.
-        local: tables of how the error differs from place to place.
-        mixing: ``(channels, channels)`` orthogonal, rows are the decorrelated channels.
-        transform: ``"cosine"``, or ``"fourier"`` in the layout of ``torch.fft.fft2``.
+        local: tables of how the error differs from place to place, for images only.
+        mixing: ``(channels, channels)`` orthogonal, rows are the decorrelated channels; ``(1, 1)``
+            where they are not mixed.
+        transform: ``"cosine"``, or ``"fourier"`` in the layout of ``torch.fft.fft2``; vectors have
+            neither.
     """
 
     sigmas: Tensor
@@ -55,19 +59,31 @@ class DenoisingError:
         """The covariance at `sigma` for images of `shape` ``(channels, height, width)``.
 
         Below the measured range the variance is scaled like sigma^2, above it stays constant.
-        Other image sizes read the spectrum at the same spatial frequency.
+        Images and volumes of other sizes read the spectrum at the same spatial frequency.
+
+        Raises:
+            ValueError: `shape` has other channels or another number of axes than what was measured.
         """
+        channels, *size = self.variance.shape[1:]
+        if len(shape) != 1 + len(size) or shape[0] != channels:
+            raise ValueError(
+                f"DenoisingError.at(shape={tuple(shape)}): it was measured for shape "
+                f"{(channels, *size)}; measure it for this shape (measure_denoising_error)"
+            )
         log_variance = self._between(self.variance.double().log(), torch.tensor([sigma]))
-        log_variance = self._resample(log_variance, shape[-2:])[0] + 2 * self._below(sigma)
+        log_variance = self._resample(log_variance, tuple(shape[1:]))[0] + 2 * self._below(sigma)
         return Covariance(self.basis, log_variance.exp())
 
     def around(self, denoised: Tensor, sigma: float) -> Covariance:
         """The covariance around each of the denoised images ``(batch, *shape)``.
 
         It has the average's spectrum, times a size that differs from place to place.  The variance
-        at a place is at most sigma^2, the value that ignores the prior.
+        at a place is at most sigma^2, the value that ignores the prior.  Vectors and volumes have
+        no tables by place, and the average around each of them.
         """
         average = self.at(sigma, tuple(denoised.shape[1:]))
+        if denoised.ndim != 4:
+            return average
         (level,), (fraction,) = self._place(torch.tensor([sigma]))
         contrast = contrast_of(denoised)
         log_variance = torch.lerp(
@@ -82,16 +98,23 @@ class DenoisingError:
         """``D + g (x - D)`` for images ``(batch, *shape)`` at noise levels ``(batch,)``."""
         if bool((sigma == sigma[0]).all()):
             sigma = sigma[:1]
-        gain = self._resample(self._between(self.gain.double(), sigma), tuple(x.shape[-2:]))
+        gain = self._resample(self._between(self.gain.double(), sigma), tuple(x.shape[2:]))
         change = gain.to(x) * self.basis.transform(x - denoised)
         return denoised + self.basis.inverse(change)
 
     @cached_property
     def basis(self) -> Basis:
         """Frequencies of the decorrelated channels."""
-        return basis_of(self.transform, self.mixing)
+        return basis_of(self.transform, self.mixing, self.variance.ndim - 2)
 
     def _resample(self, spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
+        if tuple(spectrum.shape[2:]) == size:
+            return spectrum
+        if len(size) not in (2, 3):
+            raise ValueError(
+                f"this denoising error was measured for size {tuple(spectrum.shape[2:])}; only "
+                f"images and volumes are read at other sizes, here {size}"
+            )
         return _RESAMPLE[self.transform](spectrum, size)
 
     def _between(self, table: Tensor, sigma: Tensor) -> Tensor:
@@ -111,42 +134,49 @@ class DenoisingError:
         return min(0.0, math.log(sigma / float(self.sigmas[0])))
 
 
-def basis_of(transform: Transform, mixing: Tensor) -> Basis:
-    """The basis of a transform after an orthogonal `mixing` ``(channels, channels)``."""
+def basis_of(transform: Transform, mixing: Tensor, axes: int = 2) -> Basis:
+    """The basis of a transform of so many axes after a `mixing` ``(channels, channels)``."""
     grey = mixing.shape[0] == 1
+    if axes == 0:
+        return Pixels() if grey else Channels(mixing)
     if transform == "cosine":
-        return Cosines(None if grey else mixing)
-    return Fourier() if grey else Chained(Channels(mixing), Fourier())
+        return Cosines(None if grey else mixing, axes)
+    return Fourier(axes) if grey else Chained(Channels(mixing), Fourier(axes))
 
 
 def resample_cosines(spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Cosine spectra ``(count, channels, h, w)`` read at the frequencies of another image size."""
-    height, width = spectrum.shape[-2:]
-    if (height, width) == tuple(size):
+    """Cosine spectra ``(count, channels, h, w)`` read at the frequencies of another image size.
+
+    Volumes have a depth before the height.
+    """
+    if tuple(spectrum.shape[2:]) == tuple(size):
         return spectrum
     # Frequency k of n pixels is k / (2 n) cycles a pixel; _read wants it in [-1, 1].
-    rows = torch.arange(size[0], dtype=torch.float64) * height / size[0]
-    columns = torch.arange(size[1], dtype=torch.float64) * width / size[1]
-    return _read(spectrum, 2 * rows / (height - 1) - 1, 2 * columns / (width - 1) - 1)
+    places = [
+        2 * (torch.arange(n, dtype=torch.float64) * m / n) / max(m - 1, 1) - 1
+        for n, m in zip(size, spectrum.shape[2:], strict=True)
+    ]
+    return _read(spectrum, places)
 
 
 def resample_fourier(spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
     """The same for spectra in the layout of ``torch.fft.fft2``."""
-    if tuple(spectrum.shape[-2:]) == tuple(size):
+    if tuple(spectrum.shape[2:]) == tuple(size):
         return spectrum
-    shifted = F.pad(torch.fft.fftshift(spectrum, dim=(-2, -1)), (0, 1, 0, 1), mode="circular")
+    shifted = torch.fft.fftshift(spectrum, dim=tuple(range(2, spectrum.ndim)))
+    shifted = F.pad(shifted, (0, 1) * len(size), mode="circular")
     # Entry j of m pixels is frequency (j - m // 2) / m, of j = 0 to m.
     places = [
         2 * (torch.fft.fftfreq(n, dtype=torch.float64) * m + m // 2) / m - 1
-        for n, m in zip(size, spectrum.shape[-2:], strict=True)
+        for n, m in zip(size, spectrum.shape[2:], strict=True)
     ]
-    return _read(shifted, *places)
+    return _read(shifted, places)
 
 
-def _read(spectrum: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Values of ``(count, channels, h, w)`` at places from -1, the first, to 1, the last."""
-    grid = torch.stack(torch.broadcast_tensors(columns[None, :], rows[:, None]), dim=-1)
-    grid = grid.expand(len(spectrum), -1, -1, -1)
+def _read(spectrum: Tensor, places: list[Tensor]) -> Tensor:
+    """Values of ``(count, channels, *size)`` at places from -1, the first, to 1, the last."""
+    grid = torch.stack(torch.meshgrid(*places, indexing="ij")[::-1], dim=-1)
+    grid = grid.expand(len(spectrum), *grid.shape)
     return F.grid_sample(spectrum, grid, align_corners=True, padding_mode="border")
 
 

@@ -77,6 +77,20 @@ def interpolate(at: Tensor, places: Tensor, values: Tensor) -> Tensor:
     return torch.lerp(values[right - 1], values[right], fraction)
 
 
+def row_of(corrected: Tensor, error: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
+    """What images ``(count, channels, height, width)`` say for a row of each table, ``(bins,)``.
+
+    Other shapes have no tables by place: one bin, of variance 1.
+
+    Args:
+        corrected: the answers of the corrected denoiser.
+        error, white: its error, and the whitened error.
+    """
+    if corrected.ndim != 4:
+        return error.new_zeros(1), error.new_ones(1)
+    return by_contrast(contrast_of(corrected), error, white)
+
+
 def by_contrast(contrast: Tensor, error: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
     """A row of each table of `LocalError`: contrast and variance ``(bins,)``.
 
