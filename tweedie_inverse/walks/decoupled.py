@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, number, positive
+from tweedie_inverse.boundary.arguments import count, flag, number, positive
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
@@ -109,6 +109,7 @@ class Decoupled(Walk[DecoupledState]):
         number("Decoupled", "memory", self.memory, low=0, finite=False, need=need)
         check_levels("Decoupled", self.sigma_min, self.sigma_max, self.schedule)
         positive("Decoupled", "rho", self.rho)
+        flag("Decoupled", "secants", self.secants)
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         low = prior.sigma_min if self.sigma_min is None else self.sigma_min

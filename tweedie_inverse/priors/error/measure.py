@@ -25,6 +25,7 @@ from tweedie_inverse.boundary.arrays import real_tensor, refuse_type
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Basis
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform, basis_of
 from tweedie_inverse.priors.error.local_error import LocalError, by_contrast, contrast_of
 
@@ -58,16 +59,18 @@ def measure_denoising_error(
 
     Cost: one network evaluation an image and level.
     """
+    if not isinstance(prior, Prior):
+        raise TypeError(f"measure_denoising_error: needs a prior, got {type(prior).__name__}")
     images = real_tensor("measure_denoising_error", "images", images)
     refuse_type("measure_denoising_error(images=)", images)
     levels = count("measure_denoising_error", "levels", levels, least=2)
     batch_size = count("measure_denoising_error", "batch_size", batch_size)
-    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(prior.shape):
+    if images.ndim != 4 or not len(images) or tuple(images.shape[1:]) != tuple(prior.shape):
         raise ValueError(
             f"measure_denoising_error: needs images of shape (count, {prior.shape}), got "
             f"{tuple(images.shape)}"
         )
-    if form not in _FORMS or transform not in ("cosine", "fourier"):
+    if form not in list(_FORMS) or transform not in ("cosine", "fourier"):
         raise ValueError(
             f"measure_denoising_error(transform={transform!r}, form={form!r}): transforms are "
             "'cosine' and 'fourier', forms 'full', 'separable' and 'radial'"
@@ -76,6 +79,13 @@ def measure_denoising_error(
         sigmas = torch.logspace(
             math.log10(prior.sigma_min), math.log10(prior.sigma_max), levels, dtype=torch.float64
         )
+    sigmas = real_tensor("measure_denoising_error", "sigmas", sigmas)
+    if sigmas.ndim != 1 or not bool((sigmas.diff() > 0).all()) or not bool((sigmas > 0).all()):
+        raise ValueError(
+            "measure_denoising_error(sigmas=): needs positive noise levels (levels,), increasing, "
+            f"got shape {tuple(sigmas.shape)}"
+        )
+    hold_contracts(prior, images)
     mixing = _decorrelate_channels(images)
     frequencies = _Frequencies(basis_of(transform, mixing), transform, form)
     bare = prior.uncorrected()
