@@ -202,7 +202,7 @@ def _refuse_pair(method: str, y: Tensor, ax: Tensor) -> None:
     """Raise an error where a measurement and ``A x`` are no pair."""
     if not (isinstance(y, Tensor) and isinstance(ax, Tensor)):
         raise TypeError(f"GaussianNoise.{method}(y, ax): needs two tensors of measurements")
-    if y.shape[1:] != ax.shape[1:]:
+    if ax.ndim == 0 or y.shape[-(ax.ndim - 1) :] != ax.shape[1:]:
         raise ValueError(
             f"GaussianNoise.{method}(y, ax): needs measurements of one shape, got "
             f"{tuple(y.shape)} and {tuple(ax.shape)}"
