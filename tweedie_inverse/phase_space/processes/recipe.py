@@ -55,7 +55,7 @@ class Rate:
 
     def __post_init__(self) -> None:
         for name in ("first", "last"):
-            number("Rate", name, getattr(self, name), low=0, need="beta, a number >= 0")
+            number("Rate", name, getattr(self, name), low=0, need="a number beta >= 0")
         if not (self.first >= 0 and self.last >= 0 and self.first + self.last > 0):
             raise ValueError(
                 f"Rate({self.first}, {self.last}): needs beta >= 0, and not 0 throughout"
