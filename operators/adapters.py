@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import sizes
+from tweedie_inverse.boundary.arrays import refuse_infinite
 from tweedie_inverse.numerics.autograd import linear_map
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -41,12 +43,19 @@ def from_scipy(
         TypeError: not such an operator, or it has no `rmatvec`.
         ValueError: shapes that do not fit.
     """
+    from scipy.sparse import issparse
     from scipy.sparse.linalg import aslinearoperator
 
     try:
         matrix = aslinearoperator(operator)
         rows, columns = matrix.shape
-    except (TypeError, ValueError, AttributeError) as error:
+        entries = getattr(operator, "data", None) if issparse(operator) else operator
+        if isinstance(entries, np.ndarray) and entries.dtype.kind in "fc":
+            refuse_infinite("from_scipy", "operator", torch.from_numpy(entries))
+        kind = np.dtype(matrix.dtype).kind if matrix.dtype is not None else "f"
+        if kind not in "biufc":
+            raise TypeError(f"its entries are {matrix.dtype}")
+    except (TypeError, AttributeError) as error:
         raise TypeError(
             "from_scipy: needs a scipy LinearOperator, a sparse or dense matrix, or an object with "
             f"shape (m, n), matvec and rmatvec; got {type(operator).__name__} ({error})"
@@ -79,6 +88,11 @@ def from_pylops(
         domain_shape: of one image, such as ``(1, height, width)``; default ``operator.dims``.
         range_shape: of one measurement; default ``operator.dimsd``.
     """
+    if not all(hasattr(operator, name) for name in ("dims", "dimsd")):
+        raise TypeError(
+            "from_pylops: needs a PyLops operator, which has dims and dimsd; got "
+            f"{type(operator).__name__}. Other linear operators come in by from_scipy"
+        )
     return from_scipy(
         operator,
         domain_shape=operator.dims if domain_shape is None else domain_shape,
@@ -137,7 +151,7 @@ class _MatrixFree(LinearOperator):
 
 
 def _checked(name: str, shape: Sequence[int] | None, size: int) -> tuple[int, ...]:
-    shape = (size,) if shape is None else tuple(int(side) for side in shape)
+    shape = (size,) if shape is None else sizes("from_scipy", name, shape)
     if math.prod(shape) != size:
         raise ValueError(
             f"from_scipy({name}={shape}): the operator needs {size} entries there, that shape has "

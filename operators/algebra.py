@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.arguments import instance, number
 from tweedie_inverse.numerics.spectral import Spectrum
-from tweedie_inverse.operators.base import LinearOperator, Operator
+from tweedie_inverse.operators.base import LinearOperator, Operator, linear_operator
 from tweedie_inverse.operators.noise.base import NoiseModel, refuse_flag
 from tweedie_inverse.operators.noise.stacked import stacked_noise
 
@@ -27,6 +28,7 @@ def compose(*operators: Operator, noise: NoiseModel | None = None) -> Operator:
     """
     if not operators:
         raise ValueError("compose: needs at least one operator")
+    _refuse_others("compose", operators)
     for outer, inner in pairwise(operators):
         if outer.domain_shape != inner.range_shape:
             raise ValueError(
@@ -52,6 +54,7 @@ def stack(*operators: Operator, noise: NoiseModel | None = None) -> "Stack":
     Raises:
         ValueError: different image shapes, or `per_image` operators of different numbers of images.
     """
+    _refuse_others("stack", operators)
     shapes = {operator.domain_shape for operator in operators}
     if len(shapes) != 1:
         raise ValueError(
@@ -69,12 +72,18 @@ def scale(operator: LinearOperator, factor: float) -> LinearOperator:
     Raises:
         ValueError: factor 0, or noise that has no scaled form.
     """
-    return _Scaled(operator, factor)
+    return _Scaled(linear_operator("scale", operator), factor)
 
 
 def transpose(operator: LinearOperator, *, noise: NoiseModel | None = None) -> LinearOperator:
     """``A^T`` as an operator, from measurements to images."""
-    return _Transposed(operator, noise)
+    return _Transposed(linear_operator("transpose", operator), noise)
+
+
+def _refuse_others(caller: str, operators: Sequence[Any]) -> None:
+    """Raise a `TypeError` where one is no operator, as in compose([A, B]) for compose(A, B)."""
+    for operator in operators:
+        instance(caller, "operators", operator, Operator, need=f"operators, as in {caller}(A, B)")
 
 
 def common_images(caller: str, operators: Sequence[Operator]) -> int | None:

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, instance, sizes
+from tweedie_inverse.boundary.arguments import function as checked_function
 from tweedie_inverse.boundary.arguments import seed as checked_seed
-from tweedie_inverse.boundary.arguments import sizes
-from tweedie_inverse.boundary.arrays import batch_of
+from tweedie_inverse.boundary.arrays import batch_of, refuse_infinite
+from tweedie_inverse.boundary.contracts import refuse_not_finite
 from tweedie_inverse.boundary.modes import with_gradients
 from tweedie_inverse.numerics.autograd import linear_map
 from tweedie_inverse.numerics.krylov import conjugate_gradient
@@ -124,8 +126,12 @@ class Operator(ABC):
         x = batch_of(
             caller, "x", x, self.domain_shape, is_complex=self.domain_is_complex, single=True
         )
+        refuse_infinite(caller, "x", x)
         single = tuple(x.shape) == self.domain_shape
-        y = self.noise.sample(self.forward(x[None] if single else x), seed=seed)
+        x = x[None] if single else x
+        ax = self.forward(x)
+        refuse_not_finite(f"{type(self).__name__.lstrip('_')}.forward()", x, ax)
+        y = self.noise.sample(ax, seed=seed)
         if self.observed is not None:
             y = torch.where(self.observed.to(y.device), y, torch.zeros_like(y))
         return y[0] if single else y
@@ -209,6 +215,7 @@ class LinearOperator(Operator):
             y: ``(batch, *range_shape)``.
             iterations: most iterations of conjugate gradients; each takes a forward and an adjoint.
         """
+        iterations = count(f"{type(self).__name__}.least_squares", "iterations", iterations)
         rhs = self.adjoint(y)
         # Beyond the square root of the resolution of the number type, iterations on a singular
         # system only amplify noise.
@@ -221,6 +228,15 @@ class LinearOperator(Operator):
         ).solution
 
 
+def linear_operator(caller: str, operator: Any) -> LinearOperator:
+    """The operator, if it is a linear one; a `TypeError` otherwise."""
+    if isinstance(operator, Operator) and not isinstance(operator, LinearOperator):
+        raise TypeError(
+            f"{caller}(operator=): needs a linear operator, got {operator!r}, which is not linear"
+        )
+    return instance(caller, "operator", operator, LinearOperator, need="a linear operator")
+
+
 class _Function(Operator):
     def __init__(
         self,
@@ -230,7 +246,7 @@ class _Function(Operator):
         noise: NoiseModel | None,
     ):
         super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
-        self._function = function
+        self._function = checked_function("from_function", "function", function)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._function(x)
@@ -250,7 +266,8 @@ class _LinearPair(LinearOperator):
         noise: NoiseModel | None,
     ):
         super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
-        self._function, self._adjoint = function, adjoint
+        self._function = checked_function("from_function", "function", function)
+        self._adjoint = checked_function("from_function", "adjoint", adjoint)
 
     def forward(self, x: Tensor) -> Tensor:
         return linear_map(x, self._function, self._adjoint)

@@ -11,12 +11,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count
+from tweedie_inverse.boundary.arguments import count, instance, number
+from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.numerics.random import normal
-from tweedie_inverse.operators.base import LinearOperator, Operator
+from tweedie_inverse.operators.base import LinearOperator, Operator, linear_operator
+from tweedie_inverse.runtime.devices import usable
 
 # The factors of a sum whose image is compared with the sum of the images.
 _FIRST, _SECOND = 0.7, -1.9
+
+
+# The most entries of a dense matrix: 8 GB in float64.
+_ENTRIES = 2**30
 
 
 class InnerProducts(NamedTuple):
@@ -70,6 +76,8 @@ def adjoint_error(
     device: torch.device | str = "cpu",
 ) -> float:
     """``|<A x, y> - <x, A^T y>| / |<A x, y>|``, relative; rounding for a true adjoint."""
+    linear_operator("adjoint_error", operator)
+    seed, device = _checked("adjoint_error", seed, dtype, device)
     x = _draw(operator, operator.domain_shape, (seed, 0)).to(device, dtype)
     noise = _draw(operator, operator.range_shape, (seed, 1)).to(device, dtype)
     return dot_test(operator.forward, operator.adjoint, x, noise).error
@@ -83,9 +91,10 @@ def linearity_error(
     device: torch.device | str = "cpu",
 ) -> float:
     """``|A(a x + b z) - a A x - b A z| / |A(a x + b z)|``; catches offsets and clipping."""
+    instance("linearity_error", "operator", operator, Operator, need="an operator")
+    seed, device = _checked("linearity_error", seed, dtype, device)
     x, z = (
-        _draw(operator, operator.domain_shape, (seed, number)).to(device, dtype)
-        for number in (2, 3)
+        _draw(operator, operator.domain_shape, (seed, place)).to(device, dtype) for place in (2, 3)
     )
     return deviation_from_linear(operator.forward, x, z)
 
@@ -101,7 +110,10 @@ def operator_norm(
     device: torch.device | str = "cpu",
 ) -> float:
     """Largest singular value, by power iteration on ``A^T A`` until it changes by < `tolerance`."""
+    linear_operator("operator_norm", operator)
+    seed, device = _checked("operator_norm", seed, dtype, device)
     iterations = count("operator_norm", "iterations", iterations)
+    tolerance = number("operator_norm", "tolerance", tolerance, low=0)
     x = _draw(operator, operator.domain_shape, (seed, 4)).to(dtype).to(device)
     x, norm = x / x.norm(), 0.0
     for _ in range(iterations):
@@ -115,9 +127,25 @@ def operator_norm(
 
 def dense_matrix(operator: LinearOperator, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """The matrix ``(range size, domain size)`` of a small linear operator, column by column."""
+    linear_operator("dense_matrix", operator)
+    _checked("dense_matrix", 0, dtype, "cpu")
     size = torch.Size(operator.domain_shape).numel()
+    entries = size * torch.Size(operator.range_shape).numel()
+    if max(entries, size**2) > _ENTRIES:
+        raise ValueError(
+            f"dense_matrix: {operator!r} has {entries:.2g} entries, more than {_ENTRIES:.2g}; use "
+            "forward and adjoint, or a smaller image"
+        )
     columns = operator.forward(torch.eye(size, dtype=dtype).reshape(size, *operator.domain_shape))
     return columns.reshape(size, -1).mT
+
+
+def _checked(
+    caller: str, seed: int, dtype: torch.dtype, device: torch.device | str
+) -> tuple[int, torch.device | str]:
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{caller}(dtype={dtype}): needs torch.float32 or torch.float64")
+    return checked_seed(caller, "seed", seed), usable(device, caller)
 
 
 def _draw(operator: Operator, shape: tuple[int, ...], key: tuple[int, ...]) -> Tensor:

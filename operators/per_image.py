@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.operators.base import LinearOperator, Operator
 from tweedie_inverse.operators.noise.base import NoiseModel
 
@@ -19,8 +20,10 @@ def per_image(operators: Sequence[Operator], *, noise: NoiseModel | None = None)
     Raises:
         ValueError: different shapes, or different noise models.
     """
-    if not operators:
+    if not isinstance(operators, Sequence) or not operators:
         raise ValueError("per_image: needs one operator or more")
+    for operator in operators:
+        instance("per_image", "operators", operator, Operator, need="a list of operators")
     shapes = {(operator.domain_shape, operator.range_shape) for operator in operators}
     if len(shapes) != 1:
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arrays import batch_of
+from tweedie_inverse.boundary.arrays import batch_of, is_plain, refuse_type
 from tweedie_inverse.boundary.contracts import checked_result
 from tweedie_inverse.boundary.modes import without_autocast
 
@@ -35,6 +35,7 @@ def checked_shape(method: Callable[..., Tensor], name: str) -> Callable[..., Ten
         if not _fits(result, other) or len(result) != len(values):
             called = f"{type(self).__name__.lstrip('_')}.{name}()"
             result = checked_result(called, result, (len(values), *other), None)
+            refuse_type(called, result)
         return result
 
     return checked
@@ -45,6 +46,7 @@ def _fits(values: Any, shape: tuple[int, ...]) -> bool:
     return (
         isinstance(values, Tensor)
         and values.dtype in _EXACT
+        and is_plain(values)
         and values.shape[1:] == shape
         and not values.is_inference()
     )

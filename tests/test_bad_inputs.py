@@ -34,6 +34,8 @@ PICTURE = np.full((8, 8, 3), 200, np.uint8)
 POSTERIOR = ti.solve(IMAGE, MASK, FIELD, num_samples=2, steps=2)
 SUITE = SUITES["field"]
 NUMBERS = re.compile(r"-?[\d.]+(e[+-]\d+)?")
+PSLD = ti.phase_space.processes.psld()
+PHASES = ti.phase_space.ExactPhaseSpace(FIELD, PSLD)
 WHOLE = nn.ParameterList([nn.Parameter(torch.ones(2).long(), requires_grad=False)])
 
 
@@ -731,7 +733,7 @@ TABLE = [
     ),
     (
         lambda: FIELD.denoise(IMAGE[None], math.nan),
-        ("denoise(x, sigma): sigma must be a finite number, got nan"),
+        ("Gaussian.denoise(sigma=nan): needs a finite noise level of 0 or more, in data units"),
     ),
     (
         lambda: FIELD.denoise(IMAGE[None], np.ones(3)),
@@ -746,7 +748,7 @@ TABLE = [
     ),
     (
         lambda: FIELD.draw(2, seed=1.5),
-        ("seed=1.5: needs a whole number from 0 to 2**64 - 1"),
+        ("draw(seed=1.5): needs a whole number from 0 to 2**64 - 1"),
     ),
     (
         lambda: ops.Mask(2 * torch.ones(8, 8)),
@@ -835,7 +837,7 @@ TABLE = [
     ),
     (
         lambda: ops.Tomography(S, True),
-        ("Tomography(angles=True): needs at least one angle, a whole number"),
+        ("Tomography(angles=True): needs at least one angle, a million at most, a whole number"),
     ),
     (
         lambda: ops.Tomography(S, 4, pixel_size="1 mm"),
@@ -922,7 +924,7 @@ TABLE = [
     ),
     (
         lambda: ops.random_mask(S, 0.5, seed=2**64),
-        ("seed=18446744073709551616: needs a whole number from 0 to 2**64 - 1"),
+        ("random_mask(seed=18446744073709551616): needs a whole number from 0 to 2**64 - 1"),
     ),
     (
         lambda: ops.gaussian_kernel(1.0, 0),
@@ -1295,6 +1297,577 @@ TABLE = [
             "inpaint, typo"
         ),
     ),
+    (
+        lambda: ops.compose([MASK, MASK]),
+        ("compose(operators=): needs operators, as in compose(A, B), got list"),
+    ),
+    (
+        lambda: ops.stack(MASK, None),
+        ("stack(operators=): needs operators, as in stack(A, B), got NoneType"),
+    ),
+    (
+        lambda: ops.scale("A", 2.0),
+        ("scale(operator=): needs a linear operator, got str"),
+    ),
+    (
+        lambda: ops.scale(ops.Clipping(S), 2.0),
+        (
+            "scale(operator=): needs a linear operator, got Clipping((1, 8, 8) -> (1, 8, "
+            "8)), which is not linear"
+        ),
+    ),
+    (
+        lambda: ops.transpose(ops.Clipping(S)),
+        (
+            "transpose(operator=): needs a linear operator, got Clipping((1, 8, 8) -> (1, "
+            "8, 8)), which is not linear"
+        ),
+    ),
+    (
+        lambda: ops.per_image([MASK, 3]),
+        ("per_image(operators=): needs a list of operators, got int"),
+    ),
+    (
+        lambda: ops.Transmission(None, 10.0),
+        ("Transmission(operator=): needs a linear operator, got NoneType"),
+    ),
+    (
+        lambda: ops.Transmission(MASK, True),
+        ("Transmission(photons=True): needs a number, got a truth value"),
+    ),
+    (
+        lambda: ops.adjoint_error(ops.Clipping(S)),
+        (
+            "adjoint_error(operator=): needs a linear operator, got Clipping((1, 8, 8) -> "
+            "(1, 8, 8)), which is not linear"
+        ),
+    ),
+    (
+        lambda: ops.adjoint_error(MASK, dtype=torch.int64),
+        ("adjoint_error(dtype=torch.int64): needs torch.float32 or torch.float64"),
+    ),
+    (
+        lambda: ops.operator_norm(MASK, tolerance="a"),
+        ("operator_norm(tolerance='a'): needs a number"),
+    ),
+    (
+        lambda: ops.operator_norm(MASK, seed=-1),
+        ("operator_norm(seed=-1): needs a whole number from 0 to 2**64 - 1"),
+    ),
+    (
+        lambda: ops.dense_matrix(ops.Mask(torch.ones(1, 200, 200))),
+        (
+            "dense_matrix: Mask((1, 200, 200) -> (1, 200, 200)) has 1.6e+09 entries, more "
+            "than 1.1e+09; use forward and adjoint, or a smaller image"
+        ),
+    ),
+    (
+        lambda: ops.linearity_error(None),
+        ("linearity_error(operator=): needs an operator, got NoneType"),
+    ),
+    (
+        lambda: ops.from_pylops(np.ones((3, 3))),
+        (
+            "from_pylops: needs a PyLops operator, which has dims and dimsd; got ndarray. "
+            "Other linear operators come in by from_scipy"
+        ),
+    ),
+    (
+        lambda: ops.from_scipy(np.ones((3, 64)) * math.nan),
+        (
+            "from_scipy(operator=): holds 192 NaN or infinite entries of 192, the first at "
+            "index (0, 0)"
+        ),
+    ),
+    (
+        lambda: ops.from_scipy(np.ones((3, 64)), domain_shape=(1, 8.0, 8)),
+        (
+            "from_scipy(domain_shape=(1, 8.0, 8)): needs positive sizes, without the batch "
+            "axis, such as (1, 64, 64)"
+        ),
+    ),
+    (
+        lambda: ops.Operator.from_function(3, S, range_shape=S),
+        ("from_function(function=3): needs a function"),
+    ),
+    (
+        lambda: ops.LinearOperator.from_function(torch.neg, S, adjoint="a"),
+        ("from_function(adjoint='a'): needs a function"),
+    ),
+    (
+        lambda: ops.Operator.from_function(torch.neg, (1, 2**40, 2**20), range_shape=S),
+        (
+            "from_function(domain_shape=(1, 1099511627776, 1048576)): more numbers than "
+            "any memory holds"
+        ),
+    ),
+    (
+        lambda: ops.Blur(torch.zeros(3, 3), S),
+        ("Blur(kernel=): has no entry other than 0, so that nothing is seen"),
+    ),
+    (
+        lambda: ops.Demosaicing((3, 8, 8), pattern=3),
+        (
+            "Demosaicing(pattern=3): needs four letters out of R, G and B, row by row of a "
+            "2x2 tile, such as 'RGGB'"
+        ),
+    ),
+    (
+        lambda: ops.GaussianNoise(0.1, basis="a"),
+        ("GaussianNoise(basis=): needs a basis such as ops.spectral.Fourier(), got str"),
+    ),
+    (
+        lambda: NOISE.sample("a"),
+        ("sample(ax=): needs measurements (batch, ...) in a tensor of floats, got str"),
+    ),
+    (
+        lambda: NOISE.sample(Y.long()),
+        ("sample(ax=): needs measurements (batch, ...) in a tensor of floats, got torch.int64"),
+    ),
+    (
+        lambda: NOISE.log_prob(Y, Y[..., :4]),
+        (
+            "GaussianNoise.log_prob(y, ax): needs measurements of one shape, got (2, 1, 8, "
+            "8) and (2, 1, 8, 4)"
+        ),
+    ),
+    (
+        lambda: NOISE.scaled("a"),
+        ("GaussianNoise.scaled(factor='a'): needs a number"),
+    ),
+    (
+        lambda: ops.random_codes(2, (8, 8.0)),
+        ("random_codes(size=(8, 8.0)): needs height and width, such as (64, 64)"),
+    ),
+    (
+        lambda: ops.box_mask(S, (4, 4), corner=(1.0, 2)),
+        ("box_mask(corner=1.0): needs a row and a column, a whole number"),
+    ),
+    (
+        lambda: MASK.forward(Y.to_sparse()),
+        ("Mask.forward(x=): needs a dense tensor of numbers, got a sparse tensor; use .to_dense()"),
+    ),
+    (
+        lambda: MASK.measure(Y.to("meta")),
+        (
+            "Mask.measure(x=): is on the meta device, which holds no numbers; move it to "
+            "the CPU or to an accelerator"
+        ),
+    ),
+    (
+        lambda: MASK.measure(np.ma.masked_array(Y.numpy(), Y.numpy() > 0)),
+        (
+            "Mask.measure(x=): is a masked array, and a mask would be lost; fill it, and "
+            "leave missing data out with ops.Mask"
+        ),
+    ),
+    (
+        lambda: MASK.measure(Y * math.nan),
+        (
+            "Mask.measure(x=): holds 128 NaN or infinite entries of 128, the first at "
+            "index (0, 0, 0, 0)"
+        ),
+    ),
+    (
+        lambda: nonlinear(torch.sqrt).measure(-Y.abs() - 1),
+        (
+            "Function.forward() is not finite: it gave NaN at 128 of 128 entries, the "
+            "first at index (0, 0, 0, 0), where its argument is -1.74; look for NaN in "
+            "what it is made of: weights, a kernel, a matrix"
+        ),
+    ),
+    (
+        lambda: MASK.least_squares(Y, iterations=2.0),
+        ("Mask.least_squares(iterations=2.0): needs a whole number of at least 1"),
+    ),
+    (
+        lambda: solve(y=Y.to_sparse()),
+        ("solve(y=): needs a dense tensor of numbers, got a sparse tensor; use .to_dense()"),
+    ),
+    (
+        lambda: solve(y=Y.to("meta")),
+        (
+            "solve(y=): is on the meta device, which holds no numbers; move it to the CPU "
+            "or to an accelerator"
+        ),
+    ),
+    (
+        lambda: FIELD.denoise(Y.half(), 1.0),
+        (
+            "Gaussian.denoise: needs float32 or float64, got torch.float16; use .float(): "
+            "sums over an image lose all digits in half precision"
+        ),
+    ),
+    (
+        lambda: FIELD.denoise(Y, -1.0),
+        ("Gaussian.denoise(sigma=-1): needs a finite noise level of 0 or more, in data units"),
+    ),
+    (
+        lambda: FIELD.score(Y, 0),
+        ("Gaussian.score(sigma=0): needs a finite noise level above 0, in data units"),
+    ),
+    (
+        lambda: FIELD.log_prob(Y[None]),
+        ("Gaussian.log_prob: needs shape (batch, 1, 8, 8), got (1, 2, 1, 8, 8)"),
+    ),
+    (
+        lambda: FIELD.denoising_error(math.nan),
+        ("denoising_error(sigma=nan): needs a finite noise level of 0 or more, in data units"),
+    ),
+    (
+        lambda: ti.priors.NetworkPrior(nn.Identity(), "x0", shape=S, error=3),
+        (
+            "NetworkPrior(error=): needs what ti.measure_denoising_error(prior, images) "
+            "returns, or None, got int"
+        ),
+    ),
+    (
+        lambda: network(torch.add).with_error("a"),
+        (
+            "with_error(error=): needs what ti.measure_denoising_error(prior, images) "
+            "returns, or None, got str"
+        ),
+    ),
+    (
+        lambda: network(torch.add).tiled(1.5),
+        ("tiled(tile=1.5): needs a side, or (height, width), a whole number"),
+    ),
+    (
+        lambda: network(torch.add).for_shape(8),
+        ("for_shape(shape=8): needs positive sizes, without the batch axis, such as (1, 64, 64)"),
+    ),
+    (
+        lambda: ti.guidance.given(FIELD, 1),
+        ("given(prior=): needs a prior made of one network, got Gaussian"),
+    ),
+    (
+        lambda: ti.guidance.given(network(torch.add), 0.7),
+        ("given(label=0.7): needs the number of a class, from 0 on, a whole number"),
+    ),
+    (
+        lambda: ti.guidance.ClassifierGuided(FIELD, None, 1, 1.0),
+        (
+            "ClassifierGuided(classifier=None): needs a function (images, sigma) to "
+            "logarithms of probabilities (batch, classes)"
+        ),
+    ),
+    (
+        lambda: ti.guidance.ClassifierGuided(FIELD, lambda x, s: x[:, 0, 0, :1], 3, 1.0).denoise(
+            Y, 1.0
+        ),
+        (
+            "ClassifierGuided: the classifier must return finite numbers (2, classes), 4 "
+            "classes or more; it returned (2, 1)"
+        ),
+    ),
+    (
+        lambda: ti.guidance.ClassifierGuided(
+            FIELD, lambda x, s: torch.zeros(len(x), 4), 3, 1.0
+        ).denoise(Y, 1.0),
+        (
+            "ClassifierGuided: the classifier's answer has no gradient with respect to the "
+            "image; it must compute it with torch, without detach() and no_grad()"
+        ),
+    ),
+    (
+        lambda: ti.guidance.ClassifierFree(FIELD, "a", 1.0),
+        ("ClassifierFree(unconditional=): needs a prior, got str"),
+    ),
+    (
+        lambda: ti.Bound(levels=1.5),
+        ("Bound(levels=1.5): needs a whole number of at least 1"),
+    ),
+    (
+        lambda: ti.Bound(sigma_min=0),
+        ("Bound(sigma_min=0): needs a positive, finite number"),
+    ),
+    (
+        lambda: ti.ProbabilityFlow(solver="rk45"),
+        (
+            "ProbabilityFlow(solver='rk45'): choose one of 'RK45', 'RK23', 'DOP853', "
+            "'Radau', 'BDF' or 'LSODA'"
+        ),
+    ),
+    (
+        lambda: ti.ProbabilityFlow(tolerance=math.nan),
+        ("ProbabilityFlow(tolerance=nan): needs a positive, finite number"),
+    ),
+    (
+        lambda: ti.likelihood(network(lambda x, t: x * math.nan), Y),
+        (
+            "the network Network of NetworkPrior('network', shape=(1, 8, 8), x0) is not "
+            "finite: it gave NaN at 128 of 128 entries, the first at index (0, 0, 0, 0), "
+            "where its argument is 0.331; look for NaN in what it is made of: weights, a "
+            "kernel, a matrix"
+        ),
+    ),
+    (
+        lambda: ti.likelihood(network(lambda x, t: x.flip(0)), Y),
+        (
+            "the network Network of NetworkPrior('network', shape=(1, 8, 8), x0) mixes the "
+            "batch: an image gave another answer alone than in a batch of two. The first "
+            "axis is the batch, and its rows must not know each other. A network in "
+            "training mode does that: call .eval() on it."
+        ),
+    ),
+    (
+        lambda: ti.measure_denoising_error(None, Y),
+        (
+            "measure_denoising_error: needs a prior, got NoneType; wrap a network in "
+            "ti.priors.NetworkPrior"
+        ),
+    ),
+    (
+        lambda: ti.measure_denoising_error(network(lambda x, t: x - x.mean(0)), Y),
+        (
+            "the network Network of NetworkPrior('network', shape=(1, 8, 8), x0) mixes the "
+            "batch: an image gave another answer alone than in a batch of two. The first "
+            "axis is the batch, and its rows must not know each other. A network in "
+            "training mode does that: call .eval() on it."
+        ),
+    ),
+    (
+        lambda: ti.measure_denoising_error(FIELD, Y, sigmas=torch.tensor([2.0, 1.0])),
+        (
+            "measure_denoising_error(sigmas=): needs two or more positive noise levels in "
+            "increasing order, got [2.0, 1.0]"
+        ),
+    ),
+    (
+        lambda: ti.check_prior(FIELD, Y * math.nan),
+        (
+            "check_prior(images=): holds 128 NaN or infinite entries of 128, the first at "
+            "index (0, 0, 0, 0)"
+        ),
+    ),
+    (
+        lambda: ti.load_prior("digits-32", sha256=3),
+        ("load_prior(sha256=3): needs text"),
+    ),
+    (
+        lambda: ti.priors.formats.ADM(schedule="typo"),
+        ("ADM(schedule='typo'): choose one of 'vp-linear' or 'cosine'"),
+    ),
+    (
+        lambda: ti.priors.formats.ADM(heads=0),
+        ("ADM(heads=0): needs a whole number of at least 1"),
+    ),
+    (
+        lambda: ti.priors.formats.EDM(sigma_data=-1),
+        ("EDM(sigma_data=-1): needs a positive, finite number"),
+    ),
+    (
+        lambda: ti.priors.formats.ScoreSDE(discrete="yes"),
+        ("ScoreSDE(discrete='yes'): needs True or False"),
+    ),
+    (
+        lambda: ti.priors.formats.Diffusers(prediction="x0"),
+        ("Diffusers(prediction='x0'): choose one of 'epsilon', 'v_prediction' or 'sample'"),
+    ),
+    (
+        lambda: ti.priors.formats.Deepinv(network_range=(1, 0)),
+        ("Deepinv(network_range=(1, 0)): needs low < high"),
+    ),
+    (
+        lambda: ti.priors.formats.Module(shape=8),
+        ("Module(shape=8): needs (channels, height, width), positive sizes"),
+    ),
+    (
+        lambda: ti.schedules.karras(5, "a", 1.0),
+        ("schedule(sigma_min='a'): needs a number"),
+    ),
+    (
+        lambda: ti.schedules.karras(5, 0.1, 1.0, rho=0),
+        ("karras(rho=0): needs a positive, finite number"),
+    ),
+    (
+        lambda: ti.schedules.sigmoid(5, 0.1, 1.0, temperature=-1),
+        ("sigmoid(temperature=-1): needs a positive, finite number"),
+    ),
+    (
+        lambda: ti.schedules.vp_linear_table(timesteps=1.5),
+        ("vp_linear_table(timesteps=1.5): needs a whole number of at least 1"),
+    ),
+    (
+        lambda: ti.schedules.cosine_table(beta_max=2),
+        ("cosine_table(beta_max=2): needs a beta in (0, 1]"),
+    ),
+    (
+        lambda: ti.schedules.from_table("a"),
+        ("from_table(table=): needs a tensor or an array of numbers, got str"),
+    ),
+    (
+        lambda: ti.tweedie.score_from_denoised(Y, Y[:1], 1.0),
+        ("tweedie: needs images of one shape, got (2, 1, 8, 8) and (1, 1, 8, 8)"),
+    ),
+    (
+        lambda: ti.tweedie.denoised_from_v(Y, Y, torch.ones(8)),
+        ("tweedie: sigma must be a number or one value an image, shape (2,); got shape (8,)"),
+    ),
+    (
+        lambda: ti.tweedie.denoised_from_flow(Y, Y, "a"),
+        ("tweedie(sigma='a'): needs a number"),
+    ),
+    (
+        lambda: ti.walks.Decoupled(secants="yes"),
+        ("Decoupled(secants='yes'): needs True or False"),
+    ),
+    (
+        lambda: ti.walks.Particle(communicator=None),
+        ("Particle(communicator=): needs a Communicator, got NoneType"),
+    ),
+    (
+        lambda: ti.walks.simple(torch.tensor([1.0, 0.0]), temperature=(1, math.nan)),
+        (
+            "simple(temperature=nan): needs two numbers, of the first and of the last "
+            "step, which must not be negative"
+        ),
+    ),
+    (
+        lambda: ti.walks.ddpm(torch.tensor([1.0, 0.0]), variance="a"),
+        ("ddpm(variance=): needs a tensor or an array of numbers, got str"),
+    ),
+    (
+        lambda: ti.walks.uncertainty_of(None, torch.tensor([1.0, 0.0])),
+        ("uncertainty_of(prior=): needs a prior, got NoneType"),
+    ),
+    (
+        lambda: ti.calibration.coverage("p", IMAGE),
+        ("coverage(posterior=): needs a posterior, such as ti.solve returns, got str"),
+    ),
+    (
+        lambda: ti.calibration.crps(POSTERIOR, (255 * IMAGE).byte()),
+        (
+            "crps(truth=): needs float32 or float64, got torch.uint8; for a picture of 0 "
+            "to 255, ti.as_image(array, value_range=(low, high)) makes an image of it"
+        ),
+    ),
+    (
+        lambda: ti.calibration.sliced_wasserstein(Y, Y, slices=1.5),
+        ("sliced_wasserstein(slices=1.5): needs at least 1, a whole number"),
+    ),
+    (
+        lambda: POSTERIOR["a"],
+        ("posterior['a']: needs the number of a measurement, or a slice of them"),
+    ),
+    (
+        lambda: POSTERIOR.quantile(None),
+        ("quantile(q=): needs a tensor or an array of numbers, got NoneType"),
+    ),
+    (
+        lambda: POSTERIOR.quantile([0.1, 0.9]),
+        ("quantile(q=[0.1, 0.9]): needs a number in [0, 1], or one for each of 1 measurements"),
+    ),
+    (
+        lambda: POSTERIOR.probability(3),
+        (
+            "probability(event): needs a function of images (walkers, *shape), such as "
+            "lambda x: x > 0.5, got int"
+        ),
+    ),
+    (
+        lambda: POSTERIOR.save(3),
+        ("save(path=3): needs a path"),
+    ),
+    (
+        lambda: POSTERIOR.plot(truth=(255 * IMAGE).byte()),
+        (
+            "plot(truth=): needs float32 or float64, got torch.uint8; for a picture of 0 "
+            "to 255, ti.as_image(array, value_range=(low, high)) makes an image of it"
+        ),
+    ),
+    (
+        lambda: POSTERIOR.plot(measurement=torch.zeros(3, 3)),
+        ("plot(measurement=): needs shape (1, 8, 8), as solve took it, got (3, 3)"),
+    ),
+    (
+        lambda: ti.Posterior.concatenate([POSTERIOR, "a"]),
+        ("concatenate(posteriors=): needs a list of posteriors, got str"),
+    ),
+    (
+        lambda: ti.phase_space.ExactPhaseSpace(None, PSLD),
+        ("ExactPhaseSpace(prior=): needs a prior in data units, got NoneType"),
+    ),
+    (
+        lambda: ti.phase_space.ExactPhaseSpace(FIELD, None),
+        (
+            "ExactPhaseSpace(process=): needs a process such as "
+            "ti.phase_space.processes.psld(), got NoneType"
+        ),
+    ),
+    (
+        lambda: ti.phase_space.ExactPhaseSpace(FIELD, PSLD, scale=0),
+        ("ExactPhaseSpace(scale=0): needs a positive, finite number"),
+    ),
+    (
+        lambda: ti.phase_space.PhaseSpaceNetwork(nn.Identity(), PSLD, shape=(1, 8, 0)),
+        (
+            "PhaseSpaceNetwork(shape=(1, 8, 0)): needs positive sizes, without the batch "
+            "axis, such as (1, 64, 64)"
+        ),
+    ),
+    (
+        lambda: ti.phase_space.PhaseSpaceNetwork(None, PSLD, shape=S),
+        ("PhaseSpaceNetwork(module=): needs a torch.nn.Module, got NoneType"),
+    ),
+    (
+        lambda: ti.phase_space.processes.psld(gamma="a"),
+        ("psld(gamma='a'): needs a number >= 0"),
+    ),
+    (
+        lambda: ti.phase_space.processes.vp(3),
+        ("LinearProcess(rate=): needs Rate(first, last), got int"),
+    ),
+    (
+        lambda: ti.phase_space.processes.from_sde(torch.ones(2, 3), torch.eye(2)),
+        ("from_sde: needs drift (k, k) and noise (k, any), got (2, 3) and (2, 2)"),
+    ),
+    (
+        lambda: ti.phase_space.Known("image", torch.ones(S)),
+        ("Known(image=): needs a tensor or an array of numbers, got str"),
+    ),
+    (
+        lambda: ti.phase_space.AdaptiveFlow(solver="typo"),
+        (
+            "AdaptiveFlow(solver='typo'): choose one of 'RK45', 'RK23', 'DOP853', 'Radau', "
+            "'BDF' or 'LSODA'"
+        ),
+    ),
+    (
+        lambda: ti.phase_space.Conjugate(math.nan),
+        ("Conjugate(shift=nan): needs a finite number"),
+    ),
+    (
+        lambda: ti.phase_space.PSLD(gamma=-1),
+        ("PSLD(gamma=-1): needs a number >= 0"),
+    ),
+    (
+        lambda: ti.phase_space.grids.uniform(1.5, 0.1),
+        ("grids.uniform(steps=1.5): needs a whole number of at least 1"),
+    ),
+    (
+        lambda: ti.phase_space.sample(PHASES, 1.5),
+        ("phase_space.sample(num_samples=1.5): needs at least one, a whole number"),
+    ),
+    (
+        lambda: ti.phase_space.sample(PHASES, 1, seed=-1),
+        ("phase_space.sample(seed=-1): needs a whole number from 0 to 2**64 - 1"),
+    ),
+    (
+        lambda: ti.phase_space.sample(PHASES, 1, sampler=3),
+        (
+            "phase_space.sample(sampler=): needs a name or a sampler such as "
+            "ti.phase_space.AdaptiveFlow(), got int"
+        ),
+    ),
+    (
+        lambda: ti.phase_space.sample(PHASES, 1, dtype=torch.int64),
+        ("phase_space.sample(dtype=torch.int64): needs torch.float32 or torch.float64"),
+    ),
+    (
+        lambda: ti.phase_space.sample(PHASES, 1, known=3),
+        ("phase_space.sample(known=): needs ti.phase_space.Known(image, mask), got int"),
+    ),
 ]
 
 
@@ -1309,7 +1882,7 @@ def test_a_bad_input_gets_its_sentence(call, sentence):
 
 
 def test_the_table_is_long_enough():
-    assert len(TABLE) >= 120
+    assert len(TABLE) >= 280
 
 
 @pytest.mark.parametrize(

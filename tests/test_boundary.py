@@ -219,3 +219,41 @@ def test_a_table_of_timesteps_is_the_trained_range():
     module = ti.priors.formats.Module(shape=S, parameterization="x0", timesteps=table)
     prior = ti.load_prior(Shrinking(), format=module)
     assert (prior.sigma_min, prior.sigma_max) == (0.25, 4.5)
+
+
+def test_an_error_inside_a_network_names_the_network():
+    class Narrow(Shrinking):
+        def forward(self, x):
+            return x
+
+    prior = ti.priors.NetworkPrior(Narrow(), "x0", shape=S)
+    with pytest.raises(TypeError) as caught:
+        ti.solve(Y, MASK, prior, num_samples=1, steps=2)
+    assert "the network Narrow of NetworkPrior" in caught.value.__notes__[0]
+    assert "(2, 1, 8, 8), (2,)" in caught.value.__notes__[0]
+
+
+def test_a_picture_takes_the_measurement_that_solve_took():
+    scanner = ops.Tomography(S, 6, noise=NOISE)
+    sinogram = np.zeros(scanner.range_shape[1:], np.float32)
+    ti.solve(sinogram, scanner, FIELD, num_samples=2, steps=2).plot(measurement=sinogram)
+    mri = ops.FourierSampling(torch.ones(8, 8), real=True, noise=NOISE)
+    kspace = np.zeros((8, 8), complex)
+    posterior = ti.solve(kspace, mri, FIELD, num_samples=2, steps=2)
+    posterior.plot(measurement=kspace)
+    with pytest.raises(ValueError, match="needs shape"):
+        posterior.plot(measurement=kspace[:4])
+
+
+def test_a_transposed_sinogram_and_radians_are_recognised():
+    scanner = ops.Tomography(S, 6, noise=NOISE)
+    with pytest.raises(ValueError, match="the other way round: transpose"):
+        ti.solve(np.zeros(scanner.range_shape[:0:-1]), scanner, FIELD)
+    with pytest.warns(UserWarning, match="rad2deg"):
+        ops.Tomography(S, np.linspace(0, np.pi, 20, endpoint=False))
+
+
+def test_half_precision_out_of_an_operator_is_refused():
+    halved = ops.Operator.from_function(lambda x: x.half(), S, range_shape=S, noise=NOISE)
+    with pytest.raises(TypeError, match=r"forward\(\): needs float32 or float64"):
+        ti.solve(Y, halved, FIELD)

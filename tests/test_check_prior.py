@@ -46,7 +46,7 @@ class Exact(nn.Module):
         x, rows = given * a, []
         for row, level in zip(x, sigma.flatten(), strict=True):
             signed = (row[None] - self.low) / self.unit - 1
-            rows.append((self.exact.denoise(signed, float(level) / self.unit) + 1) * self.unit)
+            rows.append((self.exact.denoise(signed, abs(float(level)) / self.unit) + 1) * self.unit)
         x0 = torch.cat(rows) + self.low
         n, total = (x - x0) / sigma, sigma**2 + 0.25
         return {

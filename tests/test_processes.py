@@ -199,7 +199,7 @@ def test_matrices_that_break_the_recipe_are_refused():
         LinearProcess(eye, skew, torch.eye(3))
     with pytest.raises(ValueError, match="row and column 0"):
         LinearProcess(eye, skew, eye, start=eye)
-    with pytest.raises(ValueError, match="NaN or infinity"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         LinearProcess(eye * math.nan, skew, eye)
 
 
@@ -208,9 +208,9 @@ def test_settings_that_make_no_process_are_refused():
         processes.psld(2.0, 2.0)
     with pytest.raises(ValueError, match="no noise at all"):
         processes.psld(0.0, 0.0)
-    with pytest.raises(ValueError, match="numbers >= 0"):
+    with pytest.raises(ValueError, match="number >= 0"):
         processes.psld(-0.1, 4.0)
-    with pytest.raises(ValueError, match="positive mass"):
+    with pytest.raises(ValueError, match="a positive, finite number"):
         processes.psld(0.1, 4.0, mass=-1.0)
     with pytest.raises(ValueError, match="beta >= 0"):
         Rate(-1.0, 2.0)

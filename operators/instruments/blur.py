@@ -39,6 +39,8 @@ class Blur(LinearOperator):
         image_shape = image_sizes("Blur", image_shape)
         if kernel.ndim == 4 and kernel.shape[:2] == (1, 1):
             kernel = kernel[0, 0]
+        if not bool((kernel != 0).any()):
+            raise ValueError("Blur(kernel=): has no entry other than 0, so that nothing is seen")
         if len(image_shape) != 3 or not _fits(kernel, image_shape):
             raise ValueError(
                 "Blur: needs a kernel (h, w), (1, 1, h, w) or (channels, h, w) no larger than "

@@ -79,7 +79,7 @@ class Demosaicing(LinearOperator):
         image_shape = image_sizes("Demosaicing", image_shape)
         if len(image_shape) != 3 or image_shape[0] != 3:
             raise ValueError(f"Demosaicing: needs (3, height, width), got {tuple(image_shape)}")
-        if len(pattern) != 4 or set(pattern) - set("RGB"):
+        if not isinstance(pattern, str) or len(pattern) != 4 or set(pattern) - set("RGB"):
             raise ValueError(
                 f"Demosaicing(pattern={pattern!r}): needs four letters out of R, G and B, row by "
                 "row of a 2x2 tile, such as 'RGGB'"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, image_sizes
+from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Scrambled, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
@@ -35,6 +36,7 @@ class StructuredRandom(LinearOperator):
     ):
         image_shape = image_sizes("StructuredRandom", image_shape)
         measurements = count("StructuredRandom", "measurements", measurements)
+        seed = checked_seed("StructuredRandom", "seed", seed)
         pixels = math.prod(image_shape)
         if len(image_shape) != 3 or not 1 <= measurements <= pixels:
             raise ValueError(

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import number, positive
 from tweedie_inverse.boundary.arrays import real_tensor, refuse_spread
-from tweedie_inverse.operators.base import LinearOperator, Operator
-from tweedie_inverse.operators.noise.base import NoiseModel
+from tweedie_inverse.operators.base import LinearOperator, Operator, linear_operator
+from tweedie_inverse.operators.noise.base import NoiseModel, refuse_flag
 
 
 class Clipping(Operator):
@@ -83,9 +83,11 @@ class Transmission(Operator):
         *,
         noise: NoiseModel | None = None,
     ):
+        refuse_flag("Transmission", "photons", photons)
         self.photons = real_tensor("Transmission", "photons", photons, dtype=torch.float64)
         if not bool((self.photons > 0).all()):
             raise ValueError(f"Transmission(photons={photons}): needs positive counts")
+        linear_operator("Transmission", operator)
         refuse_spread(
             "Transmission", "photons", self.photons.shape, operator.range_shape, "measurement"
         )

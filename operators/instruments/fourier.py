@@ -39,6 +39,7 @@ class FourierSampling(LinearOperator):
         real: bool = False,
         noise: NoiseModel | None = None,
     ):
+        real = flag("FourierSampling", "real", real)
         mask = real_tensor("FourierSampling", "mask", mask)
         if coils is not None:
             coils = complex_tensor("FourierSampling", "coils", coils)
@@ -58,7 +59,7 @@ class FourierSampling(LinearOperator):
             range_shape=(2, *planes, *mask.shape),
             noise=noise,
         )
-        self.mask, self.real, self.coils = mask.bool(), flag("FourierSampling", "real", real), coils
+        self.mask, self.real, self.coils = mask.bool(), real, coils
         self.domain_is_complex = not self.real
 
     range_is_complex = True

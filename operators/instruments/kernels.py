@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count as whole_number
 from tweedie_inverse.boundary.arguments import number, positive
+from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.numerics.random import normal
 
 
@@ -34,6 +35,7 @@ def motion_kernel(size: int, *, length: float = 0.6, seed: int = 0) -> Tensor:
     """
     size = whole_number("motion_kernel", "size", size)
     length = number("motion_kernel", "length", length)
+    seed = checked_seed("motion_kernel", "seed", seed)
     if size < 3 or not 0 < length <= 1:
         raise ValueError(
             f"motion_kernel(size={size}, length={length}): needs 3 pixels or more a side, and a "

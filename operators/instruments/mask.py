@@ -21,6 +21,8 @@ class Mask(LinearOperator):
 
     def __init__(self, mask: Tensor, *, channels: int = 1, noise: NoiseModel | None = None):
         mask, channels = real_tensor("Mask", "mask", mask), count("Mask", "channels", channels)
+        if mask.numel() == 0 or mask.ndim == 0:
+            raise ValueError(f"Mask: needs a mask of pixels, got shape {tuple(mask.shape)}")
         if mask.ndim == 2:
             mask = mask.expand(channels, *mask.shape)
         elif channels not in (1, mask.shape[0]):

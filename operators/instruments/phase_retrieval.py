@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.boundary.arguments import count as whole_number
-from tweedie_inverse.boundary.arguments import flag, image_sizes, number
+from tweedie_inverse.boundary.arguments import flag, image_sizes, number, sizes
+from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import complex_tensor
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import centred_fft, to_complex
@@ -51,6 +52,7 @@ class PhaseRetrieval(Operator):
                 "PhaseRetrieval: needs image_shape (channels, height, width) and oversampling of 1 "
                 f"or more, got {tuple(image_shape)} and {oversampling}"
             )
+        complex_image = flag("PhaseRetrieval", "complex_image", complex_image)
         if complex_image and image_shape[0] != 2:
             raise ValueError(
                 "PhaseRetrieval(complex_image=True): needs two channels, real and imaginary part, "
@@ -70,7 +72,7 @@ class PhaseRetrieval(Operator):
         super().__init__(domain_shape=image_shape, range_shape=(planes, *sides), noise=noise)
         self.codes = codes
         self.intensity = flag("PhaseRetrieval", "intensity", intensity)
-        self.complex_image = flag("PhaseRetrieval", "complex_image", complex_image)
+        self.complex_image = complex_image
         self.domain_is_complex = self.complex_image
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,7 +92,11 @@ class PhaseRetrieval(Operator):
 
 def random_codes(count: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
     """Coded diffraction: `count` masks of random phases, complex ``(count, height, width)``."""
-    shape = (whole_number("random_codes", "count", count), *size)
+    plane = sizes("random_codes", "size", size, need="height and width, such as (64, 64)")
+    if len(plane) != 2:
+        raise ValueError(f"random_codes(size={plane}): needs height and width")
+    shape = (whole_number("random_codes", "count", count), *plane)
+    seed = checked_seed("random_codes", "seed", seed)
     angle = torch.special.ndtr(normal(("random codes", seed), shape)) * (2 * math.pi)
     return torch.polar(torch.ones_like(angle), angle)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, image_sizes, number, sizes
+from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.numerics.random import normal
 
 
@@ -13,6 +14,7 @@ def random_mask(image_shape: tuple[int, int, int], keep: float, *, seed: int = 0
     """A mask that keeps each pixel (all its channels) with probability `keep`, boolean."""
     keep = number("random_mask", "keep", keep, above=0, high=1, need="a share in (0, 1]")
     image_shape = image_sizes("random_mask", image_shape)
+    seed = checked_seed("random_mask", "seed", seed)
     threshold = torch.special.ndtri(torch.tensor(keep, dtype=torch.float64))
     pixels = normal(("random mask", seed), image_shape[1:]) < threshold
     return pixels.expand(image_shape).clone()
@@ -30,7 +32,13 @@ def box_mask(
     """
     size, box = image_sizes("box_mask", image_shape)[1:], _plane("box_mask", "box", box)
     if corner is None:
-        corner = ((size[0] - box[0]) // 2, (size[1] - box[1]) // 2)
+        row, column = (size[0] - box[0]) // 2, (size[1] - box[1]) // 2
+    elif isinstance(corner, tuple | list) and len(corner) == 2:
+        need = "a row and a column"
+        row, column = (count("box_mask", "corner", place, least=0, need=need) for place in corner)
+    else:
+        raise TypeError(f"box_mask(corner={corner!r}): needs a row and a column, such as (0, 0)")
+    corner = (row, column)
     ends = (corner[0] + box[0], corner[1] + box[1])
     if min(box) < 1 or min(corner) < 0 or ends[0] > size[0] or ends[1] > size[1]:
         raise ValueError(
@@ -55,6 +63,7 @@ def cartesian_mask(
     height, width = _plane("cartesian_mask", "size", size)
     acceleration = number("cartesian_mask", "acceleration", acceleration, above=0)
     centre = number("cartesian_mask", "centre", centre)
+    seed = checked_seed("cartesian_mask", "seed", seed)
     central, total = round(centre * width), round(width / acceleration)
     if acceleration < 1 or not 0 <= central <= total:
         raise ValueError(

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import instance, number
+from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import real_tensor, refuse_spread
 from tweedie_inverse.boundary.modes import with_gradients
 from tweedie_inverse.numerics.random import normal
@@ -93,8 +95,13 @@ class GaussianNoise(NoiseModel):
     def __init__(self, std: float | Tensor, *, basis: Basis | None = None):
         refuse_flag("GaussianNoise", "std", std)
         self.std = real_tensor("GaussianNoise", "std", std, finite=False, dtype=torch.float64)
-        self.basis = Pixels() if basis is None else basis
-        if not bool((self.std.isfinite() & (self.std > 0)).all()):
+        need = "a basis such as ops.spectral.Fourier()"
+        self.basis = (
+            Pixels()
+            if basis is None
+            else instance("GaussianNoise", "basis", basis, Basis, need=need)
+        )
+        if self.std.numel() == 0 or not bool((self.std.isfinite() & (self.std > 0)).all()):
             raise ValueError(
                 f"GaussianNoise(std={std}): needs a positive, finite standard deviation in units "
                 "of y; for nearly noise-free data use a small one, such as 1e-3 of the data range"
@@ -110,8 +117,13 @@ class GaussianNoise(NoiseModel):
         spectrum = real_tensor(
             "GaussianNoise.stationary", "power_spectrum", power_spectrum, dtype=torch.float64
         )
+        if spectrum.ndim != 2 or spectrum.numel() == 0:
+            raise ValueError(
+                "GaussianNoise.stationary: needs a spectrum (height, width), got shape "
+                f"{tuple(spectrum.shape)}"
+            )
         mirrored = spectrum.flip((-2, -1)).roll((1, 1), (-2, -1))
-        if spectrum.ndim < 2 or not torch.allclose(spectrum, mirrored):
+        if not torch.allclose(spectrum, mirrored):
             raise ValueError(
                 "GaussianNoise.stationary: needs a spectrum (height, width) with the same value "
                 f"at frequency f and -f, in the layout of torch.fft.fft2; got shape "
@@ -131,7 +143,8 @@ class GaussianNoise(NoiseModel):
         return f"GaussianNoise({tuple(self.std.shape)} values{where})"
 
     def scaled(self, factor: float) -> "GaussianNoise":
-        return GaussianNoise(self.std * abs(factor), basis=self.basis)
+        factor = abs(number("GaussianNoise.scaled", "factor", factor))
+        return GaussianNoise(self.std * factor, basis=self.basis)
 
     def colour(self, white: Tensor) -> Tensor:
         """``S^1/2 n``: standard normal coefficients ``(batch, ...)`` to noise on y."""
@@ -155,10 +168,12 @@ class GaussianNoise(NoiseModel):
         return ax + self.colour(white_noise(ax, seed))
 
     def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
+        _refuse_pair("log_prob", y, ax)
         law = torch.distributions.Normal(0.0, self.std.to(ax), validate_args=False)
         return law.log_prob(self.basis.transform(y - ax)).flatten(1).sum(1)
 
     def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
+        _refuse_pair("gradient", y, ax)
         return self.whiten_transposed(self.whiten(y - ax))
 
     def variance(self, ax: Tensor) -> Tensor:
@@ -183,7 +198,24 @@ def refuse_flag(caller: str, name: str, value: object) -> None:
         raise TypeError(f"{caller}({name}={value}): needs a number, got a truth value")
 
 
+def _refuse_pair(method: str, y: Tensor, ax: Tensor) -> None:
+    """Raise an error where a measurement and ``A x`` are no pair."""
+    if not (isinstance(y, Tensor) and isinstance(ax, Tensor)):
+        raise TypeError(f"GaussianNoise.{method}(y, ax): needs two tensors of measurements")
+    if ax.ndim == 0 or y.shape[-(ax.ndim - 1) :] != ax.shape[1:]:
+        raise ValueError(
+            f"GaussianNoise.{method}(y, ax): needs measurements of one shape, got "
+            f"{tuple(y.shape)} and {tuple(ax.shape)}"
+        )
+
+
 def white_noise(like: Tensor, seed: int, purpose: str = "noise") -> Tensor:
     """Standard normal numbers like ``(batch, ...)``; each of the batch has its own stream."""
+    if not isinstance(like, Tensor) or not like.is_floating_point() or like.ndim == 0:
+        got = like.dtype if isinstance(like, Tensor) else type(like).__name__
+        raise TypeError(
+            f"sample(ax=): needs measurements (batch, ...) in a tensor of floats, got {got}"
+        )
+    seed = checked_seed("sample", "seed", seed)
     rows = [normal((purpose, seed, i), like.shape[1:]) for i in range(len(like))]
     return torch.stack(rows).to(like)

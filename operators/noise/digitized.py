@@ -34,7 +34,7 @@ class DigitizedNoise(NoiseModel):
         std, step, low, high = (
             number("DigitizedNoise", name, value, finite=False) for name, value in given.items()
         )
-        if not (math.isfinite(std) and std > 0 and step >= 0 and low < high):
+        if not (math.isfinite(std) and std > 0 and 0 <= step < math.inf and low < high):
             raise ValueError(
                 f"DigitizedNoise(std={std}, step={step}, low={low}, high={high}): needs std > 0, "
                 "step >= 0 and low < high, all in units of y"

@@ -6,6 +6,7 @@ at angle 0 they go up, and bin 0 is at the left end of the detector.  The direct
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -156,7 +157,9 @@ def _fan_shadow(source: float, detector: float, radius: float) -> float:
 def _angle_list(angles: int | Sequence[float] | Tensor, turn: float) -> Tensor:
     """Angles in degrees, float64; a count is spread evenly over [0, turn)."""
     if isinstance(angles, Integral):
-        several = count("Tomography", "angles", angles, need="at least one angle")
+        several = count(
+            "Tomography", "angles", angles, need="at least one angle, a million at most", most=10**6
+        )
         return torch.arange(several, dtype=torch.float64) * (turn / several)
     given = real_tensor("Tomography", "angles", angles, finite=False, dtype=torch.float64)
     degrees = given.detach().cpu().clone()
@@ -166,6 +169,13 @@ def _angle_list(angles: int | Sequence[float] | Tensor, turn: float) -> Tensor:
         )
     if not degrees.isfinite().all():
         raise ValueError("Tomography(angles=): needs finite degrees, got NaN or infinity")
+    span = float(degrees.max() - degrees.min())
+    if len(degrees) >= 8 and 2.5 < span < 6.3 and float(degrees.abs().max()) < 6.3:
+        warnings.warn(
+            f"Tomography(angles=): {len(degrees)} angles within {span:.3g} degrees; if they are "
+            "radians, use np.rad2deg(angles)",
+            stacklevel=4,
+        )
     return degrees
 
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 # Seeds are words of 64 bits.
 _SEEDS = 2**64
+# The most numbers of one image: a petabyte in float64.
+_NUMBERS = 2**47
 
 
 def count(
@@ -123,6 +125,29 @@ def pair(
     return first, second
 
 
+def instance(caller: str, name: str, value: Any, kind: Any, *, need: str) -> Any:
+    """An object of a class, or of one of several.
+
+    Raises:
+        TypeError: anything else, the class itself included.
+    """
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{caller}({name}=): needs {need}, got {got}")
+    return value
+
+
+def function(caller: str, name: str, value: Any, *, need: str = "a function") -> Any:
+    """Something that can be called.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if not callable(value):
+        raise TypeError(f"{caller}({name}={_shown(value)}): needs {need}")
+    return value
+
+
 def choice(caller: str, name: str, value: Any, names: Collection[str]) -> str:
     """One of some names.
 
@@ -149,6 +174,8 @@ def sizes(caller: str, name: str, value: Any, *, need: str = "") -> tuple[int, .
     if None in found:
         raise TypeError(f"{caller}({name}={_shown(value)}): needs {need}")
     numbers = tuple(size for size in found if size is not None)
+    if math.prod(numbers) > _NUMBERS:
+        raise ValueError(f"{caller}({name}={numbers}): more numbers than any memory holds")
     if not numbers or min(numbers) < 1:
         raise ValueError(f"{caller}({name}={numbers}): needs {need}")
     return numbers

@@ -27,11 +27,17 @@ def tensor_of(caller: str, name: str, value: Any) -> Tensor:
         TypeError: anything else, or an array of something other than numbers.
     """
     if isinstance(value, Tensor):
+        _refuse_odd(caller, name, value)
         if value.is_inference() and not torch.is_inference_mode_enabled():
             return value.clone()  # of a tensor made under inference_mode no gradient can be taken
         return value
     if _is_picture(value):
         raise TypeError(f"{caller}({name}=): got a picture of PIL; {_AS_IMAGE}")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(
+            f"{caller}({name}=): is a masked array, and a mask would be lost; fill it, and leave "
+            "missing data out with ops.Mask"
+        )
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -50,6 +56,24 @@ def tensor_of(caller: str, name: str, value: Any) -> Tensor:
     if not native.flags.writeable or any(stride < 0 for stride in native.strides):
         native = native.copy()
     return torch.from_numpy(np.require(native, requirements="A"))
+
+
+def is_plain(values: Tensor) -> bool:
+    """Whether a tensor holds its numbers densely; cheap enough for every call."""
+    return not (values.is_nested or values.is_quantized or values.layout != torch.strided)
+
+
+def _refuse_odd(caller: str, name: str, values: Tensor) -> None:
+    """Raise a `TypeError` for tensors that most of torch cannot compute with."""
+    if is_plain(values) and not (values.is_floating_point() and values.element_size() == 1):
+        return
+    if values.is_nested:
+        kind = "a nested tensor; stack images of one shape with torch.stack"
+    elif values.layout != torch.strided:
+        kind = "a sparse tensor; use .to_dense()"
+    else:
+        kind = f"a tensor of {values.dtype}; use .float() or .dequantize()"
+    raise TypeError(f"{caller}({name}=): needs a dense tensor of numbers, got {kind}")
 
 
 def real_tensor(
@@ -89,6 +113,7 @@ def complex_tensor(caller: str, name: str, value: Any) -> Tensor:
 
 def refuse_infinite(caller: str, name: str, values: Tensor) -> None:
     """Raise a `ValueError` that counts NaN and infinity, and says where the first one is."""
+    refuse_meta(caller, name, values)
     if not (values.is_floating_point() or values.is_complex()):
         return
     bad = ~values.isfinite()
@@ -98,6 +123,15 @@ def refuse_infinite(caller: str, name: str, values: Tensor) -> None:
         raise ValueError(
             f"{caller}({name}=): holds {int(bad.sum())} NaN or infinite entries of "
             f"{values.numel()}{where}"
+        )
+
+
+def refuse_meta(caller: str, name: str, values: Tensor) -> None:
+    """Raise a `TypeError` for a tensor that has a shape and no numbers."""
+    if values.is_meta:
+        raise TypeError(
+            f"{caller}({name}=): is on the meta device, which holds no numbers; move it to the CPU "
+            "or to an accelerator"
         )
 
 
@@ -127,6 +161,7 @@ def batch_of(
     """
     wanted = tuple(shape)
     found = tensor_of(caller, name, value)
+    refuse_meta(caller, name, found)
     if found.dtype == torch.uint8:
         refuse_type(caller, found)
     if found.is_complex():
@@ -170,6 +205,9 @@ def advice_on_shape(got: Sequence[int], wanted: Sequence[int]) -> str:
         return "; a single one needs a batch axis too, such as x[None]"
     if (1, *got) == wanted:
         return "; a single one needs batch and channel axes too, such as x[None, None]"
+    turned = (*wanted[:-2], *wanted[:-3:-1])
+    if len(wanted) > 1 and got != wanted and got in (turned, turned[1:]):
+        return "; its last two axes are the other way round: transpose them"
     if len(got) == len(wanted) and wanted[0] == 1 and got[1:] == wanted[1:]:
         return "; a batch without channels needs their axis too, such as x[:, None]"
     return ""

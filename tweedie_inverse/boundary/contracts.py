@@ -88,10 +88,20 @@ def checked_result(name: str, result: Any, shape: Sequence[int], like: Tensor | 
     return result
 
 
+def called(name: str, function: Callable[..., Any], *given: Tensor) -> Any:
+    """What a function of the user returns; to an error of its own a note is added that names it."""
+    try:
+        return function(*given)
+    except Exception as error:
+        shapes = ", ".join(str(tuple(values.shape)) for values in given)
+        error.add_note(f"This came from {name}, called with tensors of shape {shapes}.")
+        raise
+
+
 def _called(contract: Contract, inputs: tuple[Tensor, ...]) -> Tensor:
     """One guarded call, on copies."""
     given = tuple(values.clone() for values in inputs)
-    result = contract.call(*given)
+    result = called(contract.name, contract.call, *given)
     found = checked_result(contract.name, result, (len(inputs[0]), *contract.shape), inputs[0])
     for index, (before, after) in enumerate(zip(inputs, given, strict=True)):
         if before.shape != after.shape or not torch.equal(before, after):

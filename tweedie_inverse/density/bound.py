@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, function, positive
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import Schedule, geometric
 from tweedie_inverse.priors.base import Prior
@@ -115,6 +116,16 @@ class Bound:
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("levels", "repeats"):
+            count("Bound", name, getattr(self, name))
+        if self.steps is not None:
+            count("Bound", "steps", self.steps)
+        for name in ("sigma_min", "sigma_max"):
+            if getattr(self, name) is not None:
+                positive("Bound", name, getattr(self, name))
+        function(
+            "Bound", "schedule", self.schedule, need="a function (steps, sigma_min, sigma_max)"
+        )
         if self.time not in ("importance", "stratified", "uniform"):
             raise ValueError(
                 f"Bound(time={self.time!r}): choose 'importance', 'stratified' or 'uniform'"

@@ -13,6 +13,7 @@ from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.probability_flow import ProbabilityFlow
 from tweedie_inverse.numerics.random import Streams, generator
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.runtime.memory import in_parts
 
 # Images that run together unless the user says otherwise: this many numbers.
@@ -110,6 +111,7 @@ def likelihood(
     seed = checked_seed("likelihood", "seed", seed)
     chosen = _checked(prior, images, method)
     prior = prior.for_shape(tuple(images.shape[1:]))
+    hold_contracts(prior, images)
     exact = isinstance(chosen, ProbabilityFlow) and chosen.trace == "exact" and bin_width is None
     repeats = 1 if exact else chosen.repeats
     chunk = batch_size or max(1, _CHUNK_NUMBERS // images[0].numel())
@@ -170,7 +172,7 @@ def _checked(
         raise ValueError("likelihood: images hold NaN or infinity")
     if isinstance(method, Bound | ProbabilityFlow):
         return method
-    if method not in _METHODS:
+    if not isinstance(method, str) or method not in _METHODS:
         raise ValueError(
             f"likelihood(method={method!r}): choose 'bound' or 'flow', or pass ti.Bound(...) or "
             "ti.ProbabilityFlow(...)"

@@ -16,8 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import choice, count, positive
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.priors.base import Prior
+
+# Those of ``scipy.integrate.solve_ivp``.
+SOLVERS = ("RK45", "RK23", "DOP853", "Radau", "BDF", "LSODA")
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,17 @@ class ProbabilityFlow:
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
+        me = "ProbabilityFlow"
+        count(me, "repeats", self.repeats)
+        positive(me, "tolerance", self.tolerance)
+        choice(me, "solver", self.solver, SOLVERS)
+        for name in ("sigma_min", "sigma_max"):
+            if getattr(self, name) is not None:
+                positive(me, name, getattr(self, name))
         if self.trace not in ("exact", "hutchinson"):
             raise ValueError(
                 f"ProbabilityFlow(trace={self.trace!r}): choose 'exact' or 'hutchinson'"
             )
-        if self.repeats < 1 or self.tolerance <= 0:
-            raise ValueError("ProbabilityFlow: needs repeats >= 1 and a positive tolerance")
 
     def terms(self, prior: Prior, images: Tensor, streams: Streams) -> dict[str, Tensor]:
         """``(batch,)`` in nats each: density where the flow ends, and the change of volume."""

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import number
-from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor
+from tweedie_inverse.boundary.arguments import count as whole_number
+from tweedie_inverse.boundary.arguments import instance, number
+from tweedie_inverse.boundary.arguments import seed as checked_seed
+from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, refuse_type
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.solving.posterior import Posterior
 
@@ -41,7 +43,10 @@ def _sample_axis(posterior: Posterior) -> int:
 
 def _like(caller: str, posterior: Posterior, truth: Any) -> Tensor:
     """The truth as a tensor like the posterior's mean: one image would broadcast to a batch."""
-    found, axis = real_tensor(caller, "truth", truth), _sample_axis(posterior)
+    need = "a posterior, such as ti.solve returns"
+    axis = _sample_axis(instance(caller, "posterior", posterior, Posterior, need=need))
+    found = real_tensor(caller, "truth", truth)
+    refuse_type(f"{caller}(truth=)", found)
     shape = (*posterior.samples.shape[:axis], *posterior.samples.shape[axis + 1 :])
     if found.shape != shape:
         raise ValueError(
@@ -80,16 +85,18 @@ def sliced_wasserstein(
         seed: of the directions.
     """
     x, y = real_tensor("sliced_wasserstein", "x", x), real_tensor("sliced_wasserstein", "y", y)
+    for name, given in (("x", x), ("y", y)):
+        refuse_type(f"sliced_wasserstein({name}=)", given)
+    slices = whole_number("sliced_wasserstein", "slices", slices, need="at least 1")
+    seed = checked_seed("sliced_wasserstein", "seed", seed)
     power = number("sliced_wasserstein", "power", power)
     if x.shape[1:] != y.shape[1:] or not len(x) or not len(y):
         raise ValueError(
             f"sliced_wasserstein: needs samples (count, *shape) of one shape, got "
             f"{tuple(x.shape)} and {tuple(y.shape)}"
         )
-    if power < 1 or slices < 1:
-        raise ValueError(
-            f"sliced_wasserstein(power={power}, slices={slices}): both must be at least 1"
-        )
+    if power < 1:
+        raise ValueError(f"sliced_wasserstein(power={power}): must be at least 1")
     x, y = x.flatten(1).double(), y.flatten(1).double()
     directions = normal(("slices", seed), (x.shape[1], slices)).to(x)
     directions = directions / directions.norm(dim=0)

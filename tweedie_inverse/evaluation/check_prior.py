@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, refuse_type
 from tweedie_inverse.evaluation.wrapping_mistakes import Suspect, find_mistakes
 from tweedie_inverse.numerics.random import normal
@@ -135,9 +136,10 @@ def check_prior(prior: Prior, images: Any = None, *, seed: int = 0) -> PriorRepo
         hold_contracts(prior, torch.zeros((), device=prior.device))
     except (ValueError, TypeError) as error:
         return PriorReport((Finding("contract", False, str(error)),), (), (), (), 1.0)
+    seed, are_own = checked_seed("check_prior", "seed", seed), images is None
     if images is None:
         images, blind = _own_samples(prior, seed), (_BLIND,)
-    images = real_tensor("check_prior", "images", images, finite=False)
+    images = real_tensor("check_prior", "images", images, finite=not are_own)
     if tuple(images.shape[1:]) != tuple(prior.shape) or len(images) < 2:
         raise ValueError(
             f"check_prior(images=): needs two or more images, shape (count, {prior.shape}), got "

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count
+from tweedie_inverse.boundary.arguments import count, number, positive
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.timesteps import (
     TABLES,
@@ -104,7 +104,7 @@ def log_snr(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
 
 def karras(steps: int, sigma_min: float, sigma_max: float, *, rho: float = 7.0) -> Tensor:
     """Even in ``sigma^(1 / rho)`` (Karras et al. 2022, equation 5)."""
-    u = _unit(steps, sigma_min, sigma_max)
+    u, rho = _unit(steps, sigma_min, sigma_max), positive("karras", "rho", rho)
     ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return _grid((ends[0] + u * (ends[1] - ends[0])) ** rho)
 
@@ -118,6 +118,7 @@ def linear(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
 def sigmoid(steps: int, sigma_min: float, sigma_max: float, *, temperature: float = 0.3) -> Tensor:
     """The seed paper's sigmoid over [0, 3]; `temperature` 0.5 in its first version, 0.3 later."""
     u = _unit(steps, sigma_min, sigma_max)
+    temperature = positive("sigmoid", "temperature", temperature)
     bend = torch.sigmoid(3 * u / temperature)
     low, high = 0.5, 1 / (1 + math.exp(-3 / temperature))
     share = ((high - bend) / (high - low)).clamp(1e-9, 1)
@@ -138,6 +139,10 @@ def even_in_timestep(
         table: ``(timesteps,)``, increasing.
         sigma_min, sigma_max: ends of the grid; where the table ends earlier, the grid ends there.
     """
+    table = _checked_table("even_in_timestep", table)
+    need = "steps >= 1 and 0 < sigma_min <= sigma_max"
+    sigma_min = number("schedule", "sigma_min", sigma_min, low=0, need=need)
+    sigma_max = number("schedule", "sigma_max", sigma_max, above=0, finite=False, need=need)
     low, high = max(sigma_min, float(table[0])), min(sigma_max, float(table[-1]))
     u = _unit(steps, low, high)
     ends = sigma_to_timestep(torch.tensor([high, low], dtype=torch.float64), table)
@@ -172,17 +177,22 @@ def cosine(steps: int, sigma_min: float = 0.0, sigma_max: float = math.inf) -> T
 
 def from_table(table: Tensor) -> Schedule:
     """The schedule of any table of levels ``(timesteps,)``, increasing, such as a learned one."""
-    table = torch.as_tensor(table, dtype=torch.float64)
-    if table.ndim != 1 or len(table) < 2 or not bool((table.diff() > 0).all()) or table[0] <= 0:
-        raise ValueError(
-            "from_table(table): needs positive noise levels (timesteps,), increasing, in data "
-            f"units; got shape {tuple(table.shape)}"
-        )
+    table = _checked_table("from_table", table)
 
     def schedule(steps: int, sigma_min: float = 0.0, sigma_max: float = math.inf) -> Tensor:
         return even_in_timestep(steps, table, sigma_min, sigma_max)
 
     return schedule
+
+
+def _checked_table(caller: str, table: Tensor) -> Tensor:
+    table = real_tensor(caller, "table", table, finite=False, dtype=torch.float64)
+    if table.ndim != 1 or len(table) < 2 or not bool((table.diff() > 0).all()) or table[0] <= 0:
+        raise ValueError(
+            f"{caller}(table): needs positive noise levels (timesteps,), increasing, in data "
+            f"units; got shape {tuple(table.shape)}"
+        )
+    return table
 
 
 SCHEDULES: dict[str, Schedule] = {
@@ -205,6 +215,8 @@ def _grid(levels: Tensor) -> Tensor:
 def _unit(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     need = "steps >= 1 and 0 < sigma_min <= sigma_max"
     steps = count("schedule", "steps", steps, need=need)
+    for name, level in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+        number("schedule", name, level, low=-math.inf, finite=False)
     if not 0 < sigma_min <= sigma_max < math.inf:
         raise ValueError(
             "a schedule needs steps >= 1 and 0 < sigma_min <= sigma_max, got "

@@ -15,10 +15,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import function, instance, number
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.phase_space.prior import PhaseSpaceNetwork, PhaseSpacePrior
 from tweedie_inverse.phase_space.processes import act
-from tweedie_inverse.priors.guidance import given
+from tweedie_inverse.priors.guidance import checked_label, given
 
 # (z (batch, phases, *shape) in network units, t (batch,)) -> (batch, classes), logarithms of
 # probabilities up to a constant for each image.
@@ -39,9 +40,10 @@ class _Guided(PhaseSpacePrior):
     """What both kinds share."""
 
     def __init__(self, leading: PhaseSpacePrior, scale: float):
-        if not scale >= 0:
-            raise ValueError(f"{type(self).__name__}(scale={scale}): needs a number >= 0")
-        self.leading, self.guide = leading, float(scale)
+        me = type(self).__name__
+        instance(me, "prior", leading, PhaseSpacePrior, need="a phase-space prior")
+        scale = number(me, "scale", scale, low=0, need="a number >= 0")
+        self.leading, self.guide = leading, scale
         self.process, self.shape, self.centre = leading.process, leading.shape, leading.centre
         self.offset, self.scale = leading.offset, leading.scale
         self.time_min, self.time_max = leading.time_min, leading.time_max
@@ -101,7 +103,9 @@ class ClassifierGuided(_Guided):
         scale: float,
     ):
         super().__init__(prior, scale)
-        self.classifier, self.label = classifier, label
+        need = "a function (phases, times) to logarithms of probabilities (batch, classes)"
+        self.classifier = function("ClassifierGuided", "classifier", classifier, need=need)
+        self.label = checked_label("ClassifierGuided", label)
 
     def epsilon(self, z: Tensor, t: float | Tensor) -> Tensor:
         epsilon = self.leading.epsilon(z, t)

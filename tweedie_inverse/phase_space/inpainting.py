@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arrays import real_tensor, refuse_type, tensor_of
 from tweedie_inverse.phase_space.prior import PhaseSpacePrior
 from tweedie_inverse.phase_space.processes import act
 
@@ -30,10 +31,20 @@ class Known:
     image: Tensor
     mask: Tensor
 
+    def __post_init__(self) -> None:
+        image = tensor_of("Known", "image", self.image)
+        refuse_type("Known(image=)", image)
+        object.__setattr__(self, "image", image)
+        object.__setattr__(self, "mask", real_tensor("Known", "mask", self.mask))
+
     def refuse(self, prior: PhaseSpacePrior) -> None:
-        """Raise a `ValueError` where image or mask do not fit the prior."""
+        """Raise an error where image or mask are no images, or do not fit the prior."""
         shape = tuple(prior.shape)
-        if tuple(self.image.shape[-len(shape) :]) != shape:
+        mask = self.mask
+        if not ((mask == 0) | (mask == 1)).all():
+            raise ValueError("Known(mask=): needs zeros and ones, or False and True")
+        lead = self.image.ndim - len(shape)
+        if lead not in (0, 1) or tuple(self.image.shape[lead:]) != shape:
             raise ValueError(
                 f"Known: image must have the prior's shape {shape}, got {tuple(self.image.shape)}"
             )

@@ -22,6 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.boundary.arguments import choice, flag, instance, number, positive, sizes
 from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import normal
@@ -29,7 +30,9 @@ from tweedie_inverse.phase_space.processes import LinearProcess, Observation, ac
 from tweedie_inverse.phase_space.processes.checks import float64
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
-from tweedie_inverse.priors.network import device_of, refuse_training
+from tweedie_inverse.priors.network import device_of, error_or_none, refuse_training
+
+_PROCESS = "a process such as ti.phase_space.processes.psld()"
 
 Label = Literal["log-sigma", "time"]
 Objective = Literal["hsm", "dsm"]
@@ -121,8 +124,11 @@ class ExactPhaseSpace(PhaseSpacePrior):
         scale: float = 1.0,
         time_min: float = 1e-5,
     ):
-        self.prior, self.process = prior, process
-        self.offset, self.scale, self.time_min = offset, scale, time_min
+        me = "ExactPhaseSpace"
+        self.prior = instance(me, "prior", prior, Prior, need="a prior in data units")
+        self.process = instance(me, "process", process, LinearProcess, need=_PROCESS)
+        self.offset, self.scale = number(me, "offset", offset), positive(me, "scale", scale)
+        self.time_min = time_min = positive(me, "time_min", time_min)
         self.shape, self.centre = tuple(prior.shape), prior.centre
         self.sigma_min = max(
             self.noise_level(time_min), 0.0 if prior.any_sigma else prior.sigma_min
@@ -204,14 +210,20 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         error: DenoisingError | None = None,
         name: str = "phase-space network",
     ):
-        if label not in ("log-sigma", "time"):
-            raise ValueError(f"PhaseSpaceNetwork(label={label!r}): choose 'log-sigma' or 'time'")
-        self.module, self.process, self.shape = module, process, tuple(shape)
-        if objective not in ("hsm", "dsm"):
-            raise ValueError(f"PhaseSpaceNetwork(objective={objective!r}): choose 'hsm' or 'dsm'")
-        self.label, self.objective, self.offset, self.scale = label, objective, offset, scale
-        self.time_min, self.consistent, self.error, self.name = time_min, consistent, error, name
-        self.centre = offset if centre is None else centre
+        me = "PhaseSpaceNetwork"
+        self.module = instance(me, "module", module, nn.Module, need="a torch.nn.Module")
+        self.process = instance(me, "process", process, LinearProcess, need=_PROCESS)
+        self.shape = sizes(me, "shape", shape)
+        choice(me, "label", label, ("log-sigma", "time"))
+        choice(me, "objective", objective, ("hsm", "dsm"))
+        self.label, self.objective = label, objective
+        self.offset, self.scale = number(me, "offset", offset), positive(me, "scale", scale)
+        self.time_min = time_min = positive(me, "time_min", time_min)
+        self.consistent, self.name = flag(me, "consistent", consistent), name
+        self.error = error_or_none(me, error)
+        self.centre = self.offset if centre is None else number(me, "centre", centre)
+        if sigma_max is not None:
+            sigma_max = positive(me, "sigma_max", sigma_max)
         highest = self.noise_level(self.time_max)
         self.sigma_min = self.noise_level(time_min)
         self.sigma_max = highest if sigma_max is None else min(sigma_max, highest)
@@ -279,7 +291,7 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
     def with_error(self, error: DenoisingError | None) -> "PhaseSpaceNetwork":
         """The same network with another measured denoising error, or none."""
         other = copy.copy(self)
-        other.error = error
+        other.error = error_or_none("with_error", error)
         return other
 
     def uncorrected(self) -> "PhaseSpaceNetwork":

@@ -9,6 +9,7 @@ out here.
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from tweedie_inverse.boundary.arguments import count, number, pair, positive
 from tweedie_inverse.phase_space.prior import PhaseSpaceNetwork
 from tweedie_inverse.phase_space.processes import Rate, psld
 from tweedie_inverse.priors.formats.base import Format, Source, Target
@@ -38,6 +39,15 @@ class PSLD(Format):
     momentum_share: float = 0.04
     image_size: int | None = None
     time_min: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("gamma", "nu", "momentum_share"):
+            if getattr(self, name) is not None:
+                number("PSLD", name, getattr(self, name), low=0, need="a number >= 0")
+        pair("PSLD", "beta", self.beta, need="two rates >= 0, the first and the last", low=0)
+        positive("PSLD", "time_min", self.time_min)
+        if self.image_size is not None:
+            count("PSLD", "image_size", self.image_size)
 
     def recognises(self, source: Source) -> bool:
         return any("score_fn.all_modules.0." in name for name in source.state)

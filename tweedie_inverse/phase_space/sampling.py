@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import count, function, instance, positive
+from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.phase_space.grids import GRIDS, Grid, check_grid
 from tweedie_inverse.phase_space.inpainting import Known
@@ -15,10 +17,12 @@ from tweedie_inverse.phase_space.prior import PhaseSpacePrior
 from tweedie_inverse.phase_space.processes import act
 from tweedie_inverse.phase_space.steps import SAMPLERS, Sampler
 from tweedie_inverse.priors.counting import Count
+from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.walks.base import WalkDivergedError
 
 DEFAULT_STEPS = 50
+_ME = "phase_space.sample"
 # Samples that run together unless the user says otherwise: this many numbers of state.
 _CHUNK_NUMBERS = 2**24
 
@@ -84,13 +88,13 @@ def sample(
         WalkDivergedError: the walk became NaN or infinite.
         torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"phase_space.sample(batch_size={batch_size}): needs a positive number")
+    if batch_size is not None:
+        batch_size = count(_ME, "batch_size", batch_size, need="a positive number")
     plan = plan_for(prior, sampler, steps, grid, time_min, known)
     numbers = prior.process.phases * torch.Size(prior.shape).numel()
     chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
-    _refuse_none(num_samples)
-    like = torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
+    num_samples = count(_ME, "num_samples", num_samples, need="at least one")
+    seed, like = checked_seed(_ME, "seed", seed), _like(prior, dtype, device)
 
     def work(first: int, last: int) -> Tensor:
         return deque(_walk(plan, _streams(seed, first, last), like), maxlen=1).pop().x
@@ -113,8 +117,8 @@ def trajectory(
 ) -> Iterator[PhaseStep]:
     """The walk of `sample`, step by step; arguments as there, checked before the first step."""
     plan = plan_for(prior, sampler, steps, grid, time_min, known)
-    _refuse_none(num_samples)
-    like = torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
+    num_samples = count(_ME, "num_samples", num_samples, need="at least one")
+    seed, like = checked_seed(_ME, "seed", seed), _like(prior, dtype, device)
     return _walk(plan, _streams(seed, 0, num_samples), like)
 
 
@@ -150,13 +154,13 @@ def plan_for(
                 f"{', '.join(sorted(SAMPLERS))}"
             )
         sampler = SAMPLERS[sampler]
-    if steps is not None and steps < 2:
-        raise ValueError(
-            f"phase_space.sample(steps={steps}): needs at least two network evaluations, one step "
-            "and the last denoising"
-        )
-    end = max(prior.time_min, 1e-3) if time_min is None else time_min
-    times = _times(grid, 1 if sampler.adaptive else (steps or DEFAULT_STEPS) - 1, end)
+    need = "a name or a sampler such as ti.phase_space.AdaptiveFlow()"
+    rule: Sampler = instance(_ME, "sampler", sampler, Sampler, need=need)
+    if steps is not None:
+        need = "at least two network evaluations, one step and the last denoising"
+        steps = count(_ME, "steps", steps, least=2, need=need)
+    end = max(prior.time_min, 1e-3) if time_min is None else positive(_ME, "time_min", time_min)
+    times = _times(grid, 1 if rule.adaptive else (steps or DEFAULT_STEPS) - 1, end)
     if isinstance(grid, Tensor) and steps is not None and steps != len(times):
         raise ValueError(
             f"phase_space.sample(steps={steps}): the times given make {len(times)} network "
@@ -168,8 +172,9 @@ def plan_for(
             f"made for times from {prior.time_min:.3g} on; raise time_min"
         )
     if known is not None:
-        known.refuse(prior)
-    return Plan(prior, sampler, tuple(times.tolist()), known)
+        need = "ti.phase_space.Known(image, mask)"
+        instance(_ME, "known", known, Known, need=need).refuse(prior)
+    return Plan(prior, rule, tuple(times.tolist()), known)
 
 
 def _times(grid: str | Tensor | Grid, steps: int, end: float) -> Tensor:
@@ -181,12 +186,17 @@ def _times(grid: str | Tensor | Grid, steps: int, end: float) -> Tensor:
                 f"phase_space.sample(grid={grid!r}): choose one of {', '.join(sorted(GRIDS))}"
             )
         grid = GRIDS[grid]
+    function(_ME, "grid", grid, need="a name, the times, or a function (steps, time_min)")
     return check_grid(grid(steps, end))
 
 
-def _refuse_none(num_samples: int) -> None:
-    if num_samples < 1:
-        raise ValueError(f"phase_space.sample(num_samples={num_samples}): needs at least one")
+def _like(prior: PhaseSpacePrior, dtype: torch.dtype, device: torch.device | str | None) -> Tensor:
+    """A number of the type and on the device of the walk."""
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{_ME}(dtype={dtype}): needs torch.float32 or torch.float64")
+    return torch.zeros(
+        (), dtype=dtype, device=prior.device if device is None else usable(device, _ME)
+    )
 
 
 def _streams(seed: int, first: int, last: int) -> Streams:
@@ -211,7 +221,7 @@ class _Counted(PhaseSpacePrior):
 def _walk(plan: Plan, streams: Streams, like: Tensor) -> Iterator[PhaseStep]:
     """The loop."""
     prior, process = _Counted(plan.prior), plan.prior.process
-    count, shape = len(streams), (process.phases, *prior.shape)
+    walkers, shape = len(streams), (process.phases, *prior.shape)
 
     def noise() -> Tensor:
         return streams.normal(shape, like)
@@ -227,13 +237,13 @@ def _walk(plan: Plan, streams: Streams, like: Tensor) -> Iterator[PhaseStep]:
         if plan.known is not None:
             z = plan.known.put(z, earlier, prior, noise)
         x = prior.offset + prior.scale * z[:, 0]
-        yield PhaseStep(index, steps, earlier, z, x, prior.count.calls // count)
+        yield PhaseStep(index, steps, earlier, z, x, prior.count.calls // walkers)
     with torch.no_grad():
         x = prior.offset + prior.scale * prior.denoise_phases(z, plan.times[-1])
     _refuse_divergence(x, steps - 1, steps, plan.times[-1])
     if plan.known is not None:
         x = plan.known.finish(x)
-    yield PhaseStep(steps - 1, steps, 0.0, None, x, prior.count.calls // count)
+    yield PhaseStep(steps - 1, steps, 0.0, None, x, prior.count.calls // walkers)
 
 
 def _refuse_divergence(x: Tensor, index: int, steps: int, time: float) -> None:

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import choice, number, positive
+from tweedie_inverse.density.probability_flow import SOLVERS
 from tweedie_inverse.phase_space.prior import PhaseSpacePrior
 from tweedie_inverse.phase_space.processes import LinearProcess, act
 from tweedie_inverse.phase_space.processes.observation import cholesky
@@ -126,8 +128,8 @@ class AdaptiveFlow(Sampler):
     adaptive = True
 
     def __post_init__(self) -> None:
-        if not self.tolerance > 0:
-            raise ValueError(f"AdaptiveFlow(tolerance={self.tolerance}): must be positive")
+        positive("AdaptiveFlow", "tolerance", self.tolerance)
+        choice("AdaptiveFlow", "solver", self.solver, SOLVERS)
 
     def step(
         self, z: Tensor, t: float, earlier: float, prior: PhaseSpacePrior, noise: Noise
@@ -221,6 +223,9 @@ class Conjugate(Sampler):
 
     name = "conjugate"
     stochastic = False
+
+    def __post_init__(self) -> None:
+        number("Conjugate", "shift", self.shift)
 
     def step(
         self, z: Tensor, t: float, earlier: float, prior: PhaseSpacePrior, noise: Noise

@@ -5,18 +5,20 @@ They decide whether a sampler is right: their posteriors are known in closed for
 
 import math
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count as whole_number
 from tweedie_inverse.boundary.arguments import number
-from tweedie_inverse.boundary.arrays import real_tensor, refuse_type
+from tweedie_inverse.boundary.arguments import seed as checked_seed
+from tweedie_inverse.boundary.arrays import batch_of, real_tensor, refuse_type
 from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Completed, Dense, Fourier
-from tweedie_inverse.priors.base import Prior, sigma_column
+from tweedie_inverse.priors.base import Prior, refuse_level, sigma_column
 
 # A start at this many standard deviations of the data is pure noise for every practical purpose.
 _SIGMA_MAX = 50.0
@@ -67,6 +69,7 @@ class Gaussian(Prior):
         return True
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        refuse_type(f"{type(self).__name__}.denoise", x)
         mean = self.mean.to(x)
         coefficients = self.covariance.basis.transform(x - mean)
         level, variance = sigma_column(coefficients, sigma), self.covariance.variance.to(x)
@@ -77,11 +80,12 @@ class Gaussian(Prior):
         return super().contracts(x, sigma) if own else []
 
     def denoising_error(self, sigma: float) -> Covariance:
+        refuse_level("denoising_error", sigma)
         return self.covariance.map(lambda s: s * sigma**2 / (s + sigma**2))
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""
-        x = _floating("log_prob", "x", x)
+        x = _images_of(self, x, sigma)
         coefficients = self.covariance.basis.transform(x - self.mean.to(x))
         level = sigma_column(coefficients, sigma)
         total = self.covariance.variance.to(x) + level**2
@@ -94,7 +98,7 @@ class Gaussian(Prior):
 
     def draw(self, count: int, *, seed: int = 0) -> Tensor:
         """Exact samples of the prior, ``(count, *shape)``."""
-        count = whole_number("draw", "count", count)
+        count, seed = whole_number("draw", "count", count), checked_seed("draw", "seed", seed)
         noise = normal(("gaussian", seed), (count, *self.shape)).to(self.mean)
         return self.mean + self.covariance.colour(noise)
 
@@ -174,7 +178,7 @@ class GaussianMixture(Prior):
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""
-        x = _floating("log_prob", "x", x)
+        x = _images_of(self, x, sigma)
         total = sigma_column(x, sigma).reshape(-1, 1) ** 2 + self.std**2
         _refuse_no_density(total)
         means = self.means.flatten(1).to(x)
@@ -240,6 +244,13 @@ def _floating(caller: str, name: str, value: Tensor) -> Tensor:
     found = real_tensor(caller, name, value)
     refuse_type(f"{caller}({name}=)", found)
     return found
+
+
+def _images_of(prior: Prior, x: Any, sigma: float | Tensor) -> Tensor:
+    """The images of a `log_prob`: others would broadcast to the prior's shape."""
+    caller = f"{type(prior).__name__}.log_prob"
+    refuse_level(caller, sigma)
+    return batch_of(caller, "x", x, prior.shape)
 
 
 def _refuse_no_density(variance: Tensor) -> None:

@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number
 from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, tensor_of
 from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance
@@ -28,6 +30,30 @@ def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:
             f"({x.shape[0]},); got shape {tuple(column.shape)}"
         )
     return column.expand(x.shape[0]).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def refuse_level(caller: str, sigma: Any, *, zero: bool = True) -> None:
+    """Raise an error for a number that is no noise level; those in tensors are not looked at.
+
+    To look at them would halt an accelerator at every call.
+
+    Args:
+        zero: whether 0 is one.
+    """
+    if isinstance(sigma, Tensor | np.ndarray) and sigma.ndim > 0:
+        if sigma.dtype in (torch.bool, np.bool_):
+            raise TypeError(f"{caller}(sigma=): needs numbers, got truth values")
+        return
+    if isinstance(sigma, Tensor) and sigma.device.type != "cpu":
+        return
+    if isinstance(sigma, list | tuple):
+        return
+    level = sigma if isinstance(sigma, float) else number(caller, "sigma", sigma, finite=False)
+    if not 0 <= level < math.inf or (level == 0 and not zero):
+        raise ValueError(
+            f"{caller}(sigma={level:g}): needs a finite noise level "
+            f"{'of 0 or more' if zero else 'above 0'}, in data units"
+        )
 
 
 class Prior(ABC):
@@ -93,6 +119,7 @@ class Prior(ABC):
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Gradient of ``log p_sigma(x)`` by Tweedie's formula, ``(D(x, sigma) - x) / sigma^2``."""
         x = _images(self, "score", x)
+        refuse_level(f"{type(self).__name__}.score", sigma, zero=False)
         return score_from_denoised(x, self.denoise(x, sigma), sigma_column(x, sigma))
 
     def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
@@ -169,6 +196,7 @@ def _checked(method: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
     @functools.wraps(method)
     def checked(self: Prior, x: Any, sigma: Any, *rest: Any, **settings: Any) -> Tensor:
         x = _images(self, name, x)
+        refuse_level(f"{type(self).__name__}.{name}", sigma, zero=name != "score")
         result = method(self, x, sigma, *rest, **settings)
         return checked_result(f"{type(self).__name__}.{name}()", result, tuple(x.shape), x)
 

@@ -24,13 +24,15 @@ the measurement counts for more than the prior.  `error_is_measured` is True for
 
 import copy
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tweedie_inverse.boundary.arguments import number
-from tweedie_inverse.boundary.contracts import Contract
+from tweedie_inverse.boundary.arguments import count, function, instance, number
+from tweedie_inverse.boundary.arrays import tensor_of
+from tweedie_inverse.boundary.contracts import Contract, called
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.network import NetworkPrior
@@ -72,9 +74,35 @@ def given(prior: AnyNetwork, label: int | Tensor) -> AnyNetwork:
     Differs from the unconditional prior in the network's third argument only: it keeps the
     measured denoising error, which is then that of all classes together and errs on the large side.
     """
+    module = getattr(prior, "module", None)
+    if not isinstance(prior, Prior) or not isinstance(module, nn.Module):
+        raise TypeError(
+            f"given(prior=): needs a prior made of one network, got {type(prior).__name__}"
+        )
     conditional = copy.copy(prior)
-    conditional.module = OfClass(prior.module, label)
+    conditional.module = OfClass(module, checked_label("given", label))
     return conditional
+
+
+def checked_label(caller: str, label: int | Tensor) -> int | Tensor:
+    """The number of a class, or one an image.
+
+    Raises:
+        TypeError: no whole numbers.
+        ValueError: a negative one.
+    """
+    if isinstance(label, Tensor | np.ndarray) and label.ndim == 1:
+        numbers = tensor_of(caller, "label", label)
+        if numbers.is_floating_point() or numbers.is_complex() or bool((numbers < 0).any()):
+            raise TypeError(f"{caller}(label=): needs whole numbers from 0 on, one an image")
+        return numbers
+    return _class(caller, label)
+
+
+def _class(caller: str, label: Any) -> int:
+    return count(
+        caller, "label", label, least=0, most=2**31, need="the number of a class, from 0 on"
+    )
 
 
 def classifier_free(prior: NetworkPrior, label: int, scale: float) -> "ClassifierFree":
@@ -87,6 +115,7 @@ class _Guided(Prior):
 
     def __init__(self, leading: Prior, scale: float):
         scale = number(type(self).__name__, "scale", scale, low=0, need="a number >= 0")
+        instance(type(self).__name__, "prior", leading, Prior, need="a prior")
         self.leading, self.scale = leading, scale
         self.shape, self.centre = tuple(leading.shape), leading.centre
         self.sigma_min, self.sigma_max = leading.sigma_min, leading.sigma_max
@@ -114,11 +143,14 @@ class ClassifierFree(_Guided):
     """
 
     def __init__(self, conditional: Prior, unconditional: Prior, scale: float):
+        for name, prior in (("conditional", conditional), ("unconditional", unconditional)):
+            instance("ClassifierFree", name, prior, Prior, need="a prior")
         if tuple(conditional.shape) != tuple(unconditional.shape):
             raise ValueError(
                 f"ClassifierFree: both priors need images of one shape, got {conditional.shape} "
                 f"and {unconditional.shape}"
             )
+        scale = number("ClassifierFree", "scale", scale, low=0, need="a number >= 0")
         super().__init__(unconditional if scale == 0 else conditional, scale)
         self.conditional, self.unconditional = conditional, unconditional
         self.centre = unconditional.centre  # the start must not presume the class's own
@@ -163,7 +195,10 @@ class ClassifierGuided(_Guided):
 
     def __init__(self, prior: Prior, classifier: Classifier, label: int, scale: float):
         super().__init__(prior, scale)
-        self.prior, self.classifier, self.label = prior, classifier, label
+        need = "a function (images, sigma) to logarithms of probabilities (batch, classes)"
+        self.prior = prior
+        self.classifier = function("ClassifierGuided", "classifier", classifier, need=need)
+        self.label = _class("ClassifierGuided", label)
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         denoised = self.prior.denoise(x, sigma)
@@ -172,11 +207,28 @@ class ClassifierGuided(_Guided):
         column = sigma_column(x, sigma)
         with torch.enable_grad():
             state = x if x.requires_grad else x.detach().requires_grad_(True)
-            logits = self.classifier(state, column.flatten())
+            logits = self._logits(state, column.flatten())
             share = torch.log_softmax(logits, dim=1)[:, self.label].sum()
             # A derivative of this denoiser needs the second derivative of the classifier.
             (gradient,) = torch.autograd.grad(share, state, create_graph=x.requires_grad)
         return denoised + self.scale * column**2 * gradient
+
+    def _logits(self, x: Tensor, sigma: Tensor) -> Tensor:
+        logits = called("the classifier", self.classifier, x, sigma)
+        needed = self.label + 1
+        is_table = isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(x)
+        if not is_table or logits.shape[1] < needed or not bool(logits.isfinite().all()):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"ClassifierGuided: the classifier must return finite numbers ({len(x)}, classes), "
+                f"{needed} classes or more; it returned {got}"
+            )
+        if not logits.requires_grad:
+            raise ValueError(
+                "ClassifierGuided: the classifier's answer has no gradient with respect to the "
+                "image; it must compute it with torch, without detach() and no_grad()"
+            )
+        return logits
 
     def uncorrected(self) -> "ClassifierGuided":
         return ClassifierGuided(self.prior.uncorrected(), self.classifier, self.label, self.scale)

@@ -10,7 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tweedie_inverse.boundary.arguments import choice, count, flag, number, positive, sizes
+from tweedie_inverse.boundary.arguments import (
+    choice,
+    count,
+    flag,
+    instance,
+    number,
+    positive,
+    sizes,
+)
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
@@ -114,10 +122,12 @@ class NetworkPrior(Prior):
         self.offset, self.scale = number(me, "offset", offset), positive(me, "scale", scale)
         self.sigma_data = positive(me, "sigma_data", sigma_data)
         self.sigma_min, self.sigma_max = self._range(sigma_min, sigma_max)
-        self.unit, self.error = self.scale, error
+        self.unit, self.error = self.scale, error_or_none(me, error)
         self.centre = self.offset if centre is None else number(me, "centre", centre)
         _floating_weight(module)
         self.fully_convolutional = flag(me, "fully_convolutional", fully_convolutional)
+        if not isinstance(name, str):
+            raise TypeError(f"NetworkPrior(name={name!r}): needs text")
         self.name = name
 
     def __repr__(self) -> str:
@@ -181,7 +191,7 @@ class NetworkPrior(Prior):
     def with_error(self, error: DenoisingError | None) -> "NetworkPrior":
         """The same network with another measured denoising error, or none."""
         other = copy.copy(self)
-        other.error = error
+        other.error = error_or_none("with_error", error)
         return other
 
     def uncorrected(self) -> "NetworkPrior":
@@ -196,7 +206,7 @@ class NetworkPrior(Prior):
         return self.error is not None
 
     def for_shape(self, shape: tuple[int, ...]) -> "NetworkPrior":
-        shape = tuple(shape)
+        shape = sizes("for_shape", "shape", shape)
         fits = (
             self.fully_convolutional
             and len(shape) == 3
@@ -238,14 +248,14 @@ class NetworkPrior(Prior):
         if isinstance(self.module, TiledNetwork) or len(self.shape) != 3:
             raise ValueError(f"{self!r}.tiled(): needs a prior of images that is not tiled yet")
         own = (self.shape[1], self.shape[2])
-        sides = own if tile is None else (tile, tile) if isinstance(tile, int) else tile
+        sides = own if tile is None else _tile(tile)
         if sides != own and not self.fully_convolutional:
             raise ValueError(
                 f"{self!r}.tiled({tile}): this network is not fully convolutional, so tiles have "
                 f"its own shape {own}; leave out tile="
             )
         other = copy.copy(self)
-        shared = min(sides) // 4 if overlap is None else overlap
+        shared = min(sides) // 4 if overlap is None else count("tiled", "overlap", overlap, least=0)
         pixels = count("tiled", "pixels", pixels)
         tiles = TiledNetwork(self.module, sides, shared, pixels)
         tiles.training = self.module.training  # not by train(), which reaches into the network
@@ -328,6 +338,25 @@ def _floating_weight(module: nn.Module, like: Tensor | None = None) -> Tensor:
 def device_of(module: nn.Module) -> torch.device:
     """Where a module's weights are; the CPU for a module without any."""
     return next(module.parameters(), torch.zeros(())).device
+
+
+def error_or_none(caller: str, error: DenoisingError | None) -> DenoisingError | None:
+    """A measured denoising error, or none; a `TypeError` for anything else."""
+    if error is None:
+        return None
+    need = "what ti.measure_denoising_error(prior, images) returns, or None"
+    return instance(caller, "error", error, DenoisingError, need=need)
+
+
+def _tile(tile: int | tuple[int, int]) -> tuple[int, int]:
+    need = "a side, or (height, width)"
+    if isinstance(tile, tuple | list):
+        found = sizes("tiled", "tile", tile, need=need)
+        if len(found) != 2:
+            raise ValueError(f"tiled(tile={found}): needs {need}")
+        return found[0], found[1]
+    side = count("tiled", "tile", tile, need=need)
+    return side, side
 
 
 def _increasing(table: Tensor) -> Tensor:

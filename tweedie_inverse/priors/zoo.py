@@ -17,6 +17,7 @@ from tweedie_inverse.priors.formats.native import FORMAT, Native
 from tweedie_inverse.priors.formats.own_files import header_of, tensors_of, write
 from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.unet import UNet
+from tweedie_inverse.runtime.devices import usable
 
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 
@@ -82,6 +83,10 @@ def load_prior(
     """
     asked = None if value_range is None else _range(value_range)
     code = flag("load_prior", "allow_arbitrary_code", allow_arbitrary_code)
+    for name, text in (("revision", revision), ("sha256", sha256)):
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"load_prior({name}={text!r}): needs text")
+    device = usable(device, "load_prior")
     source = _source(name_or_path, revision, sha256, code)
     return load(source, Target(device, asked or (0.0, 1.0), asked), format)
 
@@ -114,7 +119,12 @@ def _source(
     if not isinstance(name_or_path, nn.Module):
         checked_path("load_prior", "name_or_path", name_or_path)
     shipped = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
-    given = shipped if isinstance(name_or_path, str) and shipped.is_file() else name_or_path
+    try:
+        given = shipped if isinstance(name_or_path, str) and shipped.is_file() else name_or_path
+        if isinstance(given, str | Path):
+            Path(given).exists()
+    except OSError as error:  # too long
+        raise ValueError(f"load_prior(name_or_path=): cannot be a path ({error})") from None
     try:
         return source_of(
             given, revision=revision, sha256=sha256, allow_arbitrary_code=allow_arbitrary_code

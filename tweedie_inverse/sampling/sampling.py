@@ -4,7 +4,7 @@ The conditional counterpart is `solving.solver`.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import SCHEDULES, Schedule, check_schedule
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.contract import hold_contracts
+from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Integrator, Level, Recipe, Template
 from tweedie_inverse.walks.base import WalkDivergedError
@@ -176,7 +177,8 @@ def plan_for(
         sigmas = check_schedule(_grid(schedule, levels, prior))
         plan = Plan(tuple(sigmas.tolist()), method)
     else:
-        plan = _of_recipe(method(_grid(schedule, DEFAULT_STEPS if steps is None else steps, prior)))
+        grid = _grid(schedule, DEFAULT_STEPS if steps is None else steps, prior)
+        plan = _of_recipe(_called("recipe", method, grid))
     brings_grid = isinstance(method, Recipe) or isinstance(schedule, Tensor)
     if brings_grid and steps is not None and steps != plan.evaluations:
         raise ValueError(
@@ -229,7 +231,18 @@ def _grid(schedule: ScheduleLike | None, steps: int, prior: Prior) -> Tensor:
             "sample(schedule=): needs a name, a tensor of noise levels, or a function (steps, "
             f"sigma_min, sigma_max); got {type(make).__name__}"
         )
-    return make(steps, prior.sigma_min, prior.sigma_max)
+    return _called("schedule", make, steps, prior.sigma_min, prior.sigma_max)
+
+
+def _called(name: str, function: Callable[..., Any], *given: Any) -> Any:
+    """What a function of the user returns; its own error is the cause of one that names it."""
+    try:
+        return function(*given)
+    except TypeError as error:  # most often it takes other arguments
+        raise TypeError(
+            f"sample({name}=): the function given failed on its arguments, "
+            f"{', '.join(type(one).__name__ for one in given)}: {error}"
+        ) from error
 
 
 def _refuse_untrained(plan: Plan, prior: Prior) -> None:
@@ -253,7 +266,8 @@ def _like(
             f"{caller}(dtype={dtype}): needs torch.float32 or torch.float64; a network has a "
             "number type of its own"
         )
-    return torch.zeros((), dtype=dtype, device=prior.device if device is None else device)
+    place = prior.device if device is None else usable(device, caller)
+    return torch.zeros((), dtype=dtype, device=place)
 
 
 def _streams(seed: int, first: int, last: int) -> Streams:

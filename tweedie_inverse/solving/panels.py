@@ -72,6 +72,13 @@ def draw(
     if title:
         figure.suptitle(title, fontsize=11, y=1 - 0.12 / height, va="top")
     if path is not None:
+        kinds = figure.canvas.get_supported_filetypes()
+        suffix = Path(path).suffix
+        if suffix and suffix[1:].lower() not in kinds:
+            raise ValueError(
+                f"plot({str(path)!r}): no kind of picture has the suffix {suffix}; choose one of "
+                f"{', '.join(sorted(kinds))}"
+            )
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
     return figure

@@ -10,7 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.arguments import instance, number
+from tweedie_inverse.boundary.arguments import path as checked_path
+from tweedie_inverse.boundary.arrays import (
+    advice_on_shape,
+    batch_of,
+    real_tensor,
+    refuse_type,
+    tensor_of,
+)
+from tweedie_inverse.boundary.contracts import called
+from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.solving import posterior_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.interval import central_interval, quantile_along
@@ -73,6 +83,10 @@ class Posterior:
             return replace(
                 self, samples=self.samples[index], diagnostics=self.diagnostics.of(index)
             )
+        if isinstance(index, bool) or not hasattr(type(index), "__index__"):
+            raise TypeError(
+                f"posterior[{index!r}]: needs the number of a measurement, or a slice of them"
+            )
         place = arithmetic.index(index)
         if not -len(self) <= place < len(self):
             raise IndexError(f"posterior[{place}]: it holds {len(self)} measurement(s)")
@@ -82,9 +96,12 @@ class Posterior:
 
     def to(self, device: torch.device | str) -> "Posterior":
         """The same samples and diagnostics on another device."""
-        return replace(
-            self, samples=self.samples.to(device), diagnostics=self.diagnostics.to(device)
-        )
+        try:
+            samples = self.samples.to(torch.device(device))
+        except (RuntimeError, AssertionError, TypeError):
+            usable(device, "Posterior.to")  # says what is there instead
+            raise
+        return replace(self, samples=samples, diagnostics=self.diagnostics.to(device))
 
     @staticmethod
     def concatenate(posteriors: Sequence["Posterior"]) -> "Posterior":
@@ -95,6 +112,10 @@ class Posterior:
         Raises:
             ValueError: none given, or samples of different shapes, numbers or methods.
         """
+        need = "a list of posteriors"
+        listed = instance("concatenate", "posteriors", posteriors, Sequence, need=need)
+        for part in listed:
+            instance("concatenate", "posteriors", part, Posterior, need=need)
         parts = [part if part._axis else part._as_batch() for part in posteriors]
         kinds = {(tuple(p.samples.shape[1:]), p.stats.method, p.stats.steps) for p in parts}
         if len(kinds) != 1:
@@ -150,7 +171,12 @@ class Posterior:
         Raises:
             ValueError: q outside [0, 1].
         """
-        levels = torch.as_tensor(q, dtype=torch.float64)
+        levels = real_tensor("quantile", "q", q, finite=False).double()
+        if isinstance(q, bool) or levels.ndim > 1 or (levels.ndim and len(levels) != len(self)):
+            raise ValueError(
+                f"quantile(q={q}): needs a number in [0, 1], or one for each of {len(self)} "
+                "measurements"
+            )
         if not bool(((levels >= 0) & (levels <= 1)).all()):
             raise ValueError(f"quantile(q={q}): needs a number in [0, 1]")
         return quantile_along(self.samples, self._axis, levels)
@@ -202,9 +228,12 @@ class Posterior:
 
     def _each(self, caller: str, function: Callable[[Tensor], Tensor]) -> Tensor:
         """A quantity of every sample, ``(batch, num_samples, ...)``."""
+        need = "a function of images (walkers, *shape), such as lambda x: x > 0.5"
+        if not callable(function):
+            raise TypeError(f"{caller}: needs {need}, got {type(function).__name__}")
         lead = self.samples.shape[: self._axis + 1]
         flat = self.samples.reshape(-1, *self.samples.shape[self._axis + 1 :])
-        found = function(flat)
+        found = called(f"the function of {caller}", function, flat)
         if not isinstance(found, Tensor) or found.ndim == 0 or found.shape[0] != len(flat):
             got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(
@@ -281,22 +310,38 @@ class Posterior:
             IndexError: there is no such measurement.
             ValueError: a truth of another shape.
         """
+        if path is not None:
+            path = checked_path("plot", "path", path)
         one = self[index]
         shape = tuple(one.mean.shape)
         if truth is not None:
-            truth = _member(torch.as_tensor(truth), shape, index, len(self))
-            if truth is None:
-                raise ValueError(f"plot(truth=): needs shape {shape}, or a batch of {len(self)}")
+            truth = real_tensor("plot", "truth", truth)
+            refuse_type("plot(truth=)", truth)
+            truth = _member("truth", truth, shape, index, len(self))
         if measurement is not None:
-            measurement = torch.as_tensor(measurement)
-            known = None if self.origin is None else self.origin.range_shape
-            if tuple(measurement.shape) != known and self._axis:
-                measurement = measurement[index]
+            measurement = tensor_of("plot", "measurement", measurement)
+            if self.origin is not None:  # as `solve` took it, complex or without its first axis
+                known = self.origin.range_shape
+                measurement = batch_of(
+                    "plot(measurement=)",
+                    "measurement",
+                    measurement,
+                    known,
+                    is_complex=known[0] % 2 == 0,
+                    single=True,
+                    need=f"needs shape {known}, as solve took it",
+                )
+                measurement = _member("measurement", measurement, known, index, len(self))
         return plot_posterior(one.summary, path, truth=truth, measurement=measurement)
 
 
-def _member(given: Tensor, shape: tuple[int, ...], index: int, batch: int) -> Tensor | None:
-    """One of a batch, or the only one; None where the shape is neither."""
+def _member(name: str, given: Tensor, shape: tuple[int, ...], index: int, batch: int) -> Tensor:
+    """One of a batch, or the only one; a `ValueError` where the shape is neither."""
     if tuple(given.shape) == shape:
         return given
-    return given[index] if tuple(given.shape) == (batch, *shape) else None
+    if tuple(given.shape) != (batch, *shape):
+        raise ValueError(
+            f"plot({name}=): needs shape {shape}, or a batch of {batch}, got {tuple(given.shape)}"
+            f"{advice_on_shape(given.shape, shape)}"
+        )
+    return given[index]

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.runtime.atomic import replace
 
 SUFFIX = ".safetensors"
@@ -15,7 +16,7 @@ _FORMAT = "tweedie-inverse-posterior-2"
 
 def refuse_suffix(path: str | Path) -> None:
     """Raise a `ValueError` where a file's name promises another format than it would get."""
-    suffix = Path(path).suffix
+    suffix = checked_path("save", "path", path).suffix
     if suffix == SUFFIX:
         return
     arrays = "; for numpy, np.savez(path, **posterior.numpy())" if suffix == ".npz" else ""
@@ -47,6 +48,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ValueError: no posterior, or one of another version of this package.
     """
+    path = checked_path("Posterior.load", "path", path)
+    if not path.is_file():
+        kind = "a folder or a device" if path.exists() else "not there"
+        raise FileNotFoundError(f"Posterior.load({str(path)!r}): needs a file, this is {kind}")
     with _opened(path) as file:
         notes = _notes(path, file)
         return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118

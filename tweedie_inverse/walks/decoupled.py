@@ -110,6 +110,7 @@ class Decoupled(Walk[DecoupledState]):
         number("Decoupled", "memory", self.memory, low=0, finite=False, need=need)
         check_levels("Decoupled", self.sigma_min, self.sigma_max, self.schedule)
         positive("Decoupled", "rho", self.rho)
+        flag("Decoupled", "secants", self.secants)
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         low = prior.sigma_min if self.sigma_min is None else self.sigma_min

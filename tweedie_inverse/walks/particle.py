@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, positive, share
+from tweedie_inverse.boundary.arguments import count, instance, positive, share
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic_along
@@ -93,8 +93,9 @@ class Particle(Walk[ParticleState]):
     is_population = True
 
     def __post_init__(self) -> None:
-        if self.path not in PATHS:
+        if not isinstance(self.path, str) or self.path not in PATHS:
             raise ValueError(f"Particle(path={self.path!r}): choose one of {sorted(PATHS)}")
+        instance("Particle", "communicator", self.communicator, Communicator, need="a Communicator")
         count("Particle", "correctors", self.correctors, least=0)
         need = "a number between 0 (never resample) and 1 (wherever weights differ)"
         share("Particle", "threshold", self.threshold, need=need)

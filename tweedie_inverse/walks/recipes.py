@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, number, share
+from tweedie_inverse.boundary.arguments import count, instance, number, pair, share
+from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.schedules import check_schedule
 from tweedie_inverse.priors.base import Prior
 
@@ -69,7 +70,7 @@ def ddpm(sigmas: Tensor, *, variance: float | Tensor = 0.0) -> Recipe:
             (Nichol and Dhariwal 2021, equation 15) stands in between.
     """
     sigmas, now, after = _levels(sigmas)
-    v = torch.as_tensor(variance, dtype=torch.float64)
+    v = _per_step("ddpm", "variance", variance)
     if (
         v.ndim > 1
         or (v.ndim == 1 and v.shape != now.shape)
@@ -133,9 +134,17 @@ def simple(
     however many levels there are: see `consistent`.
     """
     sigmas, now, _ = _levels(sigmas, repeats=True)
-    first, last = temperature
+    need = "two numbers, of the first and of the last step, which must not be negative"
+    first, last = pair("simple", "temperature", temperature, need=need, low=0)
     ramp = torch.linspace(first, last, len(now), dtype=torch.float64)
     return Recipe(sigmas, _relative(step) * now**2, _noise_free_end(ramp))
+
+
+def _per_step(caller: str, name: str, value: float | Tensor) -> Tensor:
+    """A number, or one a step, in float64."""
+    if isinstance(value, bool):
+        raise TypeError(f"{caller}({name}={value}): needs a number, or one a step")
+    return real_tensor(caller, name, value, finite=False, dtype=torch.float64)
 
 
 def consistent(
@@ -167,7 +176,7 @@ def consistent(
     sigmas, now, after = _levels(sigmas, repeats=step is not None)
     r = after / now
     eps = 1 - r**power if step is None else torch.clamp(1 - r, min=_relative(step))
-    u = torch.as_tensor(uncertainty, dtype=torch.float64)
+    u = _per_step("consistent", "uncertainty", uncertainty)
     if (
         u.ndim > 1
         or (u.ndim == 1 and u.shape != now.shape)
@@ -197,6 +206,7 @@ def uncertainty_of(prior: Prior, sigmas: Tensor) -> Tensor:
 
 def refuse_unmeasured(prior: Prior, caller: str) -> None:
     """Raise where the denoising error of `prior` is a guess."""
+    instance(caller, "prior", prior, Prior, need="a prior")
     if not prior.error_is_measured:
         raise ValueError(
             f"{caller}: the denoising error of {prior!r} is not measured; set prior.error = "

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number, positive
 from tweedie_inverse.phase_space.processes.recipe import Growth, LinearProcess, Rate
 
 # Variance of the momentum at t = 0 over its variance at the end (the paper's gamma).
@@ -65,9 +66,8 @@ def psld(
         ValueError: Gamma = nu and no mass: critical damping would need an infinite one; no noise
             at all; a negative number.
     """
-    nu = 4.0 + gamma if nu is None else nu
-    if min(gamma, nu) < 0 or not math.isfinite(gamma + nu):
-        raise ValueError(f"psld(gamma={gamma}, nu={nu}): both must be numbers >= 0")
+    gamma = number("psld", "gamma", gamma, low=0, need="a number >= 0")
+    nu = 4.0 + gamma if nu is None else number("psld", "nu", nu, low=0, need="a number >= 0")
     if gamma == nu == 0:
         raise ValueError("psld(gamma=0, nu=0): there is no noise at all; make one positive")
     if mass is None and gamma == nu:
@@ -76,12 +76,8 @@ def psld(
             "finite mass for gamma = nu. Give mass=, or let them differ (the paper takes nu = 4 + "
             "gamma)"
         )
-    mass = 4 / (gamma - nu) ** 2 if mass is None else mass
-    if not (mass > 0 and math.isfinite(mass)) or momentum_share < 0:
-        raise ValueError(
-            f"psld(mass={mass}, momentum_share={momentum_share}): needs a positive mass and a "
-            "share >= 0"
-        )
+    mass = 4 / (gamma - nu) ** 2 if mass is None else positive("psld", "mass", mass)
+    momentum_share = number("psld", "momentum_share", momentum_share, low=0, need="a share >= 0")
     skew = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
     return LinearProcess(
         diffusion=_diagonal(gamma, mass * nu) / 2,

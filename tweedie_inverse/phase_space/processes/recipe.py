@@ -26,6 +26,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import instance, number
+from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.phase_space.processes.checks import (
     check_matrices,
     checked_time,
@@ -52,6 +54,8 @@ class Rate:
     last: float = 8.0
 
     def __post_init__(self) -> None:
+        for name in ("first", "last"):
+            number("Rate", name, getattr(self, name), low=0, need="a number beta >= 0")
         if not (self.first >= 0 and self.last >= 0 and self.first + self.last > 0):
             raise ValueError(
                 f"Rate({self.first}, {self.last}): needs beta >= 0, and not 0 throughout"
@@ -108,8 +112,10 @@ class LinearProcess:
     name: str = "linear"
 
     def __post_init__(self) -> None:
+        instance("LinearProcess", "rate", self.rate, Rate, need="Rate(first, last)")
         for label in ("diffusion", "rotation", "stationary"):
-            object.__setattr__(self, label, float64(getattr(self, label)))
+            given = real_tensor("LinearProcess", label, getattr(self, label))
+            object.__setattr__(self, label, float64(given))
         check_matrices(self.diffusion, self.rotation, self.stationary, self.initial)
         refuse_no_decay("LinearProcess", self.drift)
 
@@ -255,7 +261,13 @@ def from_sde(
         ValueError: F does not decay, or S is not stationary under F and G; the message says by
             how much.
     """
-    drift, noise = float64(drift), float64(noise)
+    drift = float64(real_tensor("from_sde", "drift", drift))
+    noise = float64(real_tensor("from_sde", "noise", noise))
+    if drift.ndim != 2 or len({*drift.shape, *noise.shape[:1]}) != 1 or noise.ndim != 2:
+        raise ValueError(
+            f"from_sde: needs drift (k, k) and noise (k, any), got {tuple(drift.shape)} and "
+            f"{tuple(noise.shape)}"
+        )
     refuse_no_decay("from_sde", drift)
     square = noise @ noise.mT
     if stationary is None:
@@ -263,7 +275,7 @@ def from_sde(
 
         stationary = torch.from_numpy(solve_continuous_lyapunov(drift.numpy(), -square.numpy()))
         stationary = (stationary + stationary.mT) / 2
-    stationary = float64(stationary)
+    stationary = float64(real_tensor("from_sde", "stationary", stationary))
     residual = drift @ stationary + stationary @ drift.mT + square
     scale = max(float(square.abs().max()), float((drift @ stationary).abs().max()))
     if float(residual.abs().max()) > 1e-6 * scale:

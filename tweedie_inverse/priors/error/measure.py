@@ -31,6 +31,7 @@ from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, refuse
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Basis
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.priors.error.credible import doubts_about_levels
 from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform, basis_of
 from tweedie_inverse.priors.error.forms import FORMS, Form, over_rings, rings_of
@@ -152,6 +153,7 @@ def measure_denoising_error(
             f"{caller}: needs images of shape (count, {', '.join(map(str, prior.shape))}), got "
             f"{tuple(images.shape)}{advice_on_shape(images.shape, prior.shape)}"
         )
+    hold_contracts(prior, images)
     found = measured(prior, images, settings)
     if found.doubts:
         warnings.warn(f"{caller}: {'; '.join(found.doubts)}", RuntimeWarning, stacklevel=2)

@@ -149,7 +149,7 @@ def _format_of(source: Source, format: str | Format | None) -> Format:
     if isinstance(format, Format):
         return format
     if format is not None:
-        if format not in FORMATS:
+        if not isinstance(format, str) or format not in FORMATS:
             raise ValueError(
                 f"load_prior(format={format!r}): must be one of {', '.join(FORMATS)}, or one of "
                 "ti.priors.formats with its settings"

@@ -1,13 +1,14 @@
 """What a format is: it recognises a source, tells what it found, and makes a prior of it."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.boundary.arguments import choice, count, flag, pair, positive, sizes
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats.files import Checkpoint
 from tweedie_inverse.priors.network import NetworkPrior, Parameterization
@@ -73,6 +74,14 @@ class Format(ABC):
     # What the header of a prior file of this package says, if the format reads such files.
     kind: ClassVar[str] = ""
 
+    def __post_init__(self) -> None:
+        """Hold each setting to its kind, as its annotation says it."""
+        hints = get_type_hints(type(self))
+        for field in fields(self):  # type: ignore[arg-type]  # every format is a dataclass
+            value, allowed = getattr(self, field.name), get_args(hints[field.name])
+            if not (value is None and type(None) in allowed):
+                _check(type(self).__name__, field.name, value, hints[field.name])
+
     @abstractmethod
     def recognises(self, source: Source) -> bool:
         """Whether the source is of this format, judged by names only."""
@@ -84,6 +93,27 @@ class Format(ABC):
     @abstractmethod
     def load(self, source: Source, target: Target) -> Prior:
         """Build the network, fill it, and wrap it as a prior in data units."""
+
+
+def _check(caller: str, name: str, value: Any, hint: Any) -> None:
+    kinds = [kind for kind in (hint, *get_args(hint)) if kind is not type(None)]
+    names = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), None)
+    if names:
+        choice(caller, name, value, names)
+    elif bool in kinds:
+        flag(caller, name, value)
+    elif name == "class_label":
+        count(caller, name, value, least=0)
+    elif int in kinds and "shape" not in name:
+        count(caller, name, value)
+    elif name.endswith("shape"):
+        sizes(caller, name, value, need="(channels, height, width), positive sizes")
+    elif name == "network_range":
+        low, high = pair(caller, name, value, need="two numbers, the smallest and the largest")
+        if not low < high:
+            raise ValueError(f"{caller}({name}=({low:g}, {high:g})): needs low < high")
+    elif float in kinds:
+        positive(caller, name, value)
 
 
 def timestep_prior(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.boundary.arguments import choice
 from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class
 from tweedie_inverse.priors.formats.diffusers_schedulers import PREDICTIONS, diffusers_prior
 from tweedie_inverse.priors.formats.files import load_weights, read_checkpoint, ready
@@ -44,6 +45,11 @@ class Diffusers(Format):
     class_label: int | None = None
     condition: Tensor | None = None
     prediction: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prediction is not None:
+            choice("Diffusers", "prediction", self.prediction, tuple(PREDICTIONS))
 
     def recognises(self, source: Source) -> bool:
         folder = source.folder

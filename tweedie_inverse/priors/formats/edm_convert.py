@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import path as checked_path
+
 
 def convert(pickled: str | Path, out: str | Path) -> Path:
     """Convert ``network-snapshot.pkl`` to safetensors; returns the new file.
@@ -27,7 +29,8 @@ def convert(pickled: str | Path, out: str | Path) -> Path:
     Raises:
         ValueError: no such file, not such a pickle, or something in it that is refused.
     """
-    pickled, out = Path(pickled).resolve(), Path(out).resolve()
+    pickled = checked_path("convert", "pickled", pickled).resolve()
+    out = checked_path("convert", "out", out).resolve()
     if not pickled.is_file() or out.suffix != ".safetensors":
         raise ValueError(
             f"convert: needs a pickle that exists and an output .safetensors, got {pickled} and "

@@ -65,7 +65,7 @@ def read_checkpoint(
         content = torch.load(path, map_location="cpu", weights_only=not allow_arbitrary_code)
     except pickle.UnpicklingError as error:
         raise ValueError(_why_refused(path, error)) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # whatever the reader makes of foreign bytes
         raise ValueError(
             f"load_prior: {path} is truncated or no PyTorch file ({_first_line(error)}); fetch it "
             "again and compare its checksum (sha256=)"
