@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from tweedie_inverse.conditional.linear_gaussian import pull_of_data
@@ -34,8 +35,8 @@ from tweedie_inverse.walks.base import Level
 _EVERY = 3
 # Share of sigma^2 that the variance along a secant may have; 1 for the exact denoiser.
 _MOST = 1.5
-# How many noise levels an unmeasured network may move a pixel by.
-_REACH = 6.0
+# How many noise levels a network may move a pixel by.
+_REACH = 10.0
 
 
 class Knowledge(NamedTuple):
@@ -112,10 +113,20 @@ class Source(ABC):
         return Knowledge(None, none, none, none)
 
     def trusted(
-        self, x: Tensor, answer: Tensor, sigma: float, known: Knowledge
+        self, x: Tensor, answer: Tensor, sigma: float, known: Knowledge, prior: Prior
     ) -> tuple[Tensor, Knowledge]:
-        """What is believed of ``D(x, sigma)``, and what is known now."""
-        return answer, known
+        """What is believed of ``D(x, sigma)``, and what is known now.
+
+        Published networks may amplify what they have not seen, without bound over the levels; a
+        denoiser moves no pixel by much more than the noise.  (With ``sigma^2 I`` the draws
+        themselves lie further off.)
+        """
+        if prior.any_sigma or self.renews:
+            return answer, known
+        moved, most = answer - x, _REACH * sigma
+        far = (moved.abs() > most).flatten(1).any(1)
+        held = torch.where(_column(far, x), x + moved.clamp(-most, most), answer)
+        return held, known._replace(held_back=known.held_back.maximum(far.to(known.held_back)))
 
     def covariance(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
@@ -234,15 +245,6 @@ class Network(Source):
     def probes(self, levels: int) -> int:
         return -(-levels // _EVERY)
 
-    def trusted(
-        self, x: Tensor, answer: Tensor, sigma: float, known: Knowledge
-    ) -> tuple[Tensor, Knowledge]:
-        # Published networks may amplify what they have not seen, without bound over the levels; a
-        # denoiser moves no pixel by much more than the noise.
-        moved, most = answer - x, _REACH * sigma
-        far = (moved.abs() > most).flatten(1).any(1).to(known.held_back)
-        return x + moved.clamp(-most, most), known._replace(held_back=known.held_back.maximum(far))
-
     def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
@@ -254,6 +256,10 @@ class Network(Source):
             probes = observe(probes, white, response, level.sigma, layout)
         assert probes is not None
         return covariance_of(probes, level.sigma, layout), known._replace(probes=probes)
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 SOURCES: dict[str, type[Source]] = {

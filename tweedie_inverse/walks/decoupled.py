@@ -163,7 +163,7 @@ class Decoupled(Walk[DecoupledState]):
         drawn = cache(lambda shape: streams.normal(shape, like=state.x))
         denoise = partial(prior.denoise_drawing, noise=drawn)
         answer = denoise(state.x, level.sigma)
-        denoised, known = source.trusted(state.x, answer, level.sigma, state.known)
+        denoised, known = source.trusted(state.x, answer, level.sigma, state.known, prior)
         covariance, known = source.covariance(
             Place(state.x, answer, denoised, level, denoise), known, problem, prior, streams
         )
