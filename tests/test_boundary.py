@@ -156,10 +156,12 @@ def test_the_check_costs_two_evaluations_once_a_network():
     assert network.images == 4 * first.stats.denoiser_calls + 3
     assert first.stats.denoiser_calls <= 5
     assert "; 3 evaluations before the walk" in first.stats.reason
+    assert first.stats.guard_calls == 3
     before = network.images
     again = ti.solve(Y, MASK, prior, num_samples=2, steps=5)
     assert network.images - before == 4 * again.stats.denoiser_calls
     assert "before the walk" not in again.stats.reason
+    assert again.stats.guard_calls == 0
     ti.sample(prior, 3, steps=5)
     assert network.images - before == 4 * again.stats.denoiser_calls + 3 * 5
 

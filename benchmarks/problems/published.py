@@ -9,13 +9,13 @@ takes ``(x, label)`` as `NetworkPrior` calls it.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.network import NetworkPrior
 
 Weights = dict[str, Tensor]
@@ -78,45 +78,37 @@ def _periodic(kernel: Tensor) -> nn.Conv2d:
     return layer
 
 
-def _ffdnet(folder: Path) -> Prior:
-    net = FFDNet(load_file(folder / "ffdnet-color.safetensors"))
-    return NetworkPrior(
-        net.eval().requires_grad_(False),
-        "x0",
-        shape=(3, 64, 64),
-        sigma_min=1 / 255,
-        sigma_max=75 / 255,
-        centre=0.5,
-        fully_convolutional=True,
-        name="ffdnet",
-    )
+class Published(NamedTuple):
+    """How a denoiser of images in [0, 1], which takes its noise level, is made of its file."""
+
+    file: str
+    network: Callable[[Weights], nn.Module]
+    channels: int
+    sigma_max: float
 
 
-def _dncnn6n(folder: Path) -> Prior:
-    net = DnCNN6N(load_file(folder / "scico-dncnn6N.safetensors"))
-    return NetworkPrior(
-        net.eval().requires_grad_(False),
-        "x0",
-        shape=(1, 64, 64),
-        sigma_min=1 / 255,
-        sigma_max=0.2,
-        centre=0.5,
-        fully_convolutional=True,
-        name="dncnn6n",
-    )
-
-
-PUBLISHED: dict[str, Callable[[Path], Prior]] = {
-    "ffdnet": _ffdnet,
-    "dncnn6n": _dncnn6n,
+PUBLISHED = {
+    "ffdnet": Published("ffdnet-color.safetensors", FFDNet, 3, 75 / 255),
+    "dncnn6n": Published("scico-dncnn6N.safetensors", DnCNN6N, 1, 0.2),
 }
 
 
-def published_prior(name: str, folder: str | Path) -> Prior:
-    """A published denoiser from the folder of its weights.
+def published_prior(name: str, folder: str | Path) -> NetworkPrior:
+    """A published denoiser from the folder of its weights, for images of 64x64 and more.
 
     Raises:
         FileNotFoundError: the folder has no such file.
     """
+    what = PUBLISHED[name]
     with torch.random.fork_rng(devices=[]):  # layers draw weights before they get their own
-        return PUBLISHED[name](Path(folder))
+        network = what.network(load_file(Path(folder) / what.file))
+    return NetworkPrior(
+        network.eval().requires_grad_(False),
+        "x0",
+        shape=(what.channels, 64, 64),
+        sigma_min=1 / 255,
+        sigma_max=what.sigma_max,
+        centre=0.5,
+        fully_convolutional=True,
+        name=name,
+    )

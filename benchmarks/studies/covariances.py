@@ -12,15 +12,12 @@ the inner solver.
 """
 
 import argparse
-import warnings
 from collections.abc import Iterator, Sequence
-
-import torch
 
 import tweedie_inverse as ti
 from tweedie_inverse.benchmarks.problems.priors import load
 from tweedie_inverse.benchmarks.problems.suites import SUITES
-from tweedie_inverse.benchmarks.studies.scores import HEAD, against, cells, scores_of
+from tweedie_inverse.benchmarks.studies.scores import HEAD, Effort, against, cells, outcome
 
 # The walk, and whether the prior keeps its table.
 WAYS: dict[str, tuple[ti.walks.Walk, bool]] = {
@@ -39,13 +36,11 @@ def rows(
     *,
     split: str,
     images: int,
-    seeds: int,
-    samples: int,
-    budgets: Sequence[int],
+    efforts: Sequence[Effort],
 ) -> Iterator[str]:
     """Lines of the table."""
     yield (
-        f"{images} images ({split}), {seeds} seeds, {samples} samples\n\n"
+        f"{images} images ({split}), {efforts[0].seeds} seeds, {efforts[0].samples} samples\n\n"
         f"| task, evaluations | covariance | {HEAD} | CRPS against {ways[0]} | products |\n"
         "|---|---|---|---|---|---|---|---|"
     )
@@ -54,31 +49,16 @@ def rows(
             if not task.is_linear or task.std is None or (tasks and task.name not in tasks):
                 continue
             prior, truths = load(task.prior), task.truths[:images]
-            for steps in budgets:
+            for effort in efforts:
                 first = None
                 for way in ways:
                     walk, with_table = WAYS[way]
-                    scores, products = [], 0.0
-                    for seed in range(seeds):
-                        y = task.operator.measure(truths, seed=seed)
-                        with warnings.catch_warnings():
-                            warnings.simplefilter("ignore")  # the columns say it
-                            found = ti.solve(
-                                y,
-                                task.operator,
-                                prior if with_table else prior.uncorrected(),
-                                method=walk,
-                                num_samples=samples,
-                                steps=steps,
-                                seed=seed,
-                            )
-                        scores.append(scores_of(found, truths))
-                        products += found.stats.operator_calls / seeds
-                    table = torch.cat(scores)
-                    first = table if first is None else first
+                    used = prior if with_table else prior.uncorrected()
+                    found = outcome(walk, used, task.operator, truths, effort)
+                    first = found if first is None else first
                     yield (
-                        f"| {task.name}, {steps} | {way} | {cells(table)} "
-                        f"| {against(table, first)} | {products:.0f} |"
+                        f"| {task.name}, {effort.steps} | {way} | {cells(found.scores)} "
+                        f"| {against(found.scores, first.scores)} | {found.products:.0f} |"
                     )
 
 
@@ -102,9 +82,7 @@ def main() -> None:
         options.ways,
         split=options.split,
         images=options.images,
-        seeds=options.seeds,
-        samples=options.samples,
-        budgets=options.steps,
+        efforts=[Effort(options.seeds, options.samples, steps) for steps in options.steps],
     )
     for line in lines:
         print(line, flush=True)

@@ -9,7 +9,6 @@ measured on 60 tiles of another photograph.  All rows of a task see the same mea
 """
 
 import argparse
-import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -20,9 +19,8 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.benchmarks.problems.published import PUBLISHED, published_prior
 from tweedie_inverse.benchmarks.problems.suites import photographs
-from tweedie_inverse.benchmarks.studies.scores import HEAD, against, cells, scores_of
+from tweedie_inverse.benchmarks.studies.scores import HEAD, Effort, against, cells, outcome
 from tweedie_inverse.datasets.photographs import load_photo
-from tweedie_inverse.priors.network import NetworkPrior
 
 NOISE = ops.GaussianNoise(0.03)
 _OTHER = {"test": "coffee", "validation": "astronaut"}
@@ -60,22 +58,19 @@ def rows(
     *,
     split: str,
     images: int,
-    seeds: int,
-    samples: int,
-    steps: int,
+    effort: Effort,
 ) -> Iterator[str]:
     """Lines of the table."""
     yield (
-        f"{images} images ({split}), {seeds} seeds, {samples} samples, {steps} evaluations\n\n"
+        f"{images} images ({split}), {effort.seeds} seeds, {effort.samples} samples, "
+        f"{effort.steps} evaluations\n\n"
         f"| network, task | covariance | {HEAD} | CRPS against {ways[0]} | evaluations |\n"
         "|---|---|---|---|---|---|---|---|"
     )
     for name in names:
         bare = published_prior(name, folder)
-        assert isinstance(bare, NetworkPrior)
-        grey = bare.shape[0] == 1
         truths, others = photographs(64, images, split), measured_on(split)
-        if grey:
+        if bare.shape[0] == 1:
             truths, others = truths.mean(1, keepdim=True), others.mean(1, keepdim=True)
         table = None
         if any(WAYS[way][1] for way in ways):
@@ -86,27 +81,11 @@ def rows(
                 error, with_table = WAYS[way]
                 prior = bare.with_error(table) if with_table else bare
                 walk = ti.walks.Decoupled(error=error)
-                scores, evaluations = [], 0.0
-                for seed in range(seeds):
-                    y = operator.measure(truths, seed=seed)
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")  # of sigma^2 I, which fails as expected
-                        found = ti.solve(
-                            y,
-                            operator,
-                            prior,
-                            method=walk,
-                            num_samples=samples,
-                            steps=steps,
-                            seed=seed,
-                        )
-                    scores.append(scores_of(found, truths))
-                    evaluations = found.stats.denoiser_calls
-                every = torch.cat(scores)
-                first = every if first is None else first
+                found = outcome(walk, prior, operator, truths, effort)
+                first = found if first is None else first
                 yield (
-                    f"| {name}, {task} | {way} | {cells(every)} | {against(every, first)} "
-                    f"| {evaluations:.0f} |"
+                    f"| {name}, {task} | {way} | {cells(found.scores)} "
+                    f"| {against(found.scores, first.scores)} | {found.evaluations:.0f} |"
                 )
 
 
@@ -127,9 +106,7 @@ def main() -> None:
         options.ways,
         split=options.split,
         images=options.images,
-        seeds=options.seeds,
-        samples=options.samples,
-        steps=options.steps,
+        effort=Effort(options.seeds, options.samples, options.steps),
     ):
         print(line, flush=True)
 

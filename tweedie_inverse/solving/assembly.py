@@ -84,6 +84,7 @@ def assemble(run: Run, finished: Sequence[Part], begin: float) -> Posterior | No
         operator_calls=sum(part.operator_calls for part in finished) / count,
         seconds=time.monotonic() - begin,
         peak_memory=torch.cuda.max_memory_allocated(run.y.device) if run.y.is_cuda else 0,
+        guard_calls=run.guard_calls,
     )
     diagnostics = _judged(run, samples, population, finished)
     posterior = Posterior(samples, diagnostics, stats, _origin(run))

@@ -49,6 +49,7 @@ class Run:
     sigmas: Tensor
     num_samples: int
     seed: int | tuple[int, ...]
+    guard_calls: int  # images that the network was tried on
 
     @property
     def total(self) -> int:
@@ -98,7 +99,7 @@ def prepare(
         reason = f"{reason}; {spent} evaluations before the walk showed that the network is sound"
     if autocast_is_on(y.device):
         prior = UnderAutocast(prior, y.device)
-    return Run(y, single, operator, model, prior, walk, reason, sigmas, num_samples, seeds)
+    return Run(y, single, operator, model, prior, walk, reason, sigmas, num_samples, seeds, spent)
 
 
 def _seeds(given: int | Sequence[int], measurements: int) -> int | tuple[int, ...]:

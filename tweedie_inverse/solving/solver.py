@@ -110,8 +110,8 @@ def solve(
 
     Before the walk, a network is called twice on images of the prior's range, a batch of two and
     one of the two alone, to see that it keeps to its contract (`boundary.contracts`).  These three
-    evaluations are made once for a network, are not in ``stats.denoiser_calls``, and are told in
-    ``stats.reason``.
+    evaluations are made once for a network and counted in ``stats.guard_calls``, beside those of
+    the walk.
 
     Warns:
         PosteriorWarning: the samples do not fit their measurement, or the walk was not exact;

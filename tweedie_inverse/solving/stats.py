@@ -15,6 +15,8 @@ class Stats:
         operator_calls: applications of A or its adjoint a sample.
         seconds: wall-clock time.
         peak_memory: bytes on the accelerator; 0 on CPU.
+        guard_calls: images that the network was tried on before the walk, in all and not a sample:
+            3 at first, then 0, because what was found sound is remembered.
     """
 
     method: str
@@ -24,6 +26,7 @@ class Stats:
     operator_calls: float
     seconds: float
     peak_memory: int = 0
+    guard_calls: int = 0
 
     @staticmethod
     def joined(parts: Sequence["Stats"], sizes: Sequence[int]) -> "Stats":
@@ -42,4 +45,5 @@ class Stats:
             operator_calls=mean([part.operator_calls for part in parts]),
             seconds=sum(part.seconds for part in parts),
             peak_memory=max(part.peak_memory for part in parts),
+            guard_calls=sum(part.guard_calls for part in parts),
         )

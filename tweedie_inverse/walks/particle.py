@@ -199,9 +199,8 @@ class Particle(Walk[ParticleState]):
         denoised, frame = prior.denoise(state.x, level.sigma), state.frame
         basis = frame.basis
         x, m = basis.transform(state.x), basis.transform(denoised)
-        error, known = self._source(prior).variance(
-            Walkers(state.x, denoised, level, basis), state.known, prior, self.communicator, streams
-        )
+        walkers = Walkers(state.x, denoised, level, basis, prior, streams, self.communicator)
+        error, known = self._source(prior).variance(walkers, state.known)
         state = state._replace(known=known)
         if level.sigma == level.sigma_next and not self._path.remembers:
             here = Bridge(x, m, error, keep=1.0, spread=0.0)

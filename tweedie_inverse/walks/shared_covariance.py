@@ -50,6 +50,9 @@ class Walkers(NamedTuple):
     denoised: Tensor
     level: Level
     basis: Basis  # in which the variances are asked for
+    prior: Prior
+    streams: Streams
+    communicator: Communicator
 
 
 class SharedCovariance(ABC):
@@ -74,14 +77,7 @@ class SharedCovariance(ABC):
         """A covariance whose basis is wanted too, beside that of the moments."""
 
     @abstractmethod
-    def variance(
-        self,
-        here: Walkers,
-        known: Shares | None,
-        prior: Prior,
-        communicator: Communicator,
-        streams: Streams,
-    ) -> tuple[Tensor, Shares | None]:
+    def variance(self, here: Walkers, known: Shares | None) -> tuple[Tensor, Shares | None]:
         """Variances, like the coefficients of one image, and what is known now."""
 
 
@@ -100,16 +96,9 @@ class FromTable(SharedCovariance):
     def basis(self, prior: Prior, sigma: float) -> Covariance | None:
         return prior.denoising_error(sigma)
 
-    def variance(
-        self,
-        here: Walkers,
-        known: Shares | None,
-        prior: Prior,
-        communicator: Communicator,
-        streams: Streams,
-    ) -> tuple[Tensor, Shares | None]:
-        error = prior.denoising_error(here.level.sigma)
-        return along(error, here.basis, prior.shape).to(here.x), None
+    def variance(self, here: Walkers, known: Shares | None) -> tuple[Tensor, Shares | None]:
+        error = here.prior.denoising_error(here.level.sigma)
+        return along(error, here.basis, here.prior.shape).to(here.x), None
 
 
 @dataclass(frozen=True)
@@ -155,23 +144,16 @@ class FromNetwork(SharedCovariance):
     def basis(self, prior: Prior, sigma: float) -> Covariance | None:
         return None
 
-    def variance(
-        self,
-        here: Walkers,
-        known: Shares | None,
-        prior: Prior,
-        communicator: Communicator,
-        streams: Streams,
-    ) -> tuple[Tensor, Shares | None]:
-        sigma = here.level.sigma
+    def variance(self, here: Walkers, known: Shares | None) -> tuple[Tensor, Shares | None]:
+        sigma, prior = here.level.sigma, here.prior
         if known is None or here.level.index % _EVERY == 0:
-            white = streams.normal(prior.shape, like=here.x)
+            white = here.streams.normal(prior.shape, like=here.x)
             response = probe(prior.denoise, here.x, here.denoised, sigma, white)
             sound = response.flatten(1).isfinite().all(1)
             response = response.where(sound.reshape(-1, *[1] * (response.ndim - 1)), 0.0)
             layout = layout_for(tuple(prior.shape))
             share = _average(
-                white, response, here.basis, layout, lambda sums: _over(sums, communicator)
+                white, response, here.basis, layout, lambda sums: _over(sums, here.communicator)
             )
             known = Shares(sigma, share)
         share = carried_share(known.values, known.sigma, sigma)
