@@ -261,5 +261,5 @@ def _everyone(run: Run, x: Tensor) -> Tensor:
 def _progress_bar(show: bool, run: Run):
     from tqdm import tqdm
 
-    evaluations = run.total * (len(run.sigmas) - 1)
-    return tqdm(total=evaluations, disable=not show, unit="eval", desc=run.walk.name)
+    steps = run.total * (len(run.sigmas) - 1)  # probes and secants are part of a step
+    return tqdm(total=steps, disable=not show, unit="step", desc=run.walk.name)

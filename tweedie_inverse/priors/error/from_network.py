@@ -34,7 +34,6 @@ _STEP = 0.3
 _MEMORY = 0.7
 # Shares of sigma^2 that a variance may have; for the exact denoiser J lies between 0 and 1.
 _LEAST, _MOST = 1e-6, 1.0
-
 # A probe whose mean response z.Jz / z.z lies outside says nonsense, and is left out.  Where noise
 # hides nearly all, the true mean is near 0, and a sound probe may fall a little below.
 _CREDIBLE = (-0.1, 1.5)
@@ -172,13 +171,11 @@ def _rings(probes: Probes, layout: Layout) -> tuple[Tensor, Tensor]:
     """
     power = layout.over_rings(probes.power).clamp(min=1e-30)
     mean, scatter = layout.over_rings(probes.product) / power, _scatter(probes, layout)
-    lonely = layout.lonely.to(power.device)
-    if bool(lonely.all()):
+    if bool(layout.lonely.all()):
         return mean.clamp(_LEAST, _MOST), scatter
     # A ring of one number, such as the mean of an image, cannot tell its scatter, and may be below
     # 0 by chance: it has the scatter of its neighbour, and is drawn to the variance there.
-    ring = torch.arange(len(lonely), device=lonely.device)
-    neighbour = torch.where(lonely, torch.where(ring == 0, 1, ring - 1), ring)
+    lonely, neighbour = layout.lonely.to(power.device), layout.neighbours.to(power.device)
     scatter = scatter[..., neighbour]
     shares = (mean + (scatter / power).sqrt()).clamp(_LEAST, _MOST)
     there, uncertainty = shares[..., neighbour], scatter / power

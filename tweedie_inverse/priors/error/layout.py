@@ -46,6 +46,12 @@ class Layout:
         shared = torch.zeros(int(self.rings.max()) + 1).long()
         return shared.index_add(0, self.rings, self.sizes - 1) == 0
 
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """``(rings,)``, the ring itself, or the next one towards the middle where it is lonely."""
+        ring = torch.arange(len(self.lonely))
+        return torch.where(self.lonely, torch.where(ring == 0, 1, ring - 1), ring)
+
     def over_bins(self, coefficients: Tensor) -> Tensor:
         """Sums ``(batch, channels, bins)`` over the fine bins."""
         flat = coefficients.reshape(*coefficients.shape[: -self.bins.ndim], -1)
