@@ -12,7 +12,8 @@ from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.likelihood import Likelihood, likelihood
 from tweedie_inverse.density.probability_flow import ProbabilityFlow
 from tweedie_inverse.evaluation import calibration
-from tweedie_inverse.evaluation.check_prior import PriorReport, check_prior
+from tweedie_inverse.evaluation.check_prior import check_prior
+from tweedie_inverse.evaluation.prior_check.report import PriorReport
 from tweedie_inverse.numerics import schedules
 from tweedie_inverse.priors import guidance, measure_denoising_error, tweedie
 from tweedie_inverse.priors.zoo import list_priors, load_prior

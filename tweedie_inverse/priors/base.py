@@ -1,5 +1,6 @@
 """What a prior is: a denoiser in data units, with the size of its own error."""
 
+import copy
 import functools
 import math
 from abc import ABC, abstractmethod
@@ -54,6 +55,9 @@ def refuse_level(caller: str, sigma: Any, *, zero: bool = True) -> None:
             f"{caller}(sigma={level:g}): needs a finite noise level "
             f"{'of 0 or more' if zero else 'above 0'}, in data units"
         )
+
+
+_ROUNDING = 5e-3  # of an end that was read from a report, which prints three digits
 
 
 class Prior(ABC):
@@ -147,6 +151,40 @@ class Prior(ABC):
     def uncorrected(self) -> "Prior":
         """This prior without any measured correction of its denoiser."""
         return self
+
+    def limited(self, *, sigma_min: float | None = None, sigma_max: float | None = None) -> "Prior":
+        """This prior with a smaller range of noise levels, in which walks then begin and end.
+
+        Networks are often of no use at the ends of the range they were trained on; `check_prior`
+        measures where.
+
+        Args:
+            sigma_min, sigma_max: ends of the new range in data units; None keeps the old ones.
+
+        Raises:
+            ValueError: an end that lies outside the prior's range, or an empty range.
+        """
+        caller = f"{type(self).__name__}.limited"
+        ends = {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
+        for name, given in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+            if given is None:
+                continue
+            ends[name] = number(caller, name, given, above=0)
+            room = 1 + _ROUNDING
+            if not self.sigma_min / room <= ends[name] <= self.sigma_max * room:
+                raise ValueError(
+                    f"{caller}({name}={given:g}): lies outside the prior's range, sigma "
+                    f"{self.sigma_min:.4g} to {self.sigma_max:.4g} in data units; only less can be "
+                    "asked for"
+                )
+        if not ends["sigma_min"] < ends["sigma_max"]:
+            raise ValueError(
+                f"{caller}: needs sigma_min < sigma_max, got {ends['sigma_min']:g} and "
+                f"{ends['sigma_max']:g}"
+            )
+        other = copy.copy(self)
+        other.sigma_min, other.sigma_max = ends["sigma_min"], ends["sigma_max"]
+        return other
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
         """What must hold of the user's functions behind this prior, each with its owner.
