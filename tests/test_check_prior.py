@@ -43,11 +43,9 @@ class Exact(nn.Module):
         sigma = sigma.reshape(-1, 1, 1, 1).to(given)
         a = {"vp": (1 + sigma**2).sqrt(), "flow": 1 + sigma, "ve": 1,
              "edm": (sigma**2 + 0.25).sqrt()}[coordinates]  # fmt: skip
-        x, rows = given * a, []
-        for row, level in zip(x, sigma.flatten(), strict=True):
-            signed = (row[None] - self.low) / self.unit - 1
-            rows.append((self.exact.denoise(signed, abs(float(level)) / self.unit) + 1) * self.unit)
-        x0 = torch.cat(rows) + self.low
+        x, levels = given * a, sigma.flatten().abs() / self.unit
+        signed = (x - self.low) / self.unit - 1
+        x0 = (self.exact.denoise(signed, levels) + 1) * self.unit + self.low
         n, total = (x - x0) / sigma, sigma**2 + 0.25
         return {
             "x0": x0,

@@ -104,6 +104,11 @@ def test_questions_are_asked_of_every_sample():
         expected = np.quantile(maxima.numpy(), q, axis=1, method="hazen")
         torch.testing.assert_close(end, torch.from_numpy(expected))
     torch.testing.assert_close(answer[0].interval(0.5)[0], answer.interval(0.5)[0][0])
+    for level in (0.5, 0.9):  # by rank, and where there are too few samples for that
+        one, both = (
+            part.interval(level, of=lambda x: x.sum((1, 2, 3))) for part in (answer[0], answer)
+        )
+        torch.testing.assert_close(one[0], both[0][0])
 
 
 @pytest.mark.parametrize(

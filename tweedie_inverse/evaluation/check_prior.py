@@ -64,15 +64,14 @@ def check_prior(prior: Prior, images: Any = None, *, seed: int = 0) -> PriorRepo
         return PriorReport((Finding("finite", False, text),), (), (), blind, 1.0)
     spread = float((images - images.mean()).square().mean().sqrt())
     errors = measure(prior, images, within(prior, [ratio * spread for ratio in CORE]), seed)
-    usable = usable_range(prior, images, errors, seed)
+    usable = usable_range(prior, images, errors, spread, seed)
     findings = (*findings_of(errors, spread), usable.finding)
     if are_own:
         findings = (*findings, _like_its_data(prior, images))
     failed = not all(finding.passed for finding in findings)
     mended: tuple[Mended, ...] = ()
     if not are_own:
-        explained = usable.explains(spread)
-        mended = find_mistakes(prior, images, spread, seed, failed=failed, explained=explained)
+        mended = find_mistakes(prior, images, spread, seed, failed=failed, explained=usable.exists)
     levels = sorted((e.averages for e in (*errors, *usable.errors)), key=lambda e: e.sigma)
     return PriorReport(
         findings,
@@ -80,7 +79,7 @@ def check_prior(prior: Prior, images: Any = None, *, seed: int = 0) -> PriorRepo
         tuple(levels),
         blind,
         spread,
-        (usable.low, usable.high) if usable.low < usable.high else None,
+        (usable.low, usable.high) if usable.exists else None,
         prior,
         mended,
     )

@@ -52,7 +52,7 @@ def central_interval(
     from scipy.stats import t
 
     def column(numbers: Tensor) -> Tensor:
-        columns = numbers.reshape(*numbers.shape, *[1] * (mean.ndim - numbers.ndim))
+        columns = numbers.reshape((*numbers.shape, *[1] * (mean.ndim - numbers.ndim)))
         return columns.to(mean.device, torch.bool if numbers.dtype == torch.bool else mean.dtype)
 
     freedom = (count - 1).clamp(min=1e-3).numpy()

@@ -45,24 +45,22 @@ class UsableRange(NamedTuple):
     errors: tuple[LevelErrors, ...]
     is_blind: bool = False
 
-    def explains(self, spread: float) -> bool:
-        """Whether a smaller range would do, with no mistake in the wrapping.
-
-        Args:
-            spread: standard deviation of the images' values; networks that are of use up to there
-                are wrapped right.
-        """
-        return self.is_blind or self.high >= spread
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a range: the network may then be wrapped right."""
+        return self.low < self.high
 
 
 def usable_range(
-    prior: Prior, images: Tensor, core: Sequence[LevelErrors], seed: int
+    prior: Prior, images: Tensor, core: Sequence[LevelErrors], spread: float, seed: int
 ) -> UsableRange:
     """Measure the prior at both ends of its range, and at levels between them and the `core`.
 
     Args:
         images: ``(count, *shape)``; the first 16 of them are used.
         core: errors at the levels around the images' own spread.
+        spread: standard deviation of the images' values.  A network that is wrapped right is of use
+            up to there, unless its own range ends below, or it is made for one level.
 
     Cost: at most 16 network evaluations for each of 16 images, and two more.
     """
@@ -87,7 +85,7 @@ def usable_range(
     is_blind = any(lost) and _is_blind(prior, few)
     text = _worst(sigmas, ratios, clearly)
     remark = _ONE_LEVEL if is_blind else ""
-    if run is None:
+    if run is None or not (is_blind or sigmas[run[1]] >= min(spread, sigmas[-1])):
         finding = Finding("range", False, f"{text}; no range is of use{remark}")
         return UsableRange(finding, math.nan, math.nan, tuple(outside), is_blind)
     low, high = sigmas[run[0]], sigmas[run[1]]
