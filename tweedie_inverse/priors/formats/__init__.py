@@ -20,6 +20,7 @@ from tweedie_inverse.priors.formats.edm_convert import convert
 from tweedie_inverse.priors.formats.files import read_checkpoint
 from tweedie_inverse.priors.formats.native import Native
 from tweedie_inverse.priors.formats.score_sde import ScoreSDE, psld_network
+from tweedie_inverse.priors.labels import fractional_embedding
 
 __all__ = [
     "ADM",
@@ -37,6 +38,7 @@ __all__ = [
     "Target",
     "convert",
     "describe",
+    "fractional_embedding",
     "load",
     "psld_network",
     "register",
