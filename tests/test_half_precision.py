@@ -42,7 +42,10 @@ def test_labels_are_not_rounded(kind, dtype, given):
         spacing = torch.finfo(torch.float32).eps * float(exact.abs())
         assert module.labels[-1].dtype == torch.float32
         # Rounding of sigma and of a logarithm, which the interpolation in a table enlarges.
-        assert abs(float(module.labels[-1].double() - exact)) <= (64 if table is not None else 4) * spacing
+        assert (
+            abs(float(module.labels[-1].double() - exact))
+            <= (64 if table is not None else 4) * spacing
+        )
 
 
 def test_the_input_and_the_output_are_mixed_in_float32():

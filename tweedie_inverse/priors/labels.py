@@ -16,7 +16,14 @@ from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 LabelFunction = Callable[[Tensor], Tensor]
 
 # What torch says of types that do not fit, and of fractions where it needs whole numbers.
-_OF_TYPES = ("same dtype", "scalar type", "should be the same", "mixed dtype", "same type", "dtypes")
+_OF_TYPES = (
+    "same dtype",
+    "scalar type",
+    "should be the same",
+    "mixed dtype",
+    "same type",
+    "dtypes",
+)
 _OF_INDICES = ("indices", "used as indices")
 
 

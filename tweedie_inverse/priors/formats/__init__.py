@@ -18,6 +18,7 @@ from tweedie_inverse.priors.formats.diffusers_folder import Diffusers, fetch
 from tweedie_inverse.priors.formats.edm import EDM
 from tweedie_inverse.priors.formats.edm_convert import convert
 from tweedie_inverse.priors.formats.files import read_checkpoint
+from tweedie_inverse.priors.formats.known_denoisers import KnownDenoiser
 from tweedie_inverse.priors.formats.native import Native
 from tweedie_inverse.priors.formats.score_sde import ScoreSDE, psld_network
 from tweedie_inverse.priors.labels import fractional_embedding
@@ -30,6 +31,7 @@ __all__ = [
     "Diffusers",
     "Format",
     "KDiffusion",
+    "KnownDenoiser",
     "Module",
     "Native",
     "ScoreSDE",
@@ -54,6 +56,7 @@ FORMATS: dict[str, Format] = {
         ADM(),
         EDM(),
         ScoreSDE(),
+        KnownDenoiser(),
         Deepinv(),
         KDiffusion(),
         SmallDiffusion(),
