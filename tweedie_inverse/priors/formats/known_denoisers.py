@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
 
-from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.priors.formats.base import Format, Source, Target
 from tweedie_inverse.priors.formats.denoiser_files import (
     Family,
@@ -23,26 +21,9 @@ from tweedie_inverse.priors.formats.denoiser_files import (
 from tweedie_inverse.priors.formats.files import load_weights, ready
 from tweedie_inverse.priors.formats.networks.plain import PerChannel
 from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.one_level import ONE_LEVEL, OneLevelPrior
 
 _SMALLEST = 1 / 255
-_SHOWN = 1e-3  # half the width of the range of one level, relative
-
-
-class OneLevelPrior(NetworkPrior):
-    """A denoiser of one noise level: `denoise` at that level is all that it can do.
-
-    A walk goes from noise to an image through many levels, at all but one of which this network
-    would be wrong, so that `solve`, `sample` and the measuring of its errors are refused.
-    """
-
-    def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
-        level = (self.sigma_min * self.sigma_max) ** 0.5
-        raise ValueError(
-            f"{self!r} was trained at one noise level, {level:.4g} in data units, and a walk needs "
-            "D(x, sigma) on a range of them. Use prior.denoise(x, "
-            f"{level:.4g}) by itself, or a network of many levels (FFDNet, DRUNet, a blind DnCNN); "
-            "if this one is blind, say KnownDenoiser(sigma_max=...)"
-        )
 
 
 class Levels(NamedTuple):
@@ -108,7 +89,7 @@ class KnownDenoiser(Format):
         if levels.guess:
             warnings.warn(f"load_prior({source.name!r}): {levels.guess}", UserWarning, stacklevel=4)
         offset, scale = target.units((0.0, 1.0))
-        width = _SHOWN if levels.single else 0.0
+        width = ONE_LEVEL if levels.single else 0.0
         kind = OneLevelPrior if levels.single else NetworkPrior
         return kind(
             network if shape[0] == family.channels else PerChannel(network),
