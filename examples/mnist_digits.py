@@ -141,7 +141,7 @@ def instruments() -> dict[str, ops.LinearOperator]:
 
 def main(
     folder: str | Path,
-    count: int = 16,
+    count: int = 8,
     num_samples: int = 16,
     steps: int = 60,
     measured: int = 100,
@@ -206,7 +206,7 @@ def draw(path: str, truth: Tensor, shown: dict[str, tuple[Tensor, ti.Posterior]]
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
-    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--picture", default="mnist_digits.png")

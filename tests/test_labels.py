@@ -189,3 +189,11 @@ def test_shipped_networks_in_other_types(dtype):
     expected = prior.denoise(x, 0.3)
     prior.module.to(dtype)
     assert float((prior.denoise(x, 0.3) - expected).square().mean().sqrt()) < 0.02
+
+
+def test_labels_of_ones_own_are_not_lost_in_a_file(tmp_path):
+    shipped = ti.load_prior("digits-32")
+    assert not shipped.has_own_label
+    shipped.label_scale = 2.0
+    with pytest.raises(ValueError, match="no place for label="):
+        ti.priors.zoo.save_prior(tmp_path / "p.safetensors", shipped, {})

@@ -82,6 +82,11 @@ def called_with(name: str, module: nn.Module, given: Tensor, label: Tensor) -> A
                 f"{name} knows no label {_shown(label)}; timesteps= has another number of steps "
                 "than its table, or they are counted from 1 (label_offset=1)"
             ) from error
+        if not label.is_floating_point() and any(part in text for part in _OF_TYPES):
+            raise TypeError(
+                f"{name} was given its label as a whole number, and calculates with it "
+                f"({text.splitlines()[0][:80]}); leave out integer_labels"
+            ) from error
         if given.dtype != label.dtype and any(part in text for part in _OF_TYPES):
             raise TypeError(
                 f"{name} was given its label in {label.dtype} and its input in {given.dtype}, and "

@@ -302,6 +302,12 @@ class NetworkPrior(Prior):
             label = self.label_offset + self.label_scale * label
         return label.round().long() if self.integer_labels else label
 
+    @property
+    def has_own_label(self) -> bool:
+        """Whether the network is told anything else than the usual label of its coordinates."""
+        settings = (self.label_function, self.label_scale, self.label_offset, self.integer_labels)
+        return settings != (None, 1.0, 0.0, False)
+
     def _denoised(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
         match self.parameterization:
             case "x0":
