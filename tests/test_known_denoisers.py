@@ -144,6 +144,19 @@ def test_ffdnet_and_fdncnn(tmp_path):
         ti.load_prior(three, format=formats.KnownDenoiser(shape=(1, 8, 8)))
 
 
+def test_other_stacks_of_convolutions_are_not_taken_in_silence(tmp_path):
+    path = saved(tmp_path / "mine.pth", seeded(lambda: stack(2, 1, 5)))
+    with pytest.warns(UserWarning, match=r"read as FDnCNN by the channels.*formats.Module"):
+        ti.load_prior(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ti.load_prior(path, format=formats.KnownDenoiser(sigma_max=0.2))
+        ti.load_prior(saved(tmp_path / "fdncnn.pth", seeded(lambda: stack(2, 1, 20, 64))))
+    three = saved(tmp_path / "seven.pth", seeded(lambda: stack(2, 3, 5)))
+    with pytest.raises(ValueError, match="nor any other known format"):
+        ti.load_prior(three)
+
+
 def test_ircnn(tmp_path):
     """25 networks: that of 2 k / 255 is for levels above 2 (k - 1) / 255."""
     networks = [seeded(lambda: stack(1, 1, 7, 2, dilations=IRCNN_DILATIONS), k) for k in range(25)]

@@ -38,6 +38,7 @@ class Family(NamedTuple):
         sigma_max: the largest level of its training, on [0, 1]; None where files differ.
         weights: to be loaded into the network by name; empty where `build` did.
         fully_convolutional: whether larger images are welcome.
+        as_published: whether layers and widths are those of published weights.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Family(NamedTuple):
     sigma_max: float | None
     weights: State = MappingProxyType({})
     fully_convolutional: bool = True
+    as_published: bool = True
 
 
 _PLAIN_KEY = re.compile(r"(\D*?)(\d+)\.(weight|bias|running_mean|running_var|num_batches_tracked)")
@@ -142,23 +144,37 @@ def _fit(layers: list[Layer]) -> bool:
     )
 
 
+# Layers and their width; other stacks of convolutions look the same by their keys.
+_LAYOUTS = {
+    "DnCNN": {(17, 64), (20, 64)},
+    "FDnCNN": {(20, 64)},
+    "FFDNet": {(15, 64), (12, 96)},
+    "IRCNN": {(7, 64)},
+}
+
+
 def _plain(layers: list[Layer]) -> Family | None:
     """The relatives of DnCNN, told apart by the channels of the first and the last layer."""
     first, last, count = layers[0].weight.shape[1], layers[-1].weight.shape[0], len(layers)
+    told: Literal["level", "nothing", "blind"] = "level"
+    channels = last
+    largest: float | None = 75 / 255
     if first - last in (1, 4) and last % 4 == 0:  # deepinv halves the map as well
         wiring = Wiring(residual=False, level_maps=first - last, half_size=True)
-        return Family("FFDNet", last // 4, lambda: Plain(layers, wiring), "level", 75 / 255)
-    if first == last + 1:
-        wiring = Wiring(residual=False, level_maps=1)
-        return Family("FDnCNN", last, lambda: Plain(layers, wiring), "level", 75 / 255)
-    if first != last:
+        name, channels = "FFDNet", last // 4
+    elif first == last + 1:
+        name, wiring = "FDnCNN", Wiring(residual=False, level_maps=1)
+    elif first != last:
         return None
-    if count == len(IRCNN_DILATIONS):
-        wiring = Wiring(dilations=IRCNN_DILATIONS)
-        return Family("IRCNN", first, lambda: Plain(layers, wiring), "nothing", None)
-    # KAIR's networks of one level have 17 layers, its blind ones 20.
-    told: Literal["blind", "nothing"] = "blind" if count == 20 else "nothing"
-    return Family("DnCNN", first, lambda: Plain(layers, Wiring()), told, 55 / 255)
+    elif count == len(IRCNN_DILATIONS):
+        name, wiring, told, largest = "IRCNN", Wiring(dilations=IRCNN_DILATIONS), "nothing", None
+    else:
+        # KAIR's networks of one level have 17 layers, its blind ones 20.
+        told, largest = "blind" if count == 20 else "nothing", 55 / 255
+        name, wiring = "DnCNN", Wiring()
+    build = lambda: Plain(layers, wiring)  # noqa: E731
+    published = (count, layers[0].weight.shape[0]) in _LAYOUTS[name]
+    return Family(name, channels, build, told, largest, as_published=published)
 
 
 def _bank(content: Any) -> Family | None:

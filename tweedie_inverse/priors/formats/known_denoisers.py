@@ -86,8 +86,9 @@ class KnownDenoiser(Format):
         if family.weights:
             load_weights(network, dict(family.weights), source.checkpoint.path)
         network = ready(network, target.device)
-        if levels.guess:
-            warnings.warn(f"load_prior({source.name!r}): {levels.guess}", UserWarning, stacklevel=4)
+        for guess in (levels.guess, self._guessed(family, source)):
+            if guess:
+                warnings.warn(f"load_prior({source.name!r}): {guess}", UserWarning, stacklevel=4)
         offset, scale = target.units((0.0, 1.0))
         width = ONE_LEVEL if levels.single else 0.0
         kind = OneLevelPrior if levels.single else NetworkPrior
@@ -119,6 +120,17 @@ class KnownDenoiser(Format):
                 "build the network and pass the module with formats.Module(...)"
             )
         return found
+
+    def _guessed(self, family: Family, source: Source) -> str:
+        """What is to be said where nothing but the channels speaks for the family."""
+        named = family.name.lower() in Path(source.name).stem.lower()
+        if family.as_published or named or self != KnownDenoiser():
+            return ""
+        return (
+            f"read as {family.name} by the channels of its convolutions, though the published ones "
+            "have other layers. Any setting of KnownDenoiser(...) says that it is one; if it is "
+            "not, build the network and pass the module with formats.Module(...)"
+        )
 
     def _levels(self, family: Family, source: Source) -> Levels:
         """As the user says; else as the family was trained; else as the file's name says."""
