@@ -25,6 +25,7 @@ def test_mnist_digits(tmp_path):
     assert len(result.scores) == 2
     for scores in result.scores.values():
         assert scores.psnr > 17
+        assert scores.coverage[0] >= scores.coverage[1]
 
 
 def test_photograph_with_ffdnet(tmp_path):
