@@ -27,7 +27,7 @@ from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
 from tweedie_inverse.priors.labels import LabelFunction, called_with, own_label, usual_label
-from tweedie_inverse.priors.tiles import TiledNetwork
+from tweedie_inverse.priors.tiles import TiledNetwork, sides_of
 from tweedie_inverse.priors.tweedie import (
     denoised_from_epsilon,
     denoised_from_flow,
@@ -267,7 +267,7 @@ class NetworkPrior(Prior):
         if isinstance(self.module, TiledNetwork) or len(self.shape) != 3:
             raise ValueError(f"{self!r}.tiled(): needs a prior of images that is not tiled yet")
         own = (self.shape[1], self.shape[2])
-        sides = own if tile is None else _tile(tile)
+        sides = own if tile is None else sides_of(tile)
         if sides != own and not self.fully_convolutional:
             raise ValueError(
                 f"{self!r}.tiled({tile}): this network is not fully convolutional, so tiles have "
@@ -373,17 +373,6 @@ def error_or_none(caller: str, error: DenoisingError | None) -> DenoisingError |
         return None
     need = "what ti.measure_denoising_error(prior, images) returns, or None"
     return instance(caller, "error", error, DenoisingError, need=need)
-
-
-def _tile(tile: int | tuple[int, int]) -> tuple[int, int]:
-    need = "a side, or (height, width)"
-    if isinstance(tile, tuple | list):
-        found = sizes("tiled", "tile", tile, need=need)
-        if len(found) != 2:
-            raise ValueError(f"tiled(tile={found}): needs {need}")
-        return found[0], found[1]
-    side = count("tiled", "tile", tile, need=need)
-    return side, side
 
 
 def _increasing(table: Tensor) -> Tensor:
