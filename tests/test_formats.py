@@ -49,9 +49,8 @@ def test_whole_modules_need_the_dangerous_argument(tmp_path):
     torch.save(network, tmp_path / "net.pt")
     with pytest.raises(ValueError, match="would run code"):
         ti.load_prior(tmp_path / "net.pt")
-    prior = ti.load_prior(
-        tmp_path / "net.pt", allow_arbitrary_code=True, format=formats.KDiffusion(shape=(1, 8, 8))
-    )
+    settings = formats.KDiffusion(shape=(1, 8, 8), sigma_max=80.0)
+    prior = ti.load_prior(tmp_path / "net.pt", allow_arbitrary_code=True, format=settings)
     assert prior.name == "KarrasStyle"
 
 

@@ -36,11 +36,15 @@ def test_deepinv_denoisers_equal_deepinv():
     ]
     x = noisy((1, 16, 16), 0.1)
     for network in networks:
-        prior = ti.load_prior(network.eval(), format=formats.Deepinv(shape=(1, 16, 16)))
+        prior = ti.load_prior(
+            network.eval(), format=formats.Deepinv(shape=(1, 16, 16), sigma_max=40.0)
+        )
         assert prior.name == type(network).__name__
         torch.testing.assert_close(prior.denoise(x, 0.1), network(x, 0.1), rtol=1e-5, atol=1e-5)
         signed = ti.load_prior(
-            network, format=formats.Deepinv(shape=(1, 16, 16)), value_range=(-1.0, 1.0)
+            network,
+            format=formats.Deepinv(shape=(1, 16, 16), sigma_max=40.0),
+            value_range=(-1.0, 1.0),
         )
         torch.testing.assert_close(
             signed.denoise(2 * x - 1, 0.2), 2 * network(x, 0.1) - 1, rtol=1e-5, atol=1e-5
@@ -68,7 +72,7 @@ class SmallStyle(nn.Module):
 
 def test_k_diffusion_and_smalldiffusion_styles():
     network, x = seeded(KarrasStyle), noisy((1, 8, 8), 0.1)
-    prior = ti.load_prior(network, format=formats.KDiffusion(shape=(1, 8, 8)))
+    prior = ti.load_prior(network, format=formats.KDiffusion(shape=(1, 8, 8), sigma_max=80.0))
     expected = (network(2 * x - 1, torch.full((2,), 0.2)) + 1) / 2
     torch.testing.assert_close(prior.denoise(x, 0.1), expected, rtol=1e-5, atol=1e-5)
     network = seeded(SmallStyle)

@@ -166,14 +166,15 @@ ADAPTERS = {
     "adm": lambda: adm_prior(Exact("epsilon", extra=True), SHAPE, Target()),
     "deepinv": lambda: ti.load_prior(
         Exact("x0", coordinates="ve", label="sigma", signed=False),
-        format=formats.Deepinv(shape=SHAPE),
+        format=formats.Deepinv(shape=SHAPE, sigma_max=40.0),
     ),
     "k-diffusion": lambda: ti.load_prior(
-        Exact("x0", coordinates="ve", label="sigma"), format=formats.KDiffusion(shape=SHAPE)
+        Exact("x0", coordinates="ve", label="sigma"),
+        format=formats.KDiffusion(shape=SHAPE, sigma_max=80.0),
     ),
     "smalldiffusion": lambda: ti.load_prior(
         Exact("epsilon", coordinates="ve", label="sigma"),
-        format=formats.SmallDiffusion(shape=SHAPE),
+        format=formats.SmallDiffusion(shape=SHAPE, sigma_max=35.0),
     ),
     **{name: partial(of_convention, name) for name in CONVENTIONS},
     "module-x0": lambda: module_prior("x0", "ve", "sigma"),

@@ -20,7 +20,7 @@ class Recording(nn.Module):
         self.labels = []
 
     def forward(self, x, label):
-        assert x.dtype == label.dtype == self.weight.dtype
+        assert x.dtype == self.weight.dtype
         self.labels.append(label)
         return x
 
@@ -28,8 +28,8 @@ class Recording(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", ["epsilon", "edm", "flow", "score"])
 @pytest.mark.parametrize("given", [torch.float64, torch.float32, torch.bfloat16])
-def test_labels_are_rounded_once(kind, dtype, given):
-    """Rounded before the logarithm or the table's interpolation, they would be another level's."""
+def test_labels_are_not_rounded(kind, dtype, given):
+    """Rounded to the type of the weights, a timestep of 999 would be up to six others'."""
     module = Recording(dtype)
     table = TABLE if kind == "epsilon" else None
     prior = ti.priors.NetworkPrior(
@@ -39,9 +39,13 @@ def test_labels_are_rounded_once(kind, dtype, given):
     for sigma in SIGMAS:
         prior.denoise(x, sigma)
         exact = prior.label(torch.tensor([sigma / 0.5], dtype=torch.float64))
-        spacing = torch.finfo(dtype).eps * float(exact.abs())
-        # Half a unit in the last place, and what float32 adds to it.
-        assert abs(float(module.labels[-1].double() - exact)) <= 0.51 * spacing
+        spacing = torch.finfo(torch.float32).eps * float(exact.abs())
+        assert module.labels[-1].dtype == torch.float32
+        # Rounding of sigma and of a logarithm, which the interpolation in a table enlarges.
+        assert (
+            abs(float(module.labels[-1].double() - exact))
+            <= (64 if table is not None else 4) * spacing
+        )
 
 
 def test_the_input_and_the_output_are_mixed_in_float32():

@@ -259,7 +259,9 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         time = torch.as_tensor(t, dtype=torch.float64)
         label = seen.sigma.log() / 4 if self.label == "log-sigma" else time
         channels = z.to(weight).flatten(1, 2)
-        output = self.module(channels, label.to(weight).expand(len(z)))
+        # Labels keep float32 round a network in half precision, as those of `NetworkPrior`.
+        label = label.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
+        output = self.module(channels, label.expand(len(z)))
         wanted = (len(z), channels.shape[1], *z.shape[3:])
         if isinstance(output, Tensor) and output.shape[1:2] == z.shape[2:3]:
             wanted = (len(z), *z.shape[2:])  # the last phase alone

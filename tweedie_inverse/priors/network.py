@@ -5,6 +5,7 @@ to its own range, in its own coordinates, with its own noise label; the prior an
 """
 
 import copy
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from tweedie_inverse.boundary.arguments import (
     choice,
     count,
     flag,
+    function,
     instance,
     number,
     positive,
@@ -22,10 +24,10 @@ from tweedie_inverse.boundary.arguments import (
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
-from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
-from tweedie_inverse.priors.tiles import TiledNetwork
+from tweedie_inverse.priors.labels import LabelFunction, called_with, own_label, usual_label
+from tweedie_inverse.priors.tiles import TiledNetwork, sides_of
 from tweedie_inverse.priors.tweedie import (
     denoised_from_epsilon,
     denoised_from_flow,
@@ -59,11 +61,12 @@ class NetworkPrior(Prior):
     promised there, so `sample` refuses schedules that leave [sigma_min, sigma_max].
 
     Args:
-        module: called as ``module(input, label)`` with ``input (batch, *shape)`` and
-            ``label (batch,)``; returns ``(batch, *shape)``.
+        module: called as ``module(input, label)`` with ``input (batch, *shape)`` of the weights'
+            number type and ``label (batch,)`` in float32 or better; returns ``(batch, *shape)``.
         parameterization: what it returns: ``"x0"`` the clean image, ``"epsilon"`` the noise,
-            ``"v"``, ``"score"``, ``"edm"`` the raw network of Karras et al. 2022,
-            ``"flow"`` the velocity ``n - x0``.
+            ``"v"``, ``"score"`` the gradient of the log density of what it sees, with respect to
+            what it sees, ``"edm"`` the raw network of Karras et al. 2022, ``"flow"`` the velocity
+            ``n - x0``.
         shape: ``(channels, height, width)``.
         coordinates: what it is fed with: ``"ve"`` x, ``"vp"`` ``x / sqrt(1 + sigma^2)``,
             ``"flow"`` ``x / (1 + sigma)``, ``"edm"`` ``x / sqrt(sigma^2 + sigma_data^2)``.
@@ -72,6 +75,12 @@ class NetworkPrior(Prior):
             network units; the label is then the fractional index, interpolated in log sigma.
             Default: the label is ``log(sigma) / 4`` for edm, ``sigma / (1 + sigma)`` for flow,
             else sigma.
+        label: the label as a function of sigma ``(batch,)``, in network units, instead of these;
+            handed over in the number type that it returns.
+        label_scale, label_offset: the network is told ``label_offset + label_scale * label``; 1 /
+            steps for t / steps, an offset of 1 for steps that are counted from 1.
+        integer_labels: the label is rounded and handed over as a whole number (torch.long), for
+            `nn.Embedding`.  The input keeps the scale of the true sigma.
         offset, scale: the network works on ``(x - offset) / scale``; for data in [0, 1] and a
             network on [-1, 1], both are 0.5.
         sigma_data: standard deviation of the data in network units; edm only.
@@ -95,6 +104,10 @@ class NetworkPrior(Prior):
         shape: tuple[int, ...],
         coordinates: Coordinates | None = None,
         timesteps: Tensor | None = None,
+        label: LabelFunction | None = None,
+        label_scale: float = 1.0,
+        label_offset: float = 0.0,
+        integer_labels: bool = False,
         offset: float = 0.0,
         scale: float = 1.0,
         sigma_data: float = 0.5,
@@ -119,6 +132,11 @@ class NetworkPrior(Prior):
         self.shape = sizes(me, "shape", shape)
         self.coordinates = _COORDINATES[parameterization] if coordinates is None else coordinates
         self.timesteps = None if timesteps is None else _increasing(timesteps)
+        need = "a function of sigma, or None"
+        self.label_function = None if label is None else function(me, "label", label, need=need)
+        self.label_scale = number(me, "label_scale", label_scale)
+        self.label_offset = number(me, "label_offset", label_offset)
+        self.integer_labels = flag(me, "integer_labels", integer_labels)
         self.offset, self.scale = number(me, "offset", offset), positive(me, "scale", scale)
         self.sigma_data = positive(me, "sigma_data", sigma_data)
         self.sigma_min, self.sigma_max = self._range(sigma_min, sigma_max)
@@ -147,13 +165,13 @@ class NetworkPrior(Prior):
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         weight = _floating_weight(self.module, x)
         # Noise labels and the mixing of input and output need float32 even round a half-precision
-        # network, whose own numbers are cast once, on the way in and on the way out.
+        # network, whose images are cast once, on the way in and on the way out.
         exact = torch.promote_types(weight.dtype, torch.float32)
         x_exact = x.to(torch.promote_types(x.dtype, torch.float32))
         level = sigma_column(x_exact, sigma).to(weight.device, exact) / self.scale
         state = (x.to(weight.device, exact) - self.offset) / self.scale
-        given, label = self._input(state, level), self.label(level.flatten())
-        output = self.module(given.to(weight), label.to(weight))
+        given, label = state / self._divisor(level), self.label(level.flatten())
+        output = called_with(self._network, self.module, given.to(weight), label)
         output = checked_result(self._network, output, tuple(x.shape), weight).to(exact)
         denoised = self.offset + self.scale * self._denoised(state, output, level)
         if self.error is not None:
@@ -173,9 +191,10 @@ class NetworkPrior(Prior):
         exact = torch.promote_types(weight.dtype, torch.float32)
         level = sigma_column(x.to(weight.device, exact), sigma) / self.scale
         state = (x.to(weight.device, exact) - self.offset) / self.scale
-        given = self._input(state, level).to(weight), self.label(level.flatten()).to(weight)
+        given = (state / self._divisor(level)).to(weight), self.label(level.flatten())
+        call = partial(called_with, self._network, self.module)
         shape = tuple(self.shape)
-        contract = Contract(self._network, self.module, given, shape, (1,), weight.dtype, _HINT)
+        contract = Contract(self._network, call, given, shape, (1,), weight.dtype, _HINT)
         return [(self.module, contract)]
 
     def denoising_error(self, sigma: float) -> Covariance:
@@ -248,7 +267,7 @@ class NetworkPrior(Prior):
         if isinstance(self.module, TiledNetwork) or len(self.shape) != 3:
             raise ValueError(f"{self!r}.tiled(): needs a prior of images that is not tiled yet")
         own = (self.shape[1], self.shape[2])
-        sides = own if tile is None else _tile(tile)
+        sides = own if tile is None else sides_of(tile)
         if sides != own and not self.fully_convolutional:
             raise ValueError(
                 f"{self!r}.tiled({tile}): this network is not fully convolutional, so tiles have "
@@ -263,24 +282,31 @@ class NetworkPrior(Prior):
         other.fully_convolutional = True
         return other
 
-    def _input(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def _divisor(self, sigma: Tensor) -> Tensor | float:
+        """The network sees ``x / divisor``."""
         if self.coordinates == "vp":
-            return x / (1 + sigma**2).sqrt()
+            return (1 + sigma**2).sqrt()
         if self.coordinates == "flow":
-            return x / (1 + sigma)
+            return 1 + sigma
         if self.coordinates == "edm":
-            return x / (sigma**2 + self.sigma_data**2).sqrt()
-        return x
+            return (sigma**2 + self.sigma_data**2).sqrt()
+        return 1.0
 
     def label(self, sigma: Tensor) -> Tensor:
-        """The network's noise label for levels `sigma` ``(batch,)`` in its own units."""
-        if self.timesteps is not None:
-            return sigma_to_timestep(sigma, self.timesteps.to(sigma))
-        if self.coordinates == "edm":
-            return sigma.log() / 4
-        if self.coordinates == "flow":
-            return sigma / (1 + sigma)
-        return sigma
+        """What the network is told, ``(batch,)``, for levels `sigma` ``(batch,)`` in its units."""
+        if self.label_function is not None:
+            label = own_label(self.label_function, sigma)
+        else:
+            label = usual_label(sigma, self.coordinates, self.timesteps)
+        if self.label_scale != 1 or self.label_offset != 0:
+            label = self.label_offset + self.label_scale * label
+        return label.round().long() if self.integer_labels else label
+
+    @property
+    def has_own_label(self) -> bool:
+        """Whether the network is told anything else than the usual label of its coordinates."""
+        settings = (self.label_function, self.label_scale, self.label_offset, self.integer_labels)
+        return settings != (None, 1.0, 0.0, False)
 
     def _denoised(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
         match self.parameterization:
@@ -291,7 +317,8 @@ class NetworkPrior(Prior):
             case "v":
                 return denoised_from_v(x, output, sigma)
             case "score":
-                return denoised_from_score(x, output, sigma)
+                # Of z = x / c the score is c times that of x.
+                return denoised_from_score(x, output / self._divisor(sigma), sigma)
             case "flow":
                 return denoised_from_flow(x, output, sigma)
         total = sigma**2 + self.sigma_data**2  # edm: Karras et al. 2022, table 1
@@ -346,17 +373,6 @@ def error_or_none(caller: str, error: DenoisingError | None) -> DenoisingError |
         return None
     need = "what ti.measure_denoising_error(prior, images) returns, or None"
     return instance(caller, "error", error, DenoisingError, need=need)
-
-
-def _tile(tile: int | tuple[int, int]) -> tuple[int, int]:
-    need = "a side, or (height, width)"
-    if isinstance(tile, tuple | list):
-        found = sizes("tiled", "tile", tile, need=need)
-        if len(found) != 2:
-            raise ValueError(f"tiled(tile={found}): needs {need}")
-        return found[0], found[1]
-    side = count("tiled", "tile", tile, need=need)
-    return side, side
 
 
 def _increasing(table: Tensor) -> Tensor:

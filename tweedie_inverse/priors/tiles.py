@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.boundary.arguments import count, sizes
+
 
 class TiledNetwork(nn.Module):
     """``forward(x, label)`` of a network, tile by tile.
@@ -91,3 +93,15 @@ def windows(length: int, tile: int, overlap: int) -> Tensor:
     return torch.stack(
         [w / total[start : start + tile] for w, start in zip(raw, places, strict=True)]
     )
+
+
+def sides_of(tile: int | tuple[int, int]) -> tuple[int, int]:
+    """A tile's height and width, given as one side or both."""
+    need = "a side, or (height, width)"
+    if isinstance(tile, tuple | list):
+        found = sizes("tiled", "tile", tile, need=need)
+        if len(found) != 2:
+            raise ValueError(f"tiled(tile={found}): needs {need}")
+        return found[0], found[1]
+    side = count("tiled", "tile", tile, need=need)
+    return side, side

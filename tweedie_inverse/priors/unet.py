@@ -29,7 +29,8 @@ class NoiseEmbedding(nn.Module):
 
     def forward(self, label: Tensor) -> Tensor:
         phase = label[:, None] * self.frequencies.to(label.dtype)
-        return self.mlp(torch.cat([phase.sin(), phase.cos()], dim=1))
+        waves = torch.cat([phase.sin(), phase.cos()], dim=1)
+        return self.mlp(waves.to(next(self.mlp.parameters())))
 
 
 class ResidualBlock(nn.Module):

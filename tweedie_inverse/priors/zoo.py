@@ -148,6 +148,11 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
             "save_prior: writes the package's own UNet, but this prior has a "
             f"{type(prior.module).__name__}; save the prior that it was made from"
         )
+    if prior.has_own_label:
+        raise ValueError(
+            "save_prior: a prior file has no place for label=, label_scale=, label_offset= and "
+            "integer_labels=; save a prior without them"
+        )
     if prior.error is None:
         raise ValueError("save_prior: measure the denoising error first (measure_denoising_error)")
     tensors = tensors_of(prior.module, prior.error)

@@ -18,17 +18,24 @@ from tweedie_inverse.priors.formats.diffusers_folder import Diffusers, fetch
 from tweedie_inverse.priors.formats.edm import EDM
 from tweedie_inverse.priors.formats.edm_convert import convert
 from tweedie_inverse.priors.formats.files import read_checkpoint
+from tweedie_inverse.priors.formats.fill import fill
+from tweedie_inverse.priors.formats.foreign import SUFFIXES
+from tweedie_inverse.priors.formats.known_denoisers import KnownDenoiser
 from tweedie_inverse.priors.formats.native import Native
+from tweedie_inverse.priors.formats.onnx_file import ONNX
 from tweedie_inverse.priors.formats.score_sde import ScoreSDE, psld_network
+from tweedie_inverse.priors.labels import fractional_embedding
 
 __all__ = [
     "ADM",
     "EDM",
     "FORMATS",
+    "ONNX",
     "Deepinv",
     "Diffusers",
     "Format",
     "KDiffusion",
+    "KnownDenoiser",
     "Module",
     "Native",
     "ScoreSDE",
@@ -37,6 +44,8 @@ __all__ = [
     "Target",
     "convert",
     "describe",
+    "fill",
+    "fractional_embedding",
     "load",
     "psld_network",
     "register",
@@ -52,6 +61,8 @@ FORMATS: dict[str, Format] = {
         ADM(),
         EDM(),
         ScoreSDE(),
+        KnownDenoiser(),
+        ONNX(),
         Deepinv(),
         KDiffusion(),
         SmallDiffusion(),
@@ -72,7 +83,7 @@ def register(format: Format) -> None:
 
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors")
+_FILES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", *SUFFIXES)
 
 
 def source_of(
@@ -181,5 +192,6 @@ def _what_it_is_not(source: Source) -> str:
         return "latent priors are not supported yet; this package samples pixels"
     return (
         f"not a prior file of this package, nor any other known format ({known}); it begins with "
-        f"{names}. Build the network with its own library and pass the module"
+        f"{names}. Build the network with its own library and pass the module; weights of JAX, "
+        "MATLAB or NumPy go into it by ti.priors.formats.fill(module, path)"
     )

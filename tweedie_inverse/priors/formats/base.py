@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get
 import torch
 from torch import Tensor, nn
 
-from tweedie_inverse.boundary.arguments import choice, count, flag, pair, positive, sizes
+from tweedie_inverse.boundary.arguments import choice, count, flag, number, pair, positive, sizes
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats.files import Checkpoint
 from tweedie_inverse.priors.network import NetworkPrior, Parameterization
@@ -112,6 +112,8 @@ def _check(caller: str, name: str, value: Any, hint: Any) -> None:
         low, high = pair(caller, name, value, need="two numbers, the smallest and the largest")
         if not low < high:
             raise ValueError(f"{caller}({name}=({low:g}, {high:g})): needs low < high")
+    elif name.startswith("label_"):  # a factor or a shift, of any sign
+        number(caller, name, value)
     elif float in kinds:
         positive(caller, name, value)
 

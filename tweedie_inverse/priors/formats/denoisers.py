@@ -4,9 +4,10 @@ What differs is the call, the range of the images, and what comes back; the nois
 ``x0 + sigma n`` in the network's own range for all of them.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,14 @@ from torch import Tensor, nn
 from tweedie_inverse.boundary.arguments import number
 from tweedie_inverse.priors.formats.adm import adm_prior
 from tweedie_inverse.priors.formats.base import Format, Source, Target
+from tweedie_inverse.priors.labels import LabelFunction
 from tweedie_inverse.priors.network import (
     Coordinates,
     NetworkPrior,
     Parameterization,
     refuse_training,
 )
+from tweedie_inverse.priors.one_level import ONE_LEVEL, OneLevelPrior
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,16 @@ class Deepinv(Format):
 
     Attributes:
         shape: ``(channels, height, width)`` of the images.
-        sigma_min, sigma_max: trained range, on the network's own range.
+        sigma_min, sigma_max: trained range, on the network's own range.  Default: that of the
+            published weights of its class; where these differ, or there are none, a warning says
+            what was assumed.
         network_range: of the images it takes; [0, 1] is deepinv's convention.
     """
 
     name: ClassVar[str] = "deepinv"
     shape: tuple[int, ...] | None = None
-    sigma_min: float = 0.002
-    sigma_max: float = 40.0
+    sigma_min: float | None = None
+    sigma_max: float | None = None
     network_range: tuple[float, float] = (0.0, 1.0)
 
     def recognises(self, source: Source) -> bool:
@@ -52,7 +57,9 @@ class Deepinv(Format):
             noise = Call(module, _timesteps)
             return adm_prior(noise, shape, target, name="DiffUNet")
         call = Call(module, _plain)
-        return _denoiser_prior(call, shape, self, target, type(module).__name__)
+        known = next((base for base in _bases(source, "deepinv") if base in _PUBLISHED), "")
+        trained = _PUBLISHED.get(known, Trained(0.002, 40.0, "nothing is known of its training"))
+        return _denoiser_prior(call, shape, self, target, trained, type(module).__name__)
 
 
 @dataclass(frozen=True)
@@ -61,14 +68,15 @@ class KDiffusion(Format):
 
     Attributes:
         shape: ``(channels, height, width)`` of the images.
-        sigma_min, sigma_max: trained range, on the network's own range.
+        sigma_min, sigma_max: trained range, on the network's own range; default 0.01 and 80, the
+            usual ones of k-diffusion, with a warning.
         network_range: of the images it takes.
     """
 
     name: ClassVar[str] = "k-diffusion"
     shape: tuple[int, ...] | None = None
-    sigma_min: float = 0.01
-    sigma_max: float = 80.0
+    sigma_min: float | None = None
+    sigma_max: float | None = None
     network_range: tuple[float, float] = (-1.0, 1.0)
 
     def recognises(self, source: Source) -> bool:
@@ -80,7 +88,8 @@ class KDiffusion(Format):
     def load(self, source: Source, target: Target) -> NetworkPrior:
         shape = _needed_shape(self.shape, source, self.name)
         call = Call(_module(source), _plain)
-        return _denoiser_prior(call, shape, self, target, type(source.module).__name__)
+        trained = Trained(0.01, 80.0, "the usual range of k-diffusion")
+        return _denoiser_prior(call, shape, self, target, trained, type(source.module).__name__)
 
 
 @dataclass(frozen=True)
@@ -89,14 +98,15 @@ class SmallDiffusion(Format):
 
     Attributes:
         shape: of the images; default the model's `input_dims`.
-        sigma_min, sigma_max: trained range, on the network's own range.
+        sigma_min, sigma_max: trained range, on the network's own range; default 0.01 and 35, the
+            usual ones of smalldiffusion, with a warning.
         network_range: of the images it takes.
     """
 
     name: ClassVar[str] = "smalldiffusion"
     shape: tuple[int, ...] | None = None
-    sigma_min: float = 0.01
-    sigma_max: float = 35.0
+    sigma_min: float | None = None
+    sigma_max: float | None = None
     network_range: tuple[float, float] = (-1.0, 1.0)
 
     def recognises(self, source: Source) -> bool:
@@ -109,19 +119,9 @@ class SmallDiffusion(Format):
         module = _module(source)
         own = getattr(module, "input_dims", None)
         shape = _needed_shape(self.shape or own, source, self.name)
-        offset, scale = target.units(self.network_range)
-        return NetworkPrior(
-            Call(module, _predict_eps),
-            "epsilon",
-            coordinates="ve",
-            shape=tuple(shape),
-            offset=offset,
-            scale=scale,
-            sigma_min=self.sigma_min * scale,
-            sigma_max=self.sigma_max * scale,
-            centre=sum(target.value_range) / 2,
-            name=type(module).__name__,
-        )
+        trained = Trained(0.01, 35.0, "the usual range of smalldiffusion")
+        call, name = Call(module, _predict_eps), type(module).__name__
+        return _denoiser_prior(call, tuple(shape), self, target, trained, name, "epsilon")
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,10 @@ class Module(Format):
     parameterization: Parameterization | None = None
     coordinates: Coordinates | None = None
     timesteps: Tensor | None = None
+    label: LabelFunction | None = None
+    label_scale: float = 1.0
+    label_offset: float = 0.0
+    integer_labels: bool = False
     sigma_data: float = 0.5
     sigma_min: float | None = None
     sigma_max: float | None = None
@@ -161,6 +165,10 @@ class Module(Format):
             shape=_needed_shape(self.shape, source, self.name),
             coordinates=self.coordinates,
             timesteps=self.timesteps,
+            label=self.label,
+            label_scale=self.label_scale,
+            label_offset=self.label_offset,
+            integer_labels=self.integer_labels,
             offset=offset,
             scale=scale,
             sigma_data=self.sigma_data,
@@ -191,32 +199,101 @@ class Call(nn.Module):
 
 
 def _plain(network: nn.Module, x: Tensor, sigma: Tensor) -> Tensor:
-    return network(x, sigma)
+    # These networks calculate with sigma and the image, of one number type.
+    return network(x, sigma.to(x))
 
 
 def _predict_eps(network: nn.Module, x: Tensor, sigma: Tensor) -> Tensor:
     predict: Callable[[Tensor, Tensor], Tensor] = network.predict_eps  # type: ignore[assignment]
-    return predict(x, sigma.reshape(-1, *[1] * (x.ndim - 1)))
+    return predict(x, sigma.to(x).reshape(-1, *[1] * (x.ndim - 1)))
 
 
 def _timesteps(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
     return network(x, t, type_t="timestep")
 
 
+class Trained(NamedTuple):
+    """A range of noise levels, on the network's own range of images.
+
+    Attributes:
+        doubt: why it may be another one; such a range is not assumed without a warning.
+        fully_convolutional: whether larger images are welcome.
+        single: the ends are the same, one level of training.
+    """
+
+    low: float
+    high: float
+    doubt: str = ""
+    fully_convolutional: bool = False
+    single: bool = False
+
+
+# deepinv's classes, and what their published weights were trained on, on [0, 1].
+_PUBLISHED = {
+    "DRUNet": Trained(
+        1 / 255, 50 / 255, "weights of DPIR reach 50/255, deepinv's own 20/255", True
+    ),
+    "GSPnP": Trained(1 / 255, 50 / 255, fully_convolutional=True),
+    "FFDNet": Trained(1 / 255, 75 / 255, fully_convolutional=True),
+    "DnCNN": Trained(2 / 255, 2 / 255, "deepinv's weights are of this one level", True, True),
+    "SCUNet": Trained(
+        1 / 255, 50 / 255, "there are weights of one level, and of real cameras' noise", True
+    ),
+    "Restormer": Trained(
+        1 / 255, 50 / 255, "its blind weights are, others are of one level or real noise", True
+    ),
+    "SwinIR": Trained(15 / 255, 15 / 255, "there are weights of 15, 25 and 50/255", True, True),
+    "NCSNpp": Trained(0.002, 40.0),
+    "ADMUNet": Trained(0.002, 40.0),
+}
+
+
 def _denoiser_prior(
-    call: Call, shape: tuple[int, ...], settings: Deepinv | KDiffusion, target: Target, name: str
+    call: nn.Module,
+    shape: tuple[int, ...],
+    settings: Deepinv | KDiffusion | SmallDiffusion,
+    target: Target,
+    trained: Trained,
+    name: str,
+    parameterization: Parameterization = "x0",
 ) -> NetworkPrior:
+    """A network that is told sigma and sees x, on the range that is said or assumed."""
+    low = trained.low if settings.sigma_min is None else settings.sigma_min
+    high, single, width = settings.sigma_max, False, 0.0
+    if high is None:
+        high, single = trained.high, trained.single and settings.sigma_min is None
+        width = ONE_LEVEL if single else 0.0
+        _say_what_was_assumed(settings, trained, name, low)
     offset, scale = target.units(settings.network_range)
-    return NetworkPrior(
+    return (OneLevelPrior if single else NetworkPrior)(
         call,
-        "x0",
+        parameterization,
+        coordinates="ve",
         shape=shape,
         offset=offset,
         scale=scale,
-        sigma_min=settings.sigma_min * scale,
-        sigma_max=settings.sigma_max * scale,
+        sigma_min=low * scale * (1 - width),
+        sigma_max=high * scale * (1 + width),
         centre=sum(target.value_range) / 2,
+        fully_convolutional=trained.fully_convolutional,
         name=name,
+    )
+
+
+def _say_what_was_assumed(
+    settings: Deepinv | KDiffusion | SmallDiffusion, trained: Trained, name: str, low: float
+) -> None:
+    if not trained.doubt:
+        return
+    level = f"at the noise level {trained.high:.4g}" if trained.single else (
+        f"on noise levels from {low:.4g} to {trained.high:.4g}"
+    )  # fmt: skip
+    warnings.warn(
+        f"load_prior({name}): assumed to be trained {level} of images on "
+        f"{list(settings.network_range)} ({trained.doubt}). Beyond its training a denoiser may "
+        f"amplify: say format={type(settings).__name__}(sigma_max=...)",
+        UserWarning,
+        stacklevel=6,
     )
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.priors.formats.foreign import kind_of, read
+
 # Under these names training scripts keep the weights, best first.
 _WRAPPERS = ("ema_state_dict", "state_dict", "model_state_dict", "params_ema", "params", "model")
 
@@ -55,6 +57,11 @@ def read_checkpoint(
         check_sha256(path, sha256)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    kind = kind_of(path)
+    if kind == "onnx":  # a graph, which its format opens by the path
+        return Checkpoint(path, {}, {})
+    if kind is not None:
+        return Checkpoint(path, read(path), {})
     if path.suffix == ".pkl":
         raise ValueError(
             f"load_prior: {path} is a pickle, which can run code when it is read. Of an EDM or "

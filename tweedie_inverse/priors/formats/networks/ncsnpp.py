@@ -110,7 +110,7 @@ class NCSNpp(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         a, modules = self.architecture, iter(self.all_modules)
-        told = next(modules)(label.log()) if a.fourier else _waves(label, a.features).to(x)
+        told = (next(modules)(label.log()) if a.fourier else _waves(label, a.features)).to(x)
         told = next(modules)(told)
         told = next(modules)(F.silu(told))
         skips, h = self._down(x, told, modules)
