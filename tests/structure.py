@@ -28,6 +28,7 @@ STOREYS = (
     ("conditional",),
     ("priors",),
     ("operators",),
+    ("io",),
     ("runtime", "numerics"),
     ("boundary",),
 )

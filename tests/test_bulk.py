@@ -158,12 +158,12 @@ def several():
 
 
 DAMAGED = {
-    "half a zip": (b"PK\x03\x04broken", "BadZipFile"),
-    "145 TB": (claiming(2 * 10**13), "damaged, or no .npy file"),
-    "a little more than there is": (claiming(10), "damaged, or no .npy file"),
-    "empty": (b"", "damaged, or no .npy file"),
+    "half a zip": (b"PK\x03\x04broken", "the content is a zip (npz) file; rename it"),
+    "145 TB": (claiming(2 * 10**13), "claims an array of shape (20000000000000,)"),
+    "a little more than there is": (claiming(10), "damaged: its header claims 80 bytes"),
+    "empty": (b"", "is empty, damaged"),
     "objects": (npy(np.array([{}])), "Object arrays cannot be loaded"),
-    "several": (several(), "holds several arrays"),
+    "several": (several(), "the content is a zip (npz) file; rename it"),
     "text": (npy(np.array(["a"])), "got an array of text"),
     "another shape": (npy(np.zeros((3, 2))), "shape"),
     "complex": (npy(np.zeros((1, 6, 91), dtype=complex)), "two channels"),

@@ -3,6 +3,10 @@
 import runpy
 from pathlib import Path
 
+import pytest
+
+import tweedie_inverse as ti
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -37,3 +41,17 @@ def test_choose_by_evidence():
     assert (choice.width, choice.noise) == (0.8, 0.1)
     spread = choice.log_evidence.max() - choice.log_evidence.flatten().sort().values[-2]
     assert float(spread) > 0.5
+
+
+def test_head_ct(tmp_path):
+    pytest.importorskip("pydicom")
+    main = runpy.run_path(str(EXAMPLES / "head_ct.py"))["main"]
+    result = main(str(tmp_path), angles=12, steps=5, num_samples=2, check=False)
+    assert result.mean > result.backprojection + 3
+    mean, std, picture = result.files
+    for path, low, high in ((mean, -2000, 3000), (std, 0, 1000)):
+        data = ti.io.read(path)
+        assert (data.units, data.shape) == ("HU", (1, 128, 128))
+        assert data.spacing == pytest.approx((1.724, 1.724))
+        assert low <= float(data.values.min()) < float(data.values.max()) <= high
+    assert picture.stat().st_size > 20_000

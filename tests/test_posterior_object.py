@@ -125,6 +125,7 @@ def test_questions_are_asked_of_every_sample():
         (lambda p: p.interval(0), "share between 0 and 1"),
         (lambda p: p.quantile(-0.1), r"number in \[0, 1\]"),
         (lambda p: p.save("p.npz"), r"np.savez\(path, \*\*posterior.numpy\(\)\)"),
+        (lambda p: p.save("p.h5"), r"ti\.io\.write\(path, posterior\.mean, like=data\)"),
         (lambda p: p.save("p.nc"), "'p.safetensors'"),
         (lambda p: p.save("p"), "'p.safetensors'"),
         (lambda p: p.plot(truth=torch.zeros(8, 8)), r"plot\(truth=\): needs shape \(1, 8, 8\)"),

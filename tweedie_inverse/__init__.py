@@ -6,7 +6,7 @@ The public names live here, and nothing else: what computes has a folder of its 
 # Ctrl-C during the imports of the command line, which take seconds: it must come first.
 from tweedie_inverse.app import interrupts as _interrupts  # noqa: F401  # isort: skip
 
-from tweedie_inverse import operators, priors, walks
+from tweedie_inverse import io, operators, priors, walks
 from tweedie_inverse.boundary.images import as_image
 from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.likelihood import Likelihood, likelihood
@@ -47,6 +47,7 @@ __all__ = [
     "check_prior",
     "estimate_denoising_error",
     "guidance",
+    "io",
     "iterate",
     "likelihood",
     "list_priors",

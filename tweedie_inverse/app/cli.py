@@ -4,28 +4,18 @@ import argparse
 import dataclasses
 import os
 import platform
-import sys
-import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
-from tweedie_inverse.app.endings import WRONG, endings
+from tweedie_inverse.app import solve_command
+from tweedie_inverse.app.endings import endings
 from tweedie_inverse.datasets.registry import Dataset, dataset
-from tweedie_inverse.operators import Operator
-from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.priors.network import NetworkPrior
-from tweedie_inverse.solving.diagnostics import PosteriorWarning
-from tweedie_inverse.solving.posterior import Posterior
-from tweedie_inverse.solving.posterior_file import is_consistent, refuse_suffix
 from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.noise_levels import NOISE_LEVELS
 from tweedie_inverse.training.objective import WEIGHTS
 from tweedie_inverse.training.rows import TRAINING_ROWS
 from tweedie_inverse.training.tasks import PROCESSES
-
-# Exit code of `solve --strict` where samples do not fit their measurement.
-NOT_CONSISTENT = 3
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,49 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(run=_demo)
 
-    solve = commands.add_parser("solve", help="posterior samples of measurements in .npy files")
-    solve.add_argument(
-        "measurement",
-        nargs="+",
-        help=".npy file, one measurement or a batch; a folder, a pattern or several files are "
-        "solved one by one, each with a seed of its own; run again to go on",
-    )
-    solve.add_argument(
-        "--operator",
-        required=True,
-        metavar="FILE.py:NAME",
-        help="python file and the name of an Operator in it",
-    )
-    solve.add_argument(
-        "--prior", required=True, help="shipped prior, checkpoint file, pipeline folder or hub id"
-    )
-    solve.add_argument(
-        "--tiled", action="store_true", help="for images larger than the prior's, tile by tile"
-    )
-    solve.add_argument("--format", help="format of the prior, where the file does not tell")
-    solve.add_argument("--revision", help="commit of a hub id")
-    solve.add_argument("--sha256", help="checksum the prior's file must have")
-    solve.add_argument("--noise", type=float, help="noise std, if the operator has no noise model")
-    solve.add_argument("--method", default="auto")
-    solve.add_argument("--samples", type=int, default=16)
-    solve.add_argument("--steps", type=int)
-    solve.add_argument("--seed", type=int, default=0)
-    solve.add_argument(
-        "--out",
-        help="file, posterior.safetensors by default, with a .png beside it; for several "
-        "measurements a folder, posteriors by default",
-    )
-    solve.add_argument("--device", default="cpu", help="such as cuda")
-    solve.add_argument("--batch-size", type=int, help="samples that run together")
-    solve.add_argument(
-        "--strict",
-        action="store_true",
-        help=f"exit with code {NOT_CONSISTENT} where samples do not fit their measurement",
-    )
-    solve.add_argument("--rank", type=int, help="of this process, if no launcher says so")
-    solve.add_argument("--world-size", type=int, help="number of processes that share the files")
-    solve.set_defaults(run=_solve)
-
+    solve_command.add(commands)
     priors = commands.add_parser("priors", help="list the shipped priors")
     priors.set_defaults(run=_priors)
     info = commands.add_parser("info", help="versions and devices, or what a network file holds")
@@ -164,164 +112,6 @@ def _demo(options: argparse.Namespace) -> None:
     from tweedie_inverse.app.demo import run
 
     run(options.out, num_samples=options.samples, steps=options.steps, seed=options.seed)
-
-
-def _solve(options: argparse.Namespace) -> None:
-    """One file to one file; several to a folder."""
-    from tweedie_inverse.app import solve_files as bulk
-    from tweedie_inverse.app.distributed import find_place, in_words, ready_device, under_torchrun
-    from tweedie_inverse.runtime.atomic import ready, ready_folder
-
-    options.device = ready_device(options.device, os.environ)
-    place = find_place(os.environ, options.rank, options.world_size)
-    many = bulk.is_bulk(options.measurement)
-    if not many and options.world_size is not None:
-        raise ValueError("solve: --rank and --world-size share several files; there is one")
-    operator_file = options.operator.rpartition(":")[0]
-    read = [operator_file, options.prior]
-    if not many:
-        out = _out(options.out)
-        bulk.separate([out, out.with_suffix(".png")], [*read, options.measurement[0]])
-        ready(out, out.with_suffix(".png"))
-        refuse_suffix(out)
-        operator, prior, _ = _equipment(options)
-        posterior = _posterior(options.measurement[0], operator, prior, options, options.seed)
-        bulk.write(posterior, out)
-        _show(posterior, out)
-        if options.strict and not posterior.diagnostics.is_consistent:
-            raise SystemExit(NOT_CONSISTENT)
-        return
-    folder = Path("posteriors" if options.out is None else options.out)
-    items = bulk.find(options.measurement, folder)
-    written = [path for item in items for path in (item.result, item.picture, item.record)]
-    bulk.separate(written, [*read, *(item.measurement for item in items)])
-    ready_folder(folder)
-    operator, prior, contents = _equipment(options)
-    names = ("operator", "prior", "format", "tiled", "noise", "method", "samples", "steps", "seed")
-    bulk.settle(folder, {**{name: vars(options)[name] for name in names}, **contents})
-    print(f"{len(items)} files, {in_words(place, os.environ)}")
-    failed = bulk.solve_files(
-        items,
-        lambda item: _posterior(
-            item.measurement, operator, prior, options, bulk.seed_of(item, options.seed)
-        ),
-        place=place,
-        tell=lambda line: print(line, flush=True),
-    )
-    print(f"results: {folder.resolve()}")
-    if failed:
-        text = "\n  ".join([f"{len(failed)} file(s) could not be solved:", *failed])
-        print(f"error: {text}", file=sys.stderr)
-        # An exit code would make torchrun stop the processes that are still at work.
-        if not under_torchrun(os.environ):
-            raise SystemExit(WRONG)
-
-    results = [item.result for item in items if options.strict and item.result.is_file()]
-    doubtful = [str(result) for result in results if not is_consistent(result)]
-    if doubtful:
-        text = "\n  ".join(doubtful)
-        print(f"{len(doubtful)} of {len(items)} are not consistent:\n  {text}", file=sys.stderr)
-        if not under_torchrun(os.environ):
-            raise SystemExit(NOT_CONSISTENT)
-
-
-def _out(given: str | None) -> Path:
-    """The file of the samples; the picture goes beside it.
-
-    Raises:
-        ValueError: it has no name, or the picture's own.
-    """
-    out = Path("posterior.safetensors" if given is None else given)
-    if not out.name:
-        raise ValueError(f"solve: --out {given!r} is a folder, not a file; name a file to write")
-    if out.suffix.lower() == ".png":
-        raise ValueError(
-            f"solve: --out {given} is for the samples, and the picture goes beside them as "
-            f"{out.with_suffix('.png').name}; name a file such as {out.with_suffix('.safetensors')}"
-        )
-    return out
-
-
-def _equipment(options: argparse.Namespace) -> tuple[Operator, Prior, dict[str, str]]:
-    """Operator and prior, and the checksums of what they are made of, as far as it is in files."""
-    from tweedie_inverse.priors.zoo import WEIGHTS_FOLDER, load_prior
-    from tweedie_inverse.runtime.checksums import checksum
-
-    operator, read = _load_operator(options.operator)
-    contents = {f"content of {name}": digest[:16] for name, digest in read.items()}
-    shipped = WEIGHTS_FOLDER / f"{options.prior}.safetensors"
-    path = shipped if shipped.is_file() else Path(options.prior)
-    if path.is_file() or path.is_dir():
-        contents["content of the prior"] = checksum(path)[:16]
-    elif options.revision is not None:
-        contents["revision of the prior"] = options.revision
-    prior = load_prior(
-        options.prior,
-        format=options.format,
-        revision=options.revision,
-        sha256=options.sha256,
-        device=options.device,
-    )
-    return operator, _tiled(prior) if options.tiled else prior, contents
-
-
-def _tiled(prior: Prior) -> NetworkPrior:
-    if not isinstance(prior, NetworkPrior):
-        raise ValueError("--tiled: a phase-space prior knows its own size only; leave it out")
-    return prior.tiled()
-
-
-def _posterior(
-    file: str | Path,
-    operator: Operator,
-    prior: Prior,
-    options: argparse.Namespace,
-    seed: int,
-) -> Posterior:
-
-    from tweedie_inverse.app.solve_files import load_measurement
-    from tweedie_inverse.boundary.arrays import tensor_of
-    from tweedie_inverse.solving.solver import solve
-
-    y = tensor_of("solve", str(file), load_measurement(file)).to(options.device)
-    is_whole = not (y.is_floating_point() or y.is_complex())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PosteriorWarning)  # the verdict is printed
-        return solve(
-            y.float() if is_whole else y,
-            operator,
-            prior,
-            method=options.method,
-            num_samples=options.samples,
-            steps=options.steps,
-            seed=seed,
-            noise=options.noise,
-            batch_size=options.batch_size,
-            progress=len(options.measurement) == 1 and Path(file) == Path(options.measurement[0]),
-        )
-
-
-def _show(posterior: Posterior, out: Path) -> None:
-    print(f"{posterior.stats.method} ({posterior.stats.reason})")
-    print(posterior.diagnostics.report)
-    print(f"samples: {out.resolve()}\npicture: {out.with_suffix('.png').resolve()}")
-
-
-def _load_operator(place: str) -> tuple[Operator, dict[str, str]]:
-    """The object NAME of FILE.py, which is executed; and the checksums of what the file read."""
-    from tweedie_inverse.app.user_files import execute
-
-    file, _, name = place.rpartition(":")
-    if not file or not Path(file).is_file():
-        raise ValueError(f"--operator {place}: needs FILE.py:NAME, with a file that exists")
-    ran = execute(f"--operator {place}", file)
-    found = vars(ran.module).get(name)
-    if not isinstance(found, Operator):
-        raise ValueError(
-            f"--operator {place}: {file} must define {name} as an instance of ops.Operator, found "
-            f"{type(found).__name__}"
-        )
-    return found, ran.checksums
 
 
 def _priors(options: argparse.Namespace) -> None:

@@ -11,7 +11,6 @@ import glob
 import io
 import json
 import os
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +18,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from tweedie_inverse.app.distributed import Place, shard
 from tweedie_inverse.app.endings import in_one_line
+from tweedie_inverse.app.exports import RESULT
+from tweedie_inverse.app.measurements import refuse_what_is_no_file
+from tweedie_inverse.io.kinds import known_suffix, stem
 from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.runtime.atomic import ready_folder, regular_file, replace
 from tweedie_inverse.runtime.checksums import checksum
 from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.posterior_file import is_consistent
 
 _SETTINGS = "settings.json"
 
@@ -73,7 +74,10 @@ def is_bulk(given: Sequence[str]) -> bool:
 
 
 def find(given: Sequence[str], out: str | Path) -> list[Item]:
-    """Every ``.npy`` file of folders, patterns and names, by name; results go to folder `out`.
+    """Every readable file of folders, patterns and names, by name; results go to folder `out`.
+
+    Of a folder those with the suffix of a kind that is read, DICOM slices one by one, and none that
+    an earlier run has written there.
 
     Raises:
         ValueError: there is no file, or two would have the same result.
@@ -81,48 +85,46 @@ def find(given: Sequence[str], out: str | Path) -> list[Item]:
     files: set[Path] = set()
     for name in given:
         if Path(name).is_dir():
-            files |= set(Path(name).glob("*.npy"))
+            files |= _measurements(Path(name))
         else:
             found = [name] if Path(name).exists() else glob.glob(name, recursive=True)
             if not found:
                 raise ValueError(f"solve: there is no file {name}")
             files |= {Path(path) for path in found}
     if not files:
-        raise ValueError(f"solve: no .npy file in {', '.join(given)}")
-    items = [Item(path, Path(out) / f"{path.stem}.safetensors") for path in sorted(files)]
+        raise ValueError(f"solve: no file of a kind that is read in {', '.join(given)}")
+    items = [Item(path, Path(out) / f"{stem(path)}.safetensors") for path in sorted(files)]
     by_result: dict[Path, Path] = {}
     for item in items:
         other = by_result.setdefault(item.result, item.measurement)
         if other != item.measurement:
             raise ValueError(
                 f"solve: {other} and {item.measurement} would both be written to {item.result}; "
-                "solve their folders one by one"
+                "solve their folders one by one, or one kind of them, such as 'folder/*.npy'"
             )
     return items
 
 
-def _refuse_what_is_no_file(path: str | Path) -> None:
-    if not Path(path).is_file():  # a pipe would be waited for
-        raise ValueError(f"{path}: there is no such file, or it is a folder, a pipe or a device")
+def _measurements(folder: Path) -> set[Path]:
+    """Files of a folder that may be measurements, results of earlier runs left out."""
+    results = {path.stem for path in folder.glob("*.safetensors") if _is_result(path)}
+    found = set()
+    for path in folder.iterdir():
+        if known_suffix(path) is None or path.name.startswith("."):
+            continue
+        written = RESULT.fullmatch(stem(path))
+        is_picture = path.suffix == ".png" and path.stem in results
+        if not is_picture and not (written and written[1] in results):
+            found.add(path)
+    return found
 
 
-def load_measurement(file: str | Path) -> np.ndarray:
-    """The array of a ``.npy`` file, in this computer's byte order.
-
-    Raises:
-        ValueError: it is none, or claims more than it holds.
-    """
-    _refuse_what_is_no_file(file)
+def _is_result(path: Path) -> bool:
     try:
-        found = np.load(file)
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{file}: damaged, or no .npy file of numbers ({in_one_line(error)}); write it with "
-            "np.save"
-        ) from error
-    if not isinstance(found, np.ndarray):
-        raise ValueError(f"{file}: holds several arrays (.npz); write one of them with np.save")
-    return found.astype(found.dtype.newbyteorder("="))
+        is_consistent(path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def seed_of(item: Item, seed: int) -> int:
@@ -202,6 +204,7 @@ def solve_files(
     items: Sequence[Item],
     one: Callable[[Item], Posterior],
     *,
+    complete: Callable[[Item], None] = lambda item: None,
     place: Place = Place(0, 1),  # noqa: B008  (a NamedTuple does not change)
     tell: Callable[[str], None] = print,
 ) -> list[str]:
@@ -211,17 +214,19 @@ def solve_files(
         items: all files, in the same order in every process.
         one: the posterior of one file; whatever goes wrong is noted for this file, and the others
             go on.
+        complete: called for a file whose posterior is there, to add what is missing beside it.
     """
     mine, failed = shard(items, place), []
     for folder in {item.result.parent for item in mine}:
         ready_folder(folder)
     for number, item in enumerate(mine, 1):
         progress = f"{number}/{len(mine)} {item.measurement.name}"
-        if item.is_finished:
-            tell(f"{progress}: already there")
-            continue
         try:
-            _refuse_what_is_no_file(item.measurement)
+            if item.is_finished:
+                complete(item)
+                tell(f"{progress}: already there")
+                continue
+            refuse_what_is_no_file(item.measurement)
             for path in (item.result, item.picture, item.record):
                 regular_file(path)
             before = checksum(item.measurement)

@@ -8,10 +8,13 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import choice, pair
 from tweedie_inverse.boundary.arrays import refuse_infinite, tensor_of
+from tweedie_inverse.boundary.data import Data
 
 _CHANNELS = (1, 3, 4)
 # Modes of PIL whose numbers are brightnesses, and none of them an opacity or a palette's index.
 _MODES = ("1", "L", "RGB", "I;16", "F")
+# Kinds of files whose pictures are read with their channels first.
+_LAID_OUT = ("dicom", "nifti", "fits", "tiff", "png", "jpeg")
 
 
 def as_image(
@@ -24,12 +27,13 @@ def as_image(
     """A picture as an image ``(channels, height, width)``, float32, in the range of the data.
 
     Args:
-        array: a NumPy array, a tensor or a picture of PIL, ``(height, width)``, ``(height, width,
-            channels)`` or ``(channels, height, width)``; 1, 3 or 4 channels, the last of four
-            included as it is.
+        array: a NumPy array, a tensor, a picture of PIL, or `Data` of a file that was read,
+            ``(height, width)``, ``(height, width, channels)`` or ``(channels, height, width)``; 1,
+            3 or 4 channels, the last of four included as it is.
         value_range: what black and white become: ``(0, 1)`` for the shipped priors of photographs.
         input_range: black and white of the picture; default that of its type, 0 to 255 for uint8,
-            0 to 65535 for uint16, False and True.  Floating-point pictures need it.
+            0 to 65535 for uint16, False and True, and that of a file.  Floating-point pictures
+            need it.
         channels: ``"last"`` or ``"first"``, where the shape leaves it open.
 
     Raises:
@@ -38,6 +42,9 @@ def as_image(
             outside `input_range`.
     """
     low, high = _ends("value_range", value_range)
+    if isinstance(array, Data):  # it knows its black and white, and its layout
+        input_range = array.value_range if input_range is None else input_range
+        channels = "first" if channels is None and array.kind in _LAID_OUT else channels
     picture = tensor_of("as_image", "array", _pixels(array))
     if picture.is_complex():
         raise TypeError(

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import path as checked_path
+from tweedie_inverse.io.kinds import known_suffix
 from tweedie_inverse.runtime.atomic import replace
 
 SUFFIX = ".safetensors"
@@ -19,10 +20,14 @@ def refuse_suffix(path: str | Path) -> None:
     suffix = checked_path("save", "path", path).suffix
     if suffix == SUFFIX:
         return
-    arrays = "; for numpy, np.savez(path, **posterior.numpy())" if suffix == ".npz" else ""
+    other = ""
+    if known_suffix(Path(path)) is not None:
+        other = "; for other programs, ti.io.write(path, posterior.mean, like=data)"
+    if suffix == ".npz":
+        other += ", or np.savez(path, **posterior.numpy())"
     raise ValueError(
         f"save({str(path)!r}): posteriors are written as safetensors, and the name must say so: "
-        f"{str(Path(path).with_suffix(SUFFIX))!r}{arrays}"
+        f"{str(Path(path).with_suffix(SUFFIX))!r}{other}"
     )
 
 
