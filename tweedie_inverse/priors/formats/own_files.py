@@ -5,6 +5,7 @@ how long the file takes to load.
 """
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,15 +16,23 @@ from torch import Tensor, nn
 
 from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform
 from tweedie_inverse.priors.error.local_error import LocalError
+from tweedie_inverse.priors.formats.archives import check_finite
 from tweedie_inverse.priors.formats.base import Format, Source, Target
-from tweedie_inverse.priors.formats.files import Checkpoint, load_weights, read_checkpoint, ready
+from tweedie_inverse.priors.formats.files import Checkpoint, filled, read_checkpoint, ready
 from tweedie_inverse.priors.unet import UNet
 from tweedie_inverse.runtime.atomic import replace
 
 
 def header_of(checkpoint: Checkpoint, kind: str | None = None) -> dict[str, Any]:
     """The settings; empty if the file is none of ours, or of another `kind` than asked for."""
-    header = json.loads(checkpoint.metadata.get("prior", "{}"))
+    try:
+        header = json.loads(checkpoint.metadata.get("prior", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"load_prior: {checkpoint.path}: its header is no JSON ({error})"
+        ) from None
+    if not isinstance(header, dict):
+        raise ValueError(f"load_prior: {checkpoint.path}: its header holds no settings")
     return header if kind in (None, header.get("format")) else {}
 
 
@@ -51,6 +60,7 @@ class OwnFile(Format):
                 f"load_prior({source.name!r}): not a file of format {self.name!r}, its header does "
                 f"not say {self.kind}"
             )
+        _refuse_broken(settings, source)
         own, asked = tuple(settings.get("value_range", ())), target and target.asked_range
         if asked and own and asked != own:
             name = Path(source.name).stem
@@ -64,17 +74,67 @@ class OwnFile(Format):
     def network_in(self, source: Source, channels: int, device: torch.device | str) -> nn.Module:
         """The trained `UNet` of a file, in evaluation mode."""
         assert source.checkpoint is not None
-        settings = self.settings_in(source)
-        with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
-            network = UNet(
+        settings, weights = self.settings_in(source), weights_in(source.state)
+        widths, blocks = tuple(settings["widths"]), tuple(settings["blocks"])
+        _refuse_larger_than_its_weights(widths, blocks, channels, weights, source)
+        network = filled(
+            lambda: UNet(
                 channels,
-                tuple(settings["widths"]),
-                tuple(settings["blocks"]),
+                widths,
+                blocks,
                 classes=settings.get("classes", 0),
                 attention=settings.get("attention", False),
-            )
-        load_weights(network, weights_in(source.state), source.checkpoint.path)
+            ),
+            weights,
+            source.checkpoint.path,
+        )
         return ready(network, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+# Weights and biases of a residual block of the `UNet` with as many channels out as in.
+_PER_BLOCK = 10
+
+
+def _refuse_larger_than_its_weights(
+    widths: tuple[Any, ...],
+    blocks: tuple[Any, ...],
+    channels: int,
+    weights: Mapping[str, Tensor],
+    source: Source,
+) -> None:
+    """Before anything is built: a header must not ask for more than its file has weights."""
+    numbers = [*widths, *blocks, channels]
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
+    largest = max((max(value.shape, default=0) for value in weights.values()), default=0)
+    fits = (
+        whole
+        and _PER_BLOCK * sum(blocks) <= len(weights)
+        and len(widths) == len(blocks) <= len(weights)
+        and max(numbers, default=0) <= largest
+    )
+    if not fits:
+        raise ValueError(
+            f"load_prior({source.name!r}): the header describes another network than the file has "
+            f"weights of: widths {str(widths)[:60]} and blocks {str(blocks)[:60]}, but "
+            f"{len(weights)} weights, the largest side {largest}"
+        )
+
+
+def _refuse_broken(settings: Mapping[str, Any], source: Source) -> None:
+    """NaN and infinity, in the numbers of the header and in the error's tables."""
+    assert source.checkpoint is not None
+    names = ("offset", "scale", "sigma_data", "sigma_min", "sigma_max", "centre")
+    broken = [
+        f"{name} {settings[name]}"
+        for name in names
+        if isinstance(settings.get(name), float) and not math.isfinite(settings[name])
+    ]
+    if broken:
+        raise ValueError(
+            f"load_prior({source.name!r}): the header is damaged, it says {', '.join(broken)}"
+        )
+    tables = {n: v for n, v in source.state.items() if n.startswith(("error.", "timesteps"))}
+    check_finite(tables, source.checkpoint.path)
 
 
 def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], format: Format) -> None:

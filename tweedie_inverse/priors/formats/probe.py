@@ -1,0 +1,62 @@
+"""A network tried at loading without computing anything: do the shapes of its layers fit?
+
+On torch's meta device tensors have shapes and no numbers, so a pass costs milliseconds at any size.
+What does not run there is left to the guarded first call of a walk (`priors/contract.py`).
+"""
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.formats.base import Source
+from tweedie_inverse.priors.network import NetworkPrior
+
+# What layers say of an input with too many or too few channels.
+_CHANNELS = re.compile(r"expected (?:input|weight).*channels|to have \d+ channels|num_channels")
+
+
+def probe(prior: Prior, source: Source, *, strict: bool) -> None:
+    """Refuse a network that does not take images of the prior's shape, or returns another.
+
+    Args:
+        strict: the network was built here and runs on the meta device, so whatever goes wrong is
+            its fault; else only what is surely about channels counts.
+
+    Raises:
+        ValueError: both shapes, and the setting that may be wrong.
+    """
+    if not isinstance(prior, NetworkPrior) or prior.module.training:
+        return
+    shape = tuple(prior.shape)
+    try:
+        output = _shape_of_output(prior.module, shape)
+    except Exception as error:  # whatever a network does without numbers
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        foreign = isinstance(error, NotImplementedError) or "device" in str(error)
+        shapes = strict and isinstance(error, RuntimeError | ValueError) and not foreign
+        if shapes or _CHANNELS.search(str(error)):
+            raise ValueError(
+                f"load_prior({source.name!r}): the network does not take images of shape {shape} "
+                f"({reason}); give the shape or image size it was trained on by format="
+            ) from None
+        return
+    if output is not None and output != (1, *shape):
+        raise ValueError(
+            f"load_prior({source.name!r}): the network returns {output[1:]} for an image of shape "
+            f"{shape}; a prior needs as many channels out as in, and the same size"
+        )
+
+
+def _shape_of_output(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Of one image, ``(1, ...)``; None where the network returns something else than a tensor."""
+    numbers = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    without = {name: value.to("meta") for name, value in numbers.items()}
+    first = next((v for v in without.values() if v.is_floating_point()), torch.zeros(()))
+    x = torch.empty((1, *shape), device="meta", dtype=first.dtype)
+    label = torch.empty(1, device="meta", dtype=first.dtype)
+    with torch.no_grad():
+        output = functional_call(module, without, (x, label))
+    return tuple(output.shape) if isinstance(output, Tensor) else None
