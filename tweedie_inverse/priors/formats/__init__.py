@@ -14,6 +14,7 @@ from torch import nn
 
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats.adm import ADM
+from tweedie_inverse.priors.formats.archives import check_finite
 from tweedie_inverse.priors.formats.base import Format, Source, Target, UnsaidWarning, tell
 from tweedie_inverse.priors.formats.denoisers import Deepinv, KDiffusion, Module, SmallDiffusion
 from tweedie_inverse.priors.formats.diffusers_folder import Diffusers
@@ -150,7 +151,8 @@ def load(source: Source, target: Target, format: str | Format | None = None) -> 
         ) from error
     if prior.value_range is None:  # the format's own files say it, others are told
         prior.value_range = target.value_range
-    probe(prior, source, strict=source.module is None)
+    if source.module is not None:  # of what is built here, the format has compared the shapes
+        probe(prior, source)
     return prior
 
 
@@ -166,6 +168,8 @@ def _say_what_is_taken(view: Source, format: Format) -> None:
             f"load_prior({view.name!r}): the average under {file.found[0].key!r} is not of format "
             f"{format.name!r}, so the raw weights are taken, {said}; weights='raw' says so"
         )
+    if file.taken.average and len(file.found) > 1:
+        check_finite(file.taken.state, file.path, ". weights='raw' takes the raw ones")
     if file.asked is None and (doubt := file.doubt()):
         tell(
             f"load_prior({view.name!r}): takes {said}, which {doubt}. Compare it with "

@@ -26,6 +26,7 @@ from tweedie_inverse.priors.formats.base import (
     Source,
     Target,
     of_one_class,
+    refuse_size,
     tell_unsaid,
     timestep_prior,
 )
@@ -91,6 +92,7 @@ class ADM(Format):
                 f"load_prior({source.name!r}): channel multipliers {architecture.channel_mult} "
                 "do not tell the image size; give format=ADM(image_size=...)"
             )
+        refuse_size(known.image_size, len(architecture.channel_mult), source)
         label = of_one_class(self.class_label, architecture.classes, source)
         weights = {n: value for n, value in source.state.items() if n not in _TABLE}
         network = filled(lambda: ADMUNet(architecture), weights, source.checkpoint.path)

@@ -62,11 +62,7 @@ def check_finite(state: Mapping[str, Tensor], path: Path | str, advice: str = ""
     Raises:
         ValueError: with how many there are, and the first one's name.
     """
-    broken = {
-        name: int((~value.isfinite()).sum())
-        for name, value in state.items()
-        if value.is_floating_point() and not bool(value.isfinite().all())
-    }
+    broken = {name: count for name, value in state.items() if (count := _not_finite(value))}
     if broken:
         first = next(iter(broken))
         raise ValueError(
@@ -74,3 +70,10 @@ def check_finite(state: Mapping[str, Tensor], path: Path | str, advice: str = ""
             f"weights are NaN or infinite, first in {first}; the file is damaged, or its training "
             f"diverged{advice}"
         )
+
+
+def _not_finite(value: Tensor) -> int:
+    """How many NaN and infinite numbers there are; their sum tells at once that there are none."""
+    if not value.is_floating_point() or bool(value.sum(dtype=torch.float64).isfinite()):
+        return 0
+    return int((~value.isfinite()).sum())

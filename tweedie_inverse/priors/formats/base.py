@@ -168,6 +168,16 @@ def timestep_prior(
     )
 
 
+def refuse_size(size: int, levels: int, source: Source) -> None:
+    """Raise a `ValueError` for an image that a U-Net of `levels` cannot halve often enough."""
+    step = 2 ** (levels - 1)
+    if size % step:
+        raise ValueError(
+            f"load_prior({source.name!r}): a network of {levels} levels takes images whose side is "
+            f"a multiple of {step}, got image_size={size}"
+        )
+
+
 class UnsaidWarning(UserWarning):
     """A file does not say something, which was read as usual; the message says how to say it."""
 

@@ -134,7 +134,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
             with the first whose numbers are NaN or infinite.
     """
     check_shapes(module, state, path)
-    check_finite(state, path, "; an average and raw weights are told apart by weights=")
+    check_finite(state, path)
     module.load_state_dict({name: in_float32(value) for name, value in state.items()})
 
 

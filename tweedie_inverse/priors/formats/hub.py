@@ -30,6 +30,8 @@ def fetch(name: str, revision: str | None) -> Path:
             "(pip install diffusers)"
         ) from error
     try:
+        if not _answers(name):
+            return _cached(name, revision)
         with _impatient():
             folder = Path(
                 snapshot_download(
@@ -56,6 +58,35 @@ def _patterns(*weights: str) -> list[str]:
     return ["*.json", *(f"**/{pattern}" for pattern in weights), *weights]
 
 
+def _answers(name: str) -> bool:
+    """Whether the hub says anything in time; the library's own calls wait and try again."""
+    import huggingface_hub
+
+    session: Any = getattr(huggingface_hub, "get_session", lambda: None)()
+    if session is None:
+        return True
+    address = f"{huggingface_hub.constants.ENDPOINT}/api/models/{name}"
+    try:
+        session.get(address, timeout=_patience())
+    except Exception as error:  # anything but silence is for the download to say
+        return "timeout" not in type(error).__name__.lower()
+    return True
+
+
+def _cached(name: str, revision: str | None) -> Path:
+    """What an earlier download left."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except Exception:
+        raise TimeoutError(f"it did not answer within {_patience():g} seconds") from None
+
+
+def _patience() -> float:
+    return float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", _PATIENCE))
+
+
 @contextmanager
 def _impatient() -> Iterator[None]:
     """The hub's own session waits for ever; here it waits `_PATIENCE` seconds for each answer."""
@@ -66,7 +97,7 @@ def _impatient() -> Iterator[None]:
         yield
         return
     before = session.timeout
-    session.timeout = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", _PATIENCE))
+    session.timeout = _patience()
     try:
         yield
     finally:

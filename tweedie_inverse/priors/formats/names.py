@@ -130,11 +130,18 @@ def matched(average: State, raw: State) -> State | None:
         for cut in _prefixes(average):
             cut_off = {n[len(cut) :]: v for n, v in average.items() if n.startswith(cut)}
             for names in (inside, dotless):
-                own = {n: v for n, v in cut_off.items() if v.ndim or n in names}
+                own = {_without_noise(n): v for n, v in cut_off.items() if v.ndim or n in names}
                 hits = [n for n in own if n in names and raw[names[n]].shape == own[n].shape]
                 if len(hits) == len(own) >= max(1, len(inside) // 2):
                     return {names[n]: own[n] for n in hits}
     return None
+
+
+def _without_noise(name: str) -> str:
+    """Of a name without dots, in which the parts that wrappers add cannot be told by dots."""
+    for part in _NOISE:
+        name = name.replace(part, "")
+    return name
 
 
 def _prefixes(state: State) -> list[str]:

@@ -18,7 +18,7 @@ from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transfo
 from tweedie_inverse.priors.error.local_error import LocalError
 from tweedie_inverse.priors.formats.archives import check_finite
 from tweedie_inverse.priors.formats.base import Format, Source, Target
-from tweedie_inverse.priors.formats.files import Checkpoint, filled, read_checkpoint, ready
+from tweedie_inverse.priors.formats.files import Checkpoint, load_weights, read_checkpoint, ready
 from tweedie_inverse.priors.unet import UNet
 from tweedie_inverse.runtime.atomic import replace
 
@@ -76,47 +76,46 @@ class OwnFile(Format):
         assert source.checkpoint is not None
         settings, weights = self.settings_in(source), weights_in(source.state)
         widths, blocks = tuple(settings["widths"]), tuple(settings["blocks"])
-        _refuse_larger_than_its_weights(widths, blocks, channels, weights, source)
-        network = filled(
-            lambda: UNet(
+        classes = settings.get("classes", 0)
+        _refuse_larger_than_its_weights(widths, blocks, (channels, classes + 1), weights, source)
+        with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
+            network = UNet(
                 channels,
                 widths,
                 blocks,
-                classes=settings.get("classes", 0),
+                classes=classes,
                 attention=settings.get("attention", False),
-            ),
-            weights,
-            source.checkpoint.path,
-        )
+            )
+        load_weights(network, weights, source.checkpoint.path)
         return ready(network, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-# Weights and biases of a residual block of the `UNet` with as many channels out as in.
-_PER_BLOCK = 10
+# Tensors of a residual block of the `UNet`, and numbers in it for each pair of channels.
+_PER_BLOCK, _PER_PAIR = 10, 18
 
 
 def _refuse_larger_than_its_weights(
     widths: tuple[Any, ...],
     blocks: tuple[Any, ...],
-    channels: int,
+    others: tuple[Any, ...],
     weights: Mapping[str, Tensor],
     source: Source,
 ) -> None:
     """Before anything is built: a header must not ask for more than its file has weights."""
-    numbers = [*widths, *blocks, channels]
+    numbers, there = [*widths, *blocks, *others], sum(value.numel() for value in weights.values())
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
-    largest = max((max(value.shape, default=0) for value in weights.values()), default=0)
     fits = (
         whole
+        and len(widths) == len(blocks)
         and _PER_BLOCK * sum(blocks) <= len(weights)
-        and len(widths) == len(blocks) <= len(weights)
-        and max(numbers, default=0) <= largest
+        and _PER_PAIR * sum(b * w**2 for b, w in zip(blocks, widths, strict=True)) <= there
+        and max(others) <= there
     )
     if not fits:
         raise ValueError(
             f"load_prior({source.name!r}): the header describes another network than the file has "
             f"weights of: widths {str(widths)[:60]} and blocks {str(blocks)[:60]}, but "
-            f"{len(weights)} weights, the largest side {largest}"
+            f"{len(weights)} weights of {there} numbers"
         )
 
 

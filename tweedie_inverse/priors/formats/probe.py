@@ -1,7 +1,8 @@
-"""A network tried at loading without computing anything: do the shapes of its layers fit?
+"""A network of the user's, tried at loading without computing anything: do its channels fit?
 
-On torch's meta device tensors have shapes and no numbers, so a pass costs milliseconds at any size.
-What does not run there is left to the guarded first call of a walk (`priors/contract.py`).
+On torch's meta device tensors have shapes and no numbers, so a pass costs milliseconds at any size
+(and a second once, for torch to get ready).  What does not run there is left to the guarded first
+call of a walk (`priors/contract.py`).
 """
 
 import re
@@ -18,12 +19,8 @@ from tweedie_inverse.priors.network import NetworkPrior
 _CHANNELS = re.compile(r"expected (?:input|weight).*channels|to have \d+ channels|num_channels")
 
 
-def probe(prior: Prior, source: Source, *, strict: bool) -> None:
-    """Refuse a network that does not take images of the prior's shape, or returns another.
-
-    Args:
-        strict: the network was built here and runs on the meta device, so whatever goes wrong is
-            its fault; else only what is surely about channels counts.
+def probe(prior: Prior, source: Source) -> None:
+    """Refuse a network that does not take images of the prior's channels, or returns others.
 
     Raises:
         ValueError: both shapes, and the setting that may be wrong.
@@ -34,13 +31,11 @@ def probe(prior: Prior, source: Source, *, strict: bool) -> None:
     try:
         output = _shape_of_output(prior.module, shape)
     except Exception as error:  # whatever a network does without numbers
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        foreign = isinstance(error, NotImplementedError) or "device" in str(error)
-        shapes = strict and isinstance(error, RuntimeError | ValueError) and not foreign
-        if shapes or _CHANNELS.search(str(error)):
+        if _CHANNELS.search(str(error)):
+            reason = str(error).strip().splitlines()[0][:160]
             raise ValueError(
                 f"load_prior({source.name!r}): the network does not take images of shape {shape} "
-                f"({reason}); give the shape or image size it was trained on by format="
+                f"({reason}); give the shape that it was trained on by format="
             ) from None
         return
     if output is not None and output != (1, *shape):

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.priors.formats.archives import check_finite
-from tweedie_inverse.priors.formats.base import Format, Source, Target, tell, tell_unsaid
+from tweedie_inverse.priors.formats.base import (
+    Format,
+    Source,
+    Target,
+    refuse_size,
+    tell,
+    tell_unsaid,
+)
 from tweedie_inverse.priors.formats.files import filled, read_checkpoint, ready
 from tweedie_inverse.priors.formats.ncsnpp_shapes import architecture_of
 from tweedie_inverse.priors.formats.networks.ncsnpp import Architecture, NCSNpp
@@ -87,6 +94,7 @@ class ScoreSDE(Format):
                 f"{found.in_channels} in, {found.out_channels} out; PSLD "
                 "networks have two sets of channels (format='psld')"
             )
+        refuse_size(size, len(found.channel_mult), source)
         process, discrete = self._process(found, source)
         network = ready(built(found, source.state, source.checkpoint.path), target.device)
         tell_unsaid(
