@@ -96,7 +96,7 @@ AVERAGED = {
         "ema": {
             "initted": torch.tensor(True),
             "step": torch.tensor(10),
-            **_flat(w, a, "online_model.", "ema_model."),
+            **_flat(r, a, "online_model.", "ema_model."),
         },
     },
     "two decays": lambda r, a, w: {"model": r, "ema_0.999": w, "ema_0.9999": a},

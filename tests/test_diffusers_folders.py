@@ -125,7 +125,9 @@ def test_training_runs_give_the_average_of_their_newest_checkpoint(tmp_path, une
         prior = ti.load_prior(run, format=told)
         assert same(prior, unets[1])
         bar = SCHEDULER.alphas_cumprod.double()[-1]
-        assert float(prior.timesteps[-1]) == pytest.approx(float(((1 - bar) / bar).sqrt()), rel=0.02)
+        assert float(prior.timesteps[-1]) == pytest.approx(
+            float(((1 - bar) / bar).sqrt()), rel=0.02
+        )
     assert same(ti.load_prior(run, format=told, weights="raw"), unets[0])
     assert same(ti.load_prior(run / "checkpoint-500", format=told, weights="unet"), unets[0])
     said = formats.describe(formats.source_of(run), told)["weights"]
@@ -207,7 +209,7 @@ def test_other_folders_name_the_file_to_give(tmp_path):
     assert one_line(e)
     shutil.rmtree(tmp_path / "run")
     accelerate.joinpath("model.safetensors").unlink()
-    with pytest.raises(ValueError, match="a folder without model_index.json"):
+    with pytest.raises(ValueError, match=r"a folder without model_index\.json"):
         ti.load_prior(accelerate)
 
 

@@ -136,9 +136,7 @@ class ADM(Format):
         return replace(found, **{n: getattr(known, n) for n in names}), known, unsaid
 
     def _unsaid(self, found: Architecture, known: Published, source: Source) -> dict[str, str]:
-        heads = (
-            f"{known.heads} heads" if known.heads else f"heads of {known.head_channels} channels"
-        )
+        heads = str(known.heads or f"one for {known.head_channels} channels")
         levels = {
             "schedule": repr(known.schedule),
             "steps": str(known.steps),

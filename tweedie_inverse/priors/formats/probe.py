@@ -5,8 +5,6 @@ On torch's meta device tensors have shapes and no numbers, so a pass costs milli
 call of a walk (`priors/contract.py`).
 """
 
-import re
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -14,9 +12,6 @@ from torch.func import functional_call
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats.base import Source
 from tweedie_inverse.priors.network import NetworkPrior
-
-# What layers say of an input with too many or too few channels.
-_CHANNELS = re.compile(r"expected (?:input|weight).*channels|to have \d+ channels|num_channels")
 
 
 def probe(prior: Prior, source: Source) -> None:
@@ -31,11 +26,12 @@ def probe(prior: Prior, source: Source) -> None:
     try:
         output = _shape_of_output(prior.module, shape)
     except Exception as error:  # whatever a network does without numbers
-        if _CHANNELS.search(str(error)):
+        if isinstance(error, RuntimeError) and "channel" in str(error):
             reason = str(error).strip().splitlines()[0][:160]
             raise ValueError(
-                f"load_prior({source.name!r}): the network does not take images of shape {shape} "
-                f"({reason}); give the shape that it was trained on by format="
+                f"load_prior({source.name!r}): the network does not take {shape[0]} channels, as "
+                f"images of shape {shape} have ({reason}); give the shape "
+                "that it was trained on by format="
             ) from None
         return
     if output is not None and output != (1, *shape):
