@@ -8,7 +8,7 @@ import torch
 
 import tweedie_inverse as ti
 from tests.layouts import AVERAGED, PREFIXES, RAW, optimizer, prefixed
-from tests.networks import noisy, one_line, seeded
+from tests.networks import KarrasStyle, noisy, one_line, seeded
 from tweedie_inverse.app.cli import main
 from tweedie_inverse.priors import formats
 from tweedie_inverse.priors.formats.files import Checkpoint
@@ -96,6 +96,24 @@ def test_what_was_taken_is_said_and_can_be_chosen(tmp_path, states, caplog, caps
     assert one_line(e)
     with pytest.raises(ValueError, match="chooses among the weights of a file"):
         ti.load_prior(network, format=formats.Module((1, 16, 16), "epsilon"), weights="raw")
+
+
+def test_averages_among_pickled_modules(tmp_path):
+    raw, average = (seeded(KarrasStyle, seed) for seed in (0, 1))
+    torch.save({"net": raw, "ema": average, "step": 3}, tmp_path / "run.pt")
+    settings = formats.KDiffusion(shape=(1, 8, 8))
+    x = noisy((1, 8, 8), 0.3)
+    for weights, network in ((None, average), ("raw", raw), ("ema", average)):
+        prior = ti.load_prior(
+            tmp_path / "run.pt", format=settings, allow_arbitrary_code=True, weights=weights
+        )
+        state = prior.module.network.state_dict()
+        assert torch.equal(state["inner.weight"], network.inner.weight)
+        assert prior.denoise(x, 0.3).shape == x.shape
+    with pytest.raises(ValueError, match="no such module, found 'net', 'ema'"):
+        ti.load_prior(
+            tmp_path / "run.pt", format=settings, allow_arbitrary_code=True, weights="best"
+        )
 
 
 def test_doubtful_averages_are_told(tmp_path, states):

@@ -26,6 +26,7 @@ from tweedie_inverse.priors.formats.hub import fetch
 from tweedie_inverse.priors.formats.native import Native
 from tweedie_inverse.priors.formats.probe import probe
 from tweedie_inverse.priors.formats.score_sde import ScoreSDE, psld_network
+from tweedie_inverse.priors.formats.weights_choice import module_in
 
 __all__ = [
     "ADM",
@@ -120,8 +121,8 @@ def source_of(
         return Source(name, folder=path, weights=weights)
     if path.is_file():
         found = read_checkpoint(path, sha256=sha256, allow_arbitrary_code=allow_arbitrary_code)
-        if allow_arbitrary_code and isinstance(found.content, nn.Module):
-            return Source(name, module=found.content)
+        if allow_arbitrary_code and (module := module_in(found.content, weights, name)):
+            return Source(name, module=module)
         return Source(name, checkpoint=replace(found, asked=weights), weights=weights)
     if _HUB_ID.fullmatch(name) and path.suffix not in _FILES:
         return Source(name, folder=fetch(name, revision), weights=weights)
@@ -187,7 +188,8 @@ def describe(source: Source, format: str | Format | None = None) -> dict[str, An
     """What was found, beginning with the format's name."""
     chosen, view = _settled(source, format)
     rows = {"format": chosen.name, **chosen.describe(view)}
-    if view.checkpoint is not None and (taken := view.checkpoint.taken_in_words()):
+    if view.checkpoint is not None and not chosen.kind:  # our own files hold one network
+        taken = view.checkpoint.taken_in_words()
         doubt = view.checkpoint.doubt()
         rows["weights"] = f"{taken}; it {doubt}" if doubt else taken
     return rows

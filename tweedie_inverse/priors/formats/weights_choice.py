@@ -1,10 +1,12 @@
 """Which of a file's weights are taken, under which names, and how that is said."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
-from tweedie_inverse.priors.formats.names import cleaned
+from tweedie_inverse.priors.formats.names import cleaned, says_average
 from tweedie_inverse.priors.formats.weights import State, Weights, is_network
 
 # An average further from the raw weights than this share of their size has hardly begun.
@@ -129,3 +131,28 @@ def _is_open(averages: Sequence[Weights]) -> bool:
     return any(
         not torch.equal(w.state[name], value) for w in unsaid for name, value in first.state.items()
     )
+
+
+def module_in(content: Any, asked: str | None, name: str) -> nn.Module | None:
+    """The whole module that was pickled, alone or under a key, an average before a raw one.
+
+    Raises:
+        ValueError: there are such modules, but not the one that was asked for.
+    """
+    if isinstance(content, nn.Module):
+        return content
+    pairs = content.items() if isinstance(content, Mapping) else ()
+    modules = {str(key): value for key, value in pairs if isinstance(value, nn.Module)}
+    if not modules:
+        return None
+    averages = [key for key in modules if says_average(key)]
+    raw = [key for key in modules if key not in averages]
+    fit = {None: averages + raw, "average": averages, "raw": raw}.get(
+        asked, [key for key in modules if key == asked]
+    )
+    if not fit:
+        raise ValueError(
+            f"load_prior({name!r}, weights={asked!r}): there is no such module, found "
+            f"{_quoted(list(modules))}"
+        )
+    return modules[fit[0]]
