@@ -18,6 +18,7 @@ from tweedie_inverse.priors.formats.networks.edm import DeepinvCall
 from tweedie_inverse.priors.formats.networks.edm2 import EDM2Architecture, EDM2UNet
 from tweedie_inverse.priors.formats.networks.ncsnpp import Architecture as NCSNArchitecture
 from tweedie_inverse.priors.formats.networks.ncsnpp import NCSNpp
+from tweedie_inverse.priors.unet import UNet
 
 IMPROVED = {"resampling": "convolution"}
 # By the flags of their READMEs: shapes, size, schedule, steps, scale of the labels, heads (None:
@@ -209,6 +210,7 @@ NETWORKS = {
     "ncsnpp": lambda: NCSNpp(NCSNArchitecture(1, 1, 8, (1, 2), 1, (0,), False)),
     "ncsnpp-fourier": lambda: NCSNpp(NCSNArchitecture(1, 1, 8, (1, 2), 1, (0,), True)),
     "edm2": lambda: EDM2UNet(EDM2Architecture(16, 1, 0, (64, 64), 64, 16, 1, ())),
+    "unet": lambda: UNet(1, (8, 8), (1, 1)),
     "edm": lambda: _deepinv("ddpm"),
     "edm-fourier": lambda: _deepinv("ncsn"),
 }
@@ -226,7 +228,8 @@ def test_labels_are_embedded_in_float32_whatever_the_weights(name):
     """In bfloat16 timestep 701 is 700 or 704, another level altogether."""
     network = seeded(NETWORKS[name])
     told = []
-    first = {"adm": "time_embed.0", "edm2": "emb_noise"}.get(name, "map_layer0")
+    layers = {"adm": "time_embed.0", "edm2": "emb_noise", "unet": "embedding.mlp.0"}
+    first = layers.get(name, "map_layer0")
     if name.startswith("ncsnpp"):
         first = f"all_modules.{int(name.endswith('fourier'))}"
     layer = network.get_submodule(first if not name.startswith("edm-") and name != "edm"

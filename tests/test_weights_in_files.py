@@ -36,22 +36,28 @@ def equal(state, expected):
     return all(torch.equal(state[name], value) for name, value in expected.items())
 
 
+@pytest.fixture(scope="module")
+def few(states):
+    """The same with some of the weights, of which there are enough to tell them apart."""
+    return tuple({name: state[name] for name in list(state)[:24]} for state in states)
+
+
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_averages_are_found_in_every_layout(states, prefix):
+def test_averages_are_found_in_every_layout(few, prefix):
     for layout, make in AVERAGED.items():
-        content = make(*(prefixed(state, PREFIXES[prefix]) for state in states))
+        content = make(*(prefixed(state, PREFIXES[prefix]) for state in few))
         view = taken_from(content)
-        assert equal(view.state, states[1]), layout
+        assert equal(view.state, few[1]), layout
         assert "the average" in view.checkpoint.taken_in_words(), layout
         assert not view.checkpoint.doubt(), layout
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_raw_weights_are_taken_where_there_is_no_average(states, prefix):
-    raw, _, worse = (prefixed(state, PREFIXES[prefix]) for state in states)
+def test_raw_weights_are_taken_where_there_is_no_average(few, prefix):
+    raw, _, worse = (prefixed(state, PREFIXES[prefix]) for state in few)
     for layout, make in RAW.items():
         view = taken_from(make(raw, worse))
-        assert equal(view.state, states[0]), layout
+        assert equal(view.state, few[0]), layout
         assert "average" not in view.checkpoint.taken_in_words(), layout
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.boundary.arguments import choice
+from tweedie_inverse.priors.exact import all_but
 from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class, tell
 from tweedie_inverse.priors.formats.diffusers_files import (
     Network,
@@ -25,7 +26,6 @@ from tweedie_inverse.priors.formats.diffusers_files import (
 )
 from tweedie_inverse.priors.formats.diffusers_schedulers import PREDICTIONS, diffusers_prior
 from tweedie_inverse.priors.formats.files import check_shapes, load_weights, ready
-from tweedie_inverse.priors.formats.networks.exact import all_but
 from tweedie_inverse.priors.network import NetworkPrior
 
 _LOG = logging.getLogger("tweedie_inverse")

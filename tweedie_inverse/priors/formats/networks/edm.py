@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tweedie_inverse.priors.formats.networks.exact import all_but, in_float32_or_better
+from tweedie_inverse.priors.exact import all_but, in_float32_or_better
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tweedie_inverse.priors.formats.networks.exact import Exact, in_float32_or_better
+from tweedie_inverse.priors.exact import Exact, in_float32_or_better
 
 _SILU_GAIN = 0.596  # root of E silu(n)^2, n standard normal, as the paper rounds it
 _SMALL = 1e-4

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tweedie_inverse.priors.formats.networks.exact import Exact, in_float32_or_better
+from tweedie_inverse.priors.exact import Exact, in_float32_or_better
 
 Pyramid = Literal["none", "skip", "residual"]
 
