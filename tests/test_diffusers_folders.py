@@ -117,6 +117,7 @@ def test_training_runs_give_the_average_of_their_newest_checkpoint(tmp_path, une
     with pytest.raises(ValueError, match=r"scheduler_config.json is missing.*scheduler=") as e:
         ti.load_prior(run)
     assert one_line(e)
+    assert "scheduler=" in formats.describe(formats.source_of(run))["scheduler"]
     SCHEDULER.save_pretrained(tmp_path / "elsewhere")
     settings = [SCHEDULER, dict(SCHEDULER.config), tmp_path / "elsewhere"]
     settings[1]["_class_name"] = "DDPMScheduler"

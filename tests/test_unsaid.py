@@ -142,6 +142,18 @@ def one_line_of(text):
     return len(text.splitlines()) == 1
 
 
+def test_noise_levels_in_the_file_are_taken(tmp_path):
+    """deepinv's DiffUNet keeps them among its weights, in single precision."""
+    state = save_adm(tmp_path / "a.pt", SMALL).state_dict()
+    silent = replace(ALL, schedule=None, steps=None)
+    for levels in (levels_of("vp-linear"), levels_of("cosine", 50)):
+        bar = 1 / (1 + levels**2)
+        tables = {"sqrt_alphas_cumprod": bar.sqrt(), "sqrt_1m_alphas_cumprod": (1 - bar).sqrt()}
+        torch.save({**state, **{n: v.float() for n, v in tables.items()}}, tmp_path / "a.pt")
+        prior = ti.load_prior(tmp_path / "a.pt", format=silent)  # all said: no warning
+        torch.testing.assert_close(prior.timesteps, levels, rtol=1e-3, atol=0)
+
+
 def test_schedules_of_other_lengths():
     """improved-diffusion scales linear betas by 1000 / steps, which keeps their sum."""
     for steps in (1000, 4000):

@@ -150,6 +150,14 @@ def test_averages_that_cannot_be_used_are_told(states):
     assert equal(taken_from({"model": raw, "ema": [average, dict(average)]}).state, average)
 
 
+def test_an_average_of_another_network_is_passed_over_with_a_word(tmp_path, states):
+    other = {f"blocks.{i}.kernel": value for i, value in enumerate(states[1].values())}
+    torch.save({"model": states[0], "ema": other}, tmp_path / "a.pt")
+    with pytest.warns(UserWarning, match=r"average under 'ema' is not of format 'score-sde'.*raw"):
+        prior = ti.load_prior(tmp_path / "a.pt", format=SETTINGS)
+    assert equal(prior.module.state_dict(), states[0])
+
+
 def test_optimizers_are_no_networks():
     state = {"a.weight": torch.ones(2, 2)}
     for content in (optimizer(state), {"ema": optimizer(state)}, {"optimizer": state}):

@@ -110,11 +110,13 @@ class ADM(Format):
         )
 
     def _levels(self, source: Source, known: Published) -> Tensor:
-        """The file's noise levels where it has them, else those of the schedule."""
-        state = source.state
+        """Those of the schedule, unless the file has others; its own are in single precision."""
+        state, levels = source.state, levels_of(known.schedule, known.steps)
         if self.schedule is None and self.steps is None and all(name in state for name in _TABLE):
-            return state[_TABLE[0]].double() / state[_TABLE[1]].double()
-        return levels_of(known.schedule, known.steps)
+            own = state[_TABLE[0]].double() / state[_TABLE[1]].double()
+            if own.shape != levels.shape or not torch.allclose(own, levels, rtol=0.01, atol=0):
+                return own
+        return levels
 
     def _complete(self, source: Source) -> tuple[Architecture, Published, dict[str, str]]:
         """Shapes, then what is known of published models, then what the user says.

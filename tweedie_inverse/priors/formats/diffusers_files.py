@@ -19,6 +19,7 @@ from tweedie_inverse.priors.formats.files import read_checkpoint
 from tweedie_inverse.priors.formats.names import numbers_in, says_average
 
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel")
+SCHEDULER = "scheduler_config.json"
 _STEM = "diffusion_pytorch_model"
 _LATENT = ("vae", "vqvae", "movq")
 _CHECKPOINT = re.compile(r"checkpoint[-_](\d+)")
@@ -204,18 +205,27 @@ def _shards(index: Path) -> tuple[Path, ...]:
     return tuple(index.parent / name for name in files)
 
 
+def _scheduler_files(network: Network, source: Source) -> Iterator[Path]:
+    """Beside the network or above it."""
+    assert source.folder is not None
+    for place in (network.folder, network.folder.parent, source.folder, source.folder.parent):
+        for file in (place / "scheduler" / SCHEDULER, place / SCHEDULER):
+            if file.is_file():
+                yield file
+
+
+def has_scheduler(network: Network, source: Source) -> bool:
+    return any(True for _ in _scheduler_files(network, source))
+
+
 def scheduler_of(network: Network, source: Source) -> dict[str, Any]:
-    """The scheduler's configuration, beside the network or above it.
+    """The scheduler's configuration.
 
     Raises:
         ValueError: there is none.
     """
-    assert source.folder is not None
-    above = [network.folder, network.folder.parent, source.folder, source.folder.parent]
-    for place in (path / part for path in above for part in ("scheduler", "")):
-        file = place / "scheduler_config.json"
-        if file.is_file():
-            return read_json(file)
+    for file in _scheduler_files(network, source):
+        return read_json(file)
     raise ValueError(
         f"load_prior({source.name!r}): scheduler/scheduler_config.json is missing; it holds "
         "the noise levels, without which the network's timesteps mean nothing. Say which one it "

@@ -18,8 +18,10 @@ from tweedie_inverse.boundary.arguments import choice
 from tweedie_inverse.priors.exact import all_but
 from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class, tell
 from tweedie_inverse.priors.formats.diffusers_files import (
+    SCHEDULER,
     Network,
     find,
+    has_scheduler,
     looks_like_diffusers,
     read_json,
     scheduler_of,
@@ -74,10 +76,12 @@ class Diffusers(Format):
 
     def describe(self, source: Source) -> dict[str, Any]:
         found = find(source)
-        network, scheduler = found.configuration, self._scheduler(found, source)
+        network, scheduler = found.configuration, {}
+        if self.scheduler is not None or has_scheduler(found, source):
+            scheduler = self._scheduler(found, source)
         keys = ("_class_name", "sample_size", "in_channels", "out_channels", "block_out_channels")
         rows = {name.strip("_"): network[name] for name in keys if name in network}
-        rows["scheduler"] = scheduler["_class_name"]
+        rows["scheduler"] = scheduler.get("_class_name", "not in the folder: scheduler=")
         rows["prediction"] = self._prediction(scheduler, source)
         rows["classes"] = network.get("num_class_embeds")
         rows["weights"] = found.remark
@@ -200,7 +204,7 @@ def _configuration(scheduler: Any) -> dict[str, Any]:
     """The configuration of a scheduler, given as such, as a scheduler, or as a path."""
     if isinstance(scheduler, str | Path):
         path = Path(scheduler)
-        inside = [path / "scheduler" / _CONFIG, path / _CONFIG]
+        inside = [path / "scheduler" / SCHEDULER, path / SCHEDULER]
         return read_json(next((file for file in inside if file.is_file()), path))
     if isinstance(scheduler, dict):
         return scheduler
@@ -211,9 +215,6 @@ def _configuration(scheduler: Any) -> dict[str, Any]:
             "configuration, or the path of one"
         )
     return {**dict(config), "_class_name": type(scheduler).__name__}
-
-
-_CONFIG = "scheduler_config.json"
 
 
 def _build(configuration: dict[str, Any]) -> nn.Module:

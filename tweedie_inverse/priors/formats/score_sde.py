@@ -79,7 +79,10 @@ class ScoreSDE(Format):
         size = self.image_size or image_size_of(found) or "not in the file: image_size="
         process, discrete = self._process(found, source)
         rows = {**asdict(found), "image_size": size, "process": process, "discrete": discrete}
-        if unsaid := self._unsaid(found, process, source):
+        unsaid = self._unsaid(found, process, source)
+        if self.process is None and not found.fourier:
+            unsaid["process"] = "'vp', though 'subvp' and numbered 've' look the same"
+        if unsaid:
             rows["not in the file"] = "; ".join(f"{n}= ({read})" for n, read in unsaid.items())
         return rows
 
