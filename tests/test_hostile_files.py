@@ -3,6 +3,7 @@
 import json
 import struct
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import tweedie_inverse as ti
 from tests.networks import one_line
 from tweedie_inverse.priors import formats, zoo
 from tweedie_inverse.priors.formats.networks.adm import ADMUNet, Architecture
+from tweedie_inverse.priors.formats.own_files import tensors_of
 
 SHIPPED = zoo.WEIGHTS_FOLDER / "digits-32.safetensors"
 
@@ -128,3 +130,11 @@ def test_containers_without_end_are_walked_once(tmp_path):
     for content in ({"model": circle, "ema": circle}, shared, {"ema": deep}):
         torch.save(content, tmp_path / "a.pt", pickle_protocol=2)
         refused(tmp_path / "a.pt", "not a prior file of this package")
+
+
+def test_large_gains_of_a_file_of_ours_are_no_infinities():
+    """A network that has hardly begun has gains of millions, which half precision cannot hold."""
+    error = ti.load_prior("digits-32").error
+    stored = tensors_of(torch.nn.Identity(), replace(error, gain=1e7 * error.gain))["error.gain"]
+    torch.testing.assert_close(stored.double(), 1e7 * error.gain, rtol=1e-6, atol=0)
+    assert tensors_of(torch.nn.Identity(), error)["error.gain"].dtype == torch.float16

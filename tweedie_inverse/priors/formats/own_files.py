@@ -162,14 +162,20 @@ def tensors_of(network: nn.Module, error: DenoisingError) -> dict[str, Tensor]:
     """Weights under ``network.``, the denoising error under ``error.``."""
     state = network.state_dict()
     return {
-        **{f"network.{name}": value.half().contiguous() for name, value in state.items()},
+        **{f"network.{name}": _short(value).contiguous() for name, value in state.items()},
         "error.sigmas": error.sigmas.double(),
-        "error.log_variance": error.variance.log().half(),
-        "error.gain": error.gain.half(),
+        "error.log_variance": _short(error.variance.log()),
+        "error.gain": _short(error.gain),
         "error.local.contrast": error.local.contrast.float(),
         "error.local.log_variance": error.local.variance.log().float(),
         "error.mixing": error.mixing.double(),
     }
+
+
+def _short(value: Tensor) -> Tensor:
+    """In half precision, or in single where half would make infinities of large numbers."""
+    half = value.half()
+    return half if bool(half.isfinite().all()) else value.float()
 
 
 def weights_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
