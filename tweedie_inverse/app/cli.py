@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("prior", nargs="?", help="as for solve")
     info.add_argument("--format", help="its format, where the file does not tell")
     info.add_argument("--revision", help="commit of a hub id")
+    info.add_argument("--weights", help="average, raw, or the name of an entry of the file")
     info.set_defaults(run=_info)
 
     convert = commands.add_parser("convert", help="safetensors from the pickle of an EDM network")
@@ -126,7 +127,12 @@ def _info(options: argparse.Namespace) -> None:
     if options.prior is not None:
         from tweedie_inverse.priors.zoo import inspect_prior
 
-        found = inspect_prior(options.prior, format=options.format, revision=options.revision)
+        found = inspect_prior(
+            options.prior,
+            format=options.format,
+            revision=options.revision,
+            weights=options.weights,
+        )
         print("\n".join(f"{name}: {value}" for name, value in found.items()))
         return
     print(f"python {platform.python_version()} on {platform.platform()}")

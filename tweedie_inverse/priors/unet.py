@@ -12,9 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tweedie_inverse.priors.exact import Exact, in_float32_or_better
 
-class NoiseEmbedding(nn.Module):
-    """Sines and cosines of the noise label, then a two-layer perceptron."""
+
+class NoiseEmbedding(Exact):
+    """Sines and cosines of the noise label, then a two-layer perceptron.
+
+    The former are in float32 or better whatever the type of the weights.
+    """
 
     frequencies: Tensor
 
@@ -28,9 +33,10 @@ class NoiseEmbedding(nn.Module):
         )
 
     def forward(self, label: Tensor) -> Tensor:
+        label = in_float32_or_better(label)
         phase = label[:, None] * self.frequencies.to(label.dtype)
         waves = torch.cat([phase.sin(), phase.cos()], dim=1)
-        return self.mlp(waves.to(next(self.mlp.parameters())))
+        return self.mlp(waves.to(self.get_parameter("mlp.0.weight").dtype))
 
 
 class ResidualBlock(nn.Module):

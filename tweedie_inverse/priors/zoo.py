@@ -60,6 +60,7 @@ def load_prior(
     revision: str | None = None,
     sha256: str | None = None,
     allow_arbitrary_code: bool = False,
+    weights: str | None = None,
 ) -> Prior:
     """A shipped prior by name, or a pretrained network from a file, a folder, a hub id or memory.
 
@@ -76,6 +77,9 @@ def load_prior(
         sha256: checksum of a file, to get the same weights again; refused for anything else.
         allow_arbitrary_code: unpickle a file without restrictions: it may then do anything on this
             computer.  Off, files that hold anything but weights are refused.
+        weights: which of the weights in a file or folder: ``"average"``, ``"raw"``, or the name of
+            an entry, as `inspect_prior` and the command ``info`` print it.  Default: the average
+            where there is one, the longest of several; the log says what was taken.
 
     Raises:
         ValueError: no such name or file, unknown or unfitting format, incomplete or unsafe file.
@@ -83,11 +87,11 @@ def load_prior(
     """
     asked = None if value_range is None else _range(value_range)
     code = flag("load_prior", "allow_arbitrary_code", allow_arbitrary_code)
-    for name, text in (("revision", revision), ("sha256", sha256)):
+    for name, text in (("revision", revision), ("sha256", sha256), ("weights", weights)):
         if text is not None and not isinstance(text, str):
             raise TypeError(f"load_prior({name}={text!r}): needs text")
     device = usable(device, "load_prior")
-    source = _source(name_or_path, revision, sha256, code)
+    source = _source(name_or_path, revision, sha256, code, weights)
     return load(source, Target(device, asked or (0.0, 1.0), asked), format)
 
 
@@ -96,9 +100,10 @@ def inspect_prior(
     *,
     format: str | Format | None = None,
     revision: str | None = None,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """What `load_prior` finds in a file, folder or hub id, without building the network."""
-    return describe_source(_source(name_or_path, revision, None, False), format)
+    return describe_source(_source(name_or_path, revision, None, False, weights), format)
 
 
 def _range(given: Any) -> tuple[float, float]:
@@ -115,6 +120,7 @@ def _source(
     revision: str | None,
     sha256: str | None,
     allow_arbitrary_code: bool,
+    weights: str | None,
 ) -> Source:
     if not isinstance(name_or_path, nn.Module):
         checked_path("load_prior", "name_or_path", name_or_path)
@@ -127,7 +133,11 @@ def _source(
         raise ValueError(f"load_prior(name_or_path=): cannot be a path ({error})") from None
     try:
         return source_of(
-            given, revision=revision, sha256=sha256, allow_arbitrary_code=allow_arbitrary_code
+            given,
+            revision=revision,
+            sha256=sha256,
+            allow_arbitrary_code=allow_arbitrary_code,
+            weights=weights,
         )
     except FileNotFoundError:
         names = ", ".join(card.name for card in list_priors())

@@ -4,7 +4,9 @@
 or takes the one named, and returns a prior in data units.
 """
 
+import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,23 @@ from torch import nn
 
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats.adm import ADM
-from tweedie_inverse.priors.formats.base import Format, Source, Target
+from tweedie_inverse.priors.formats.archives import check_finite
+from tweedie_inverse.priors.formats.base import Format, Source, Target, UnsaidWarning, tell
 from tweedie_inverse.priors.formats.denoisers import Deepinv, KDiffusion, Module, SmallDiffusion
-from tweedie_inverse.priors.formats.diffusers_folder import Diffusers, fetch
+from tweedie_inverse.priors.formats.diffusers_folder import Diffusers
 from tweedie_inverse.priors.formats.edm import EDM
 from tweedie_inverse.priors.formats.edm_convert import convert
 from tweedie_inverse.priors.formats.files import read_checkpoint
 from tweedie_inverse.priors.formats.fill import fill
+from tweedie_inverse.priors.formats.folders import look_into
 from tweedie_inverse.priors.formats.foreign import SUFFIXES
+from tweedie_inverse.priors.formats.hub import fetch
 from tweedie_inverse.priors.formats.known_denoisers import KnownDenoiser
 from tweedie_inverse.priors.formats.native import Native
 from tweedie_inverse.priors.formats.onnx_file import ONNX
+from tweedie_inverse.priors.formats.probe import probe
 from tweedie_inverse.priors.formats.score_sde import ScoreSDE, psld_network
+from tweedie_inverse.priors.formats.weights_choice import module_in
 from tweedie_inverse.priors.labels import fractional_embedding
 
 __all__ = [
@@ -42,6 +49,7 @@ __all__ = [
     "SmallDiffusion",
     "Source",
     "Target",
+    "UnsaidWarning",
     "convert",
     "describe",
     "fill",
@@ -82,6 +90,7 @@ def register(format: Format) -> None:
     FORMATS[format.name] = format
 
 
+_LOG = logging.getLogger("tweedie_inverse")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", *SUFFIXES)
 
@@ -92,6 +101,7 @@ def source_of(
     revision: str | None = None,
     sha256: str | None = None,
     allow_arbitrary_code: bool = False,
+    weights: str | None = None,
 ) -> Source:
     """What `given` stands for; files are read, hub ids fetched.
 
@@ -112,16 +122,21 @@ def source_of(
             "leave it out (a hub id is fixed by revision=)"
         )
     if isinstance(given, nn.Module):
+        if weights is not None:
+            raise ValueError(
+                f"load_prior(weights={weights!r}): chooses among the weights of a file, and "
+                f"{_kind_of(given)} has its own; leave it out"
+            )
         return Source(type(given).__name__, module=given)
     if path.is_dir():
-        return Source(name, folder=path)
+        return Source(name, folder=path, weights=weights)
     if path.is_file():
         found = read_checkpoint(path, sha256=sha256, allow_arbitrary_code=allow_arbitrary_code)
-        if allow_arbitrary_code and isinstance(found.content, nn.Module):
-            return Source(name, module=found.content)
-        return Source(name, checkpoint=found)
+        if allow_arbitrary_code and (module := module_in(found.content, weights, name)):
+            return Source(name, module=module)
+        return Source(name, checkpoint=replace(found, asked=weights), weights=weights)
     if _HUB_ID.fullmatch(name) and path.suffix not in _FILES:
-        return Source(name, folder=fetch(name, revision))
+        return Source(name, folder=fetch(name, revision), weights=weights)
     raise FileNotFoundError(f"load_prior({name!r}): no such file or folder")
 
 
@@ -137,9 +152,10 @@ def load(source: Source, target: Target, format: str | Format | None = None) -> 
     Raises:
         ValueError: unknown format, or one that the source does not fit.
     """
-    chosen = _format_of(source, format)
+    chosen, view = _settled(source, format)
+    _say_what_is_taken(view, chosen)
     try:
-        prior = chosen.load(source, target)
+        prior = chosen.load(view, target)
     except KeyError as error:
         raise ValueError(
             f"load_prior({source.name!r}): not a complete source in format {chosen.name!r}, "
@@ -147,29 +163,85 @@ def load(source: Source, target: Target, format: str | Format | None = None) -> 
         ) from error
     if prior.value_range is None:  # the format's own files say it, others are told
         prior.value_range = target.value_range
+    if source.module is not None:  # of what is built here, the format has compared the shapes
+        probe(prior, source)
     return prior
+
+
+def _say_what_is_taken(view: Source, format: Format) -> None:
+    """In the log; and in a warning where the average is doubtful, or is not what was taken."""
+    file = view.checkpoint
+    if file is None or file.taken is None:
+        return
+    said = file.taken_in_words()
+    _LOG.info("load_prior(%r): weights: %s", view.name, said)
+    if file.asked is None and file.found[0].average and not file.taken.average:
+        tell(
+            f"load_prior({view.name!r}): the average under {file.found[0].key!r} is not of format "
+            f"{format.name!r}, so the raw weights are taken, {said}; weights='raw' says so"
+        )
+    if file.taken.average and len(file.found) > 1:
+        check_finite(file.taken.state, file.path, ". weights='raw' takes the raw ones")
+    if file.asked is None and (doubt := file.doubt()):
+        tell(
+            f"load_prior({view.name!r}): takes {said}, which {doubt}. Compare it with "
+            "weights='raw' by ti.check_prior, and say which one it is, weights='average' or 'raw'"
+        )
+    names = file.taken.state
+    if any(".diffusion_model." in f".{name}" for name in names):
+        tell(
+            f"load_prior({view.name!r}): the names are those of latent-diffusion's code. A network "
+            "of latents is no prior of images, and the file does not say that it is none"
+        )
 
 
 def describe(source: Source, format: str | Format | None = None) -> dict[str, Any]:
     """What was found, beginning with the format's name."""
-    chosen = _format_of(source, format)
-    return {"format": chosen.name, **chosen.describe(source)}
+    chosen, view = _settled(source, format)
+    rows = {"format": chosen.name, **chosen.describe(view)}
+    if view.checkpoint is not None and not chosen.kind:  # our own files hold one network
+        taken = view.checkpoint.taken_in_words()
+        doubt = view.checkpoint.doubt()
+        rows["weights"] = f"{taken}; it {doubt}" if doubt else taken
+    return rows
 
 
-def _format_of(source: Source, format: str | Format | None) -> Format:
-    if isinstance(format, Format):
-        return format
-    if format is not None:
-        if not isinstance(format, str) or format not in FORMATS:
-            raise ValueError(
-                f"load_prior(format={format!r}): must be one of {', '.join(FORMATS)}, or one of "
-                "ti.priors.formats with its settings"
-            )
-        return FORMATS[format]
-    for candidate in FORMATS.values():
-        if candidate.recognises(source):
-            return candidate
+def _settled(source: Source, format: str | Format | None) -> tuple[Format, Source]:
+    """The format, and the source with the weights and names that the format recognises."""
+    if (isinstance(format, str) and format not in FORMATS) or not (
+        format is None or isinstance(format, str | Format)
+    ):
+        raise ValueError(
+            f"load_prior(format={format!r}): must be one of {', '.join(FORMATS)}, or one of "
+            "ti.priors.formats with its settings"
+        )
+    given = FORMATS[format] if isinstance(format, str) else format
+    if given is not None and given.asked_weights is not None and source.checkpoint is not None:
+        source = replace(source, checkpoint=replace(source.checkpoint, asked=given.asked_weights))
+    if given is None and any(name.startswith(_LATENT) for name in _all_names(source)):
+        raise ValueError(f"load_prior({source.name!r}): {_NO_LATENTS}")
+    for view in source.views():
+        for candidate in FORMATS.values() if given is None else (given,):
+            if candidate.recognises(view):
+                return candidate, view
+    if given is not None:  # it says itself what it misses
+        return given, source
+    if source.folder is not None:
+        look_into(source)
     raise ValueError(f"load_prior({source.name!r}): {_what_it_is_not(source)}")
+
+
+_LATENT = ("first_stage_model.", "cond_stage_model.")
+_NO_LATENTS = "latent priors are not supported yet; this package samples pixels"
+
+
+def _all_names(source: Source) -> list[str]:
+    """Of all weights in a file."""
+    if source.checkpoint is None:
+        return []
+    return [name for weights in source.checkpoint.found for name in weights.state] or [
+        *source.state
+    ]
 
 
 def _what_it_is_not(source: Source) -> str:
@@ -186,10 +258,6 @@ def _what_it_is_not(source: Source) -> str:
             "Module(shape=..., parameterization=...), or format='deepinv', 'k-diffusion', ..."
         )
     names = ", ".join(list(source.state)[:5]) or "no tensors"
-    if any(
-        name.startswith(("first_stage_model.", "model.diffusion_model.")) for name in source.state
-    ):
-        return "latent priors are not supported yet; this package samples pixels"
     return (
         f"not a prior file of this package, nor any other known format ({known}); it begins with "
         f"{names}. Build the network with its own library and pass the module; weights of JAX, "

@@ -1,7 +1,10 @@
 """What a format is: it recognises a source, tells what it found, and makes a prior of it."""
 
+import sys
+import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -20,17 +23,31 @@ class Source:
 
     Attributes:
         name: what the user called it, for messages.
+        weights: which of several weights to take: ``"average"``, ``"raw"`` or the name of an
+            entry; default the average where there is one.  Files have it in their checkpoint.
     """
 
     name: str
     folder: Path | None = None
     checkpoint: Checkpoint | None = None
     module: nn.Module | None = None
+    weights: str | None = None
 
     @property
     def state(self) -> dict[str, Tensor]:
         """The weights of a file by name; empty for the others."""
         return {} if self.checkpoint is None else self.checkpoint.state
+
+    def views(self) -> Iterator["Source"]:
+        """This source for each of the weights and names that a file can be read with."""
+        if self.checkpoint is None:
+            yield self
+            return
+        views = list(self.checkpoint.candidates())
+        for view in views:
+            yield replace(self, checkpoint=view)
+        if not views:
+            yield self
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,11 @@ class Format(ABC):
             if not (value is None and type(None) in allowed):
                 _check(type(self).__name__, field.name, value, hints[field.name])
 
+    @property
+    def asked_weights(self) -> str | None:
+        """Which weights of a file the settings ask for; None leaves it to the user."""
+        return None
+
     @abstractmethod
     def recognises(self, source: Source) -> bool:
         """Whether the source is of this format, judged by names only."""
@@ -125,13 +147,15 @@ def timestep_prior(
     table: Tensor,
     target: Target,
     name: str,
+    network_range: tuple[float, float] = (-1.0, 1.0),
 ) -> NetworkPrior:
-    """A network as of DDPM: it sees ``x / sqrt(1 + sigma^2)`` on [-1, 1] and a number from 0 on.
+    """A network as of DDPM: it sees ``x / sqrt(1 + sigma^2)`` and a number from 0 on.
 
     Args:
         table: ``(timesteps,)``, increasing, the noise level that each number stands for.
+        network_range: of the images x.
     """
-    offset, scale = target.units((-1.0, 1.0))
+    offset, scale = target.units(network_range)
     return NetworkPrior(
         module,
         parameterization,
@@ -144,6 +168,48 @@ def timestep_prior(
         sigma_max=float(table[-1]) * scale,
         name=name,
     )
+
+
+def refuse_size(size: int, levels: int, source: Source) -> None:
+    """Raise a `ValueError` for an image that a U-Net of `levels` cannot halve often enough."""
+    step = 2 ** (levels - 1)
+    if size % step:
+        raise ValueError(
+            f"load_prior({source.name!r}): a network of {levels} levels takes images whose side is "
+            f"a multiple of {step}, got image_size={size}"
+        )
+
+
+class UnsaidWarning(UserWarning):
+    """A file does not say something, which was read as usual; the message says how to say it."""
+
+
+def tell(message: str) -> None:
+    """Warn the user, at the line of his own that called this package."""
+    depth, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, UnsaidWarning, stacklevel=depth)
+
+
+_PACKAGE = __name__.split(".")[0]
+
+
+def tell_unsaid(source: Source, unsaid: dict[str, str], format: str, what: str) -> None:
+    """One warning with all that a file does not say, how it was read, and what ends the warning.
+
+    Args:
+        unsaid: how each thing was read, by the setting that says it.
+        format: name of the class with these settings.
+        what: what is known of the file, such as ``"no published network"``.
+    """
+    if unsaid:
+        tell(
+            f"load_prior({source.name!r}): {what}, and the file does not say "
+            f"{'; '.join(f'{setting}= (read as {read})' for setting, read in unsaid.items())}. "
+            "Where it was trained otherwise, results are wrong. Say each of them by "
+            f"format=ti.priors.formats.{format}(...); ti.check_prior finds most mistakes"
+        )
 
 
 def of_one_class(label: int | None, classes: int, source: Source) -> int | None:

@@ -1,10 +1,12 @@
-"""diffusers pipelines: a folder with model_index.json, a U-Net and a scheduler, or a hub id.
+"""diffusers pipelines and training runs: a U-Net and a scheduler in a folder, or a hub id.
 
-`diffusers_schedulers.py` says what its scheduler means for the network.
+`diffusers_files.py` says where they lie, `diffusers_schedulers.py` what the scheduler means for the
+network.
 """
 
-import json
-import warnings
+import inspect
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,14 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.boundary.arguments import choice
-from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class
+from tweedie_inverse.priors.exact import all_but
+from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class, tell
+from tweedie_inverse.priors.formats.diffusers_files import (
+    SCHEDULER,
+    Network,
+    find,
+    has_scheduler,
+    looks_like_diffusers,
+    read_json,
+    scheduler_of,
+)
 from tweedie_inverse.priors.formats.diffusers_schedulers import PREDICTIONS, diffusers_prior
-from tweedie_inverse.priors.formats.files import load_weights, read_checkpoint, ready
+from tweedie_inverse.priors.formats.files import check_shapes, load_weights, ready
 from tweedie_inverse.priors.network import NetworkPrior
 
-_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-_LATENT = ("vae", "vqvae", "movq")
-
+_LOG = logging.getLogger("tweedie_inverse")
 # Attention layers were called differently before diffusers 0.13.
 _RENAMED = {
     ".query.": ".to_q.",
@@ -39,38 +49,49 @@ class Diffusers(Format):
         condition: ``(tokens, features)`` text or image embedding for a cross-attention network;
             default zeros, a null condition.
         prediction: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``, against the scheduler's word.
+        scheduler: that of the training, where the folder has none: a scheduler, its configuration,
+            or the path of one.
+        sample_size: side of the images, where the network's configuration does not say it.
+        network_range: of the images it was trained on; default that of diffusers' own scripts and
+            pipelines, [-1, 1], and [0, 1] for the score-SDE VE pipeline.
     """
 
     name: ClassVar[str] = "diffusers"
     class_label: int | None = None
     condition: Tensor | None = None
     prediction: str | None = None
+    scheduler: Any = None
+    sample_size: int | None = None
+    network_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.prediction is not None:
             choice("Diffusers", "prediction", self.prediction, tuple(PREDICTIONS))
+        if self.scheduler is not None:
+            _configuration(self.scheduler)
 
     def recognises(self, source: Source) -> bool:
-        folder = source.folder
-        return folder is not None and any(
-            (folder / name).is_file() for name in ("model_index.json", "config.json")
-        )
+        return source.folder is not None and looks_like_diffusers(source.folder)
 
     def describe(self, source: Source) -> dict[str, Any]:
-        network, scheduler, _ = _configurations(source)
+        found = find(source)
+        network, scheduler = found.configuration, {}
+        if self.scheduler is not None or has_scheduler(found, source):
+            scheduler = self._scheduler(found, source)
         keys = ("_class_name", "sample_size", "in_channels", "out_channels", "block_out_channels")
         rows = {name.strip("_"): network[name] for name in keys if name in network}
-        rows["scheduler"] = scheduler["_class_name"]
+        rows["scheduler"] = scheduler.get("_class_name", "not in the folder: scheduler=")
         rows["prediction"] = self._prediction(scheduler, source)
         rows["classes"] = network.get("num_class_embeds")
+        rows["weights"] = found.remark
         return rows
 
     def load(self, source: Source, target: Target) -> NetworkPrior:
-        network, scheduler, weights = _configurations(source)
+        found = find(source)
+        network, scheduler = found.configuration, self._scheduler(found, source)
         prediction = self._prediction(scheduler, source)
-        size = network["sample_size"]
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = self._size(found, source)
         channels = network["in_channels"]
         if network["out_channels"] not in (channels, 2 * channels):
             raise ValueError(
@@ -80,14 +101,44 @@ class Diffusers(Format):
             )
         classes = network.get("num_class_embeds") or 0
         label = of_one_class(self.class_label, classes, source)
-        unet = _build(network)
-        load_weights(unet, _renamed(_state(weights), unet), weights)
+        _LOG.info("load_prior(%r): weights: %s", source.name, found.remark)
+        _tell_of_the_average(found, source)
         adapter = UNetOutput(
-            ready(unet, target.device), channels, label, self._condition(network), target.device
+            ready(_filled(found), target.device),
+            channels,
+            label,
+            self._condition(network),
+            target.device,
         )
         return diffusers_prior(
-            adapter, (channels, height, width), scheduler, prediction, target, source.name
+            adapter,
+            (channels, height, width),
+            scheduler,
+            prediction,
+            target,
+            source.name,
+            self.network_range,
         )
+
+    def _scheduler(self, found: Network, source: Source) -> dict[str, Any]:
+        if self.scheduler is None:
+            scheduler = scheduler_of(found, source)
+        else:
+            scheduler = _configuration(self.scheduler)
+        if "_class_name" not in scheduler:
+            raise ValueError(f"load_prior({source.name!r}): the scheduler does not say its class")
+        return scheduler
+
+    def _size(self, found: Network, source: Source) -> tuple[int, int]:
+        size = self.sample_size or found.configuration.get("sample_size")
+        sides = (size, size) if isinstance(size, int) else tuple(size or ())
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise ValueError(
+                f"load_prior({source.name!r}): {found.folder / 'config.json'} has no sample_size; "
+                "say the side of the images it was trained on, "
+                "format=ti.priors.formats.Diffusers(sample_size=...)"
+            )
+        return sides
 
     def _prediction(self, scheduler: dict[str, Any], source: Source) -> str:
         prediction = self.prediction or scheduler.get("prediction_type", "epsilon")
@@ -124,6 +175,11 @@ class UNetOutput(nn.Module):
         self.unet, self.channels, self.class_label = unet, channels, class_label
         self.condition = None if condition is None else condition.to(device)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Frequencies of the label keep their precision when the network is cast."""
+        waves = [part for name, part in self.unet.named_children() if name == "time_proj"]
+        return all_but(waves, lambda: super(UNetOutput, self)._apply(fn, recurse))
+
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         labels = None
         if self.class_label is not None:
@@ -136,87 +192,29 @@ class UNetOutput(nn.Module):
         return output[0][:, : self.channels]
 
 
-def fetch(name: str, revision: str | None) -> Path:
-    """Download a pipeline's configurations and weights from the hub, or find them in its cache.
-
-    Raises:
-        ImportError: huggingface_hub is not installed.
-        ValueError: no connection, no such repository or revision.
-    """
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise ImportError(
-            f"load_prior({name!r}): looks like a hub id, which needs huggingface_hub and diffusers "
-            "(pip install diffusers)"
-        ) from error
-    try:
-        patterns = ["*.json", *(f"**/{weights}" for weights in _WEIGHTS), *_WEIGHTS]
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # its own errors derive from many libraries'
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"load_prior({name!r}): no such file or shipped prior here, and the hub did not give "
-            f"it ({reason}); download the folder where there is a connection and pass its path"
-        ) from error
-    if revision is None:
-        warnings.warn(
-            f"load_prior({name!r}): the hub's newest revision may change under you; pin this one "
-            f"with revision={folder.name!r}",
-            UserWarning,
-            stacklevel=3,
+def _tell_of_the_average(found: Network, source: Source) -> None:
+    if found.average and found.updates == 0:
+        tell(
+            f"load_prior({source.name!r}): takes {found.remark}, which was never updated, as its "
+            "folder says; weights= names another"
         )
-    return folder
 
 
-def _configurations(source: Source) -> tuple[dict[str, Any], dict[str, Any], Path]:
-    """Of network and scheduler, and the file of weights."""
-    assert source.folder is not None
-    index = source.folder / "model_index.json"
-    if index.is_file():
-        parts = _json(index)
-        latent = [part for part in _LATENT if part in parts]
-        if latent:
-            raise ValueError(
-                f"load_prior({source.name!r}): latent priors are not supported yet (the pipeline "
-                f"has a {latent[0]}); this package samples pixels"
-            )
-        inside = source.folder / "unet"  # old pipelines keep everything in one folder
-        folder = inside if inside.is_dir() else source.folder
-    else:
-        folder = source.folder
-    network = _json(folder / "config.json")
-    if network.get("_class_name") not in ("UNet2DModel", "UNet2DConditionModel"):
-        raise ValueError(
-            f"load_prior({source.name!r}): network {network.get('_class_name')} is not supported, "
-            "only UNet2DModel and UNet2DConditionModel"
+def _configuration(scheduler: Any) -> dict[str, Any]:
+    """The configuration of a scheduler, given as such, as a scheduler, or as a path."""
+    if isinstance(scheduler, str | Path):
+        path = Path(scheduler)
+        inside = [path / "scheduler" / SCHEDULER, path / SCHEDULER]
+        return read_json(next((file for file in inside if file.is_file()), path))
+    if isinstance(scheduler, dict):
+        return scheduler
+    config = getattr(scheduler, "config", None)
+    if config is None:
+        raise TypeError(
+            f"Diffusers(scheduler={scheduler!r}): needs a scheduler of diffusers, its "
+            "configuration, or the path of one"
         )
-    if "sample_size" not in network or network["sample_size"] is None:
-        raise ValueError(
-            f"load_prior({source.name!r}): {folder / 'config.json'} has no sample_size"
-        )
-    places = (source.folder / "scheduler", source.folder, source.folder.parent / "scheduler")
-    found = [place for place in places if (place / "scheduler_config.json").is_file()]
-    if not found:
-        raise ValueError(
-            f"load_prior({source.name!r}): scheduler/scheduler_config.json is missing; it holds "
-            "the noise levels, without which the network's timesteps mean nothing"
-        )
-    weights = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
-    if not weights:
-        raise ValueError(
-            f"load_prior({source.name!r}): no weights in {folder}, looked for {', '.join(_WEIGHTS)}"
-        )
-    return network, _json(found[0] / "scheduler_config.json"), weights[0]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"load_prior: {path} is missing; is this the folder of a pipeline?")
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"load_prior: {path} is no JSON ({error})") from None
+    return {**dict(config), "_class_name": type(scheduler).__name__}
 
 
 def _build(configuration: dict[str, Any]) -> nn.Module:
@@ -230,12 +228,49 @@ def _build(configuration: dict[str, Any]) -> nn.Module:
         "UNet2DModel": diffusers.UNet2DModel,
         "UNet2DConditionModel": diffusers.UNet2DConditionModel,
     }[configuration["_class_name"]]
+    known = inspect.signature(kind.__init__).parameters
+    return kind.from_config({name: v for name, v in configuration.items() if name in known})
+
+
+def _filled(found: Network) -> nn.Module:
+    """The network with its weights; a configuration that these do not bear out builds nothing."""
+    configuration, state = found.configuration, found.state()
+    first = found.files[0]
+    layers = [_count(configuration.get(name)) for name in _LAYERS]
+    widths = _numbers(configuration.get("block_out_channels"))
+    largest = max((max(value.shape, default=0) for value in state.values()), default=0)
+    if max(layers) * len(widths) > len(state) or max(widths, default=0) > largest:
+        raise ValueError(
+            f"load_prior: {first}: {len(state)} weights, the largest side {largest}, are not those "
+            f"of {str(widths)[:60]} channels with {max(layers)} layers a block, as config.json says"
+        )
+    with torch.device("meta"):
+        without_memory = _build(configuration)
+    renamed = _renamed(state, without_memory)
+    check_shapes(without_memory, renamed, first)
     with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
-        return kind.from_config(configuration)
+        unet = _build(configuration)
+    load_weights(unet, renamed, first)
+    return unet
 
 
-def _state(weights: Path) -> dict[str, Tensor]:
-    return read_checkpoint(weights).state
+# What makes a network long.
+_LAYERS = (
+    "layers_per_block",
+    "transformer_layers_per_block",
+    "reverse_transformer_layers_per_block",
+)
+
+
+def _numbers(value: Any) -> list[int]:
+    """The whole numbers in a setting that is one, or lists of them."""
+    if isinstance(value, list):
+        return [number for item in value[:10_000] for number in _numbers(item)]
+    return [value] if isinstance(value, int) else []
+
+
+def _count(value: Any) -> int:
+    return max(_numbers(value), default=1)
 
 
 def _renamed(state: dict[str, Tensor], unet: nn.Module) -> dict[str, Tensor]:

@@ -26,10 +26,11 @@ def diffusers_prior(
     prediction: str,
     target: Target,
     name: str = "diffusers",
+    network_range: tuple[float, float] | None = None,
 ) -> NetworkPrior:
     """A module called like diffusers calls a U-Net, with its scheduler's configuration."""
     if scheduler["_class_name"] == "ScoreSdeVeScheduler":
-        offset, scale = target.units((0.0, 1.0))
+        offset, scale = target.units(network_range or (0.0, 1.0))
         return NetworkPrior(
             module,
             "score",
@@ -42,7 +43,9 @@ def diffusers_prior(
             name=name,
         )
     table = noise_levels(scheduler, name)
-    return timestep_prior(module, PREDICTIONS[prediction], shape, table, target, name)
+    return timestep_prior(
+        module, PREDICTIONS[prediction], shape, table, target, name, network_range or (-1.0, 1.0)
+    )
 
 
 def noise_levels(scheduler: dict[str, Any], name: str) -> Tensor:

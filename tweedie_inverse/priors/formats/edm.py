@@ -9,10 +9,16 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from tweedie_inverse.priors.formats.base import Format, Source, Target, of_one_class
+from tweedie_inverse.priors.formats.base import (
+    Format,
+    Source,
+    Target,
+    of_one_class,
+    tell,
+    tell_unsaid,
+)
 from tweedie_inverse.priors.formats.edm_preconditioning import (
     KINDS,
     Constants,
@@ -21,7 +27,7 @@ from tweedie_inverse.priors.formats.edm_preconditioning import (
     constants_of,
     edm_prior,
 )
-from tweedie_inverse.priors.formats.files import load_weights, ready
+from tweedie_inverse.priors.formats.files import filled, ready
 from tweedie_inverse.priors.formats.networks.edm import (
     DeepinvCall,
     EDMArchitecture,
@@ -61,8 +67,8 @@ class EDM(Format):
     Attributes:
         class_label: which class, for a class-conditional network.
         preconditioning: ``"edm"`` (also EDM2), ``"vp"``, ``"ve"`` or ``"iddpm"``; a converted file
-            says, others are taken for edm.
-        sigma_data, sigma_min, sigma_max: on the network's range.
+            says, others are taken for edm with a warning.
+        sigma_data, sigma_min, sigma_max: on the network's range, [-1, 1].
     """
 
     name: ClassVar[str] = "edm"
@@ -80,22 +86,22 @@ class EDM(Format):
         rows = asdict(_architecture(source))
         kind = self._kind(source)
         low, high = self._constants(source).trained_range(kind)
-        return {**rows, "preconditioning": kind, "sigma_min": low, "sigma_max": high}
+        rows |= {"preconditioning": kind, "sigma_min": low, "sigma_max": high}
+        if unsaid := self._unsaid(source):
+            rows["not in the file"] = "; ".join(f"{n}= ({read})" for n, read in unsaid.items())
+        return rows
 
     def load(self, source: Source, target: Target) -> NetworkPrior:
         assert source.checkpoint is not None
         found = _architecture(source)
         kind, constants = self._kind(source), self._constants(source)
         channels, size, classes = _sizes(found)
+        _refuse_channels(found, source)
         label = of_one_class(self.class_label, classes, source)
-        with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
-            if isinstance(found, EDM2Architecture):
-                inner: nn.Module = EDM2UNet(found)
-                network = inner
-            else:
-                inner = deepinv_network(found)
-                network = DeepinvCall(inner)
-        load_weights(inner, _state(source), source.checkpoint.path)
+        network = self._network(found, source)
+        tell_unsaid(
+            source, self._unsaid(source), "EDM", "this file was not converted from a pickle"
+        )
         return edm_prior(
             RawNetwork(ready(network, target.device), channels, classes, label),
             (channels, size, size),
@@ -104,6 +110,33 @@ class EDM(Format):
             constants,
             source.name,
         )
+
+    def _network(self, found: EDMArchitecture | EDM2Architecture, source: Source) -> nn.Module:
+        assert source.checkpoint is not None
+        weights, path = _state(source), source.checkpoint.path
+        if isinstance(found, EDM2Architecture):
+            if not _header(source) and not _is_published(found):
+                tell(
+                    f"load_prior({source.name!r}): this is none of the published EDM2 networks, "
+                    f"and the file does not say their settings without weights, read as "
+                    f"{', '.join(f'{n} {getattr(found, n)}' for n in _EDM2_SETTINGS)}. A file that "
+                    "tweedie-inverse convert makes from the pickle says them"
+                )
+            return filled(lambda: EDM2UNet(found), weights, path)
+        return DeepinvCall(filled(lambda: deepinv_network(found), weights, path))
+
+    def _unsaid(self, source: Source) -> dict[str, str]:
+        """What neither the file nor the user says."""
+        if _header(source) or self.preconditioning is not None:
+            return {}
+        found = _architecture(source)
+        if isinstance(found, EDM2Architecture):  # which has only one
+            known = self.sigma_data or _is_published(found)
+            return {} if known else {"sigma_data": "0.5"}
+        return {
+            "preconditioning": "'edm', though the baselines 'vp', 've' and 'iddpm' look the same",
+            **({} if self.sigma_data else {"sigma_data": "0.5"}),
+        }
 
     def _kind(self, source: Source) -> Preconditioning:
         told = _header(source).get("class", "EDMPrecond")
@@ -162,6 +195,32 @@ def _architecture(source: Source) -> EDMArchitecture | EDM2Architecture:
         )
     known = {name: settings[name] for name in _EDM2_SETTINGS if name in settings}
     return replace(edm2_architecture_of(state), **known)
+
+
+def _refuse_channels(found: EDMArchitecture | EDM2Architecture, source: Source) -> None:
+    if isinstance(found, EDM2Architecture):
+        size = found.image_size
+        first = _state(source)[f"enc.{size}x{size}_conv.weight"].shape[1] - 1  # a channel of ones
+        wanted, given, out = [found.channels], first, found.channels
+    else:
+        given, out = found.in_channels, found.out_channels
+        wanted = [given, 2 * given]
+    if out not in wanted or given != wanted[0]:
+        raise ValueError(
+            f"load_prior({source.name!r}): the network takes {given} channels and returns {out}; a "
+            "prior needs as many, or twice as many with a learned variance"
+        )
+
+
+def _is_published(found: EDM2Architecture) -> bool:
+    """ImageNet-64, configuration G in one of its sizes."""
+    width = found.widths[0]
+    return found.widths == (width, 2 * width, 3 * width, 4 * width) and (
+        found.image_size,
+        found.classes,
+        found.blocks,
+        found.attention_levels,
+    ) == (64, 1000, 3, (2, 3))
 
 
 def _sizes(found: EDMArchitecture | EDM2Architecture) -> tuple[int, int, int]:

@@ -7,18 +7,21 @@ unless the caller says by name that code in the file may run.
 import hashlib
 import pickle
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.priors.formats.archives import check_archive, check_claims, check_finite
 from tweedie_inverse.priors.formats.foreign import kind_of, read
+from tweedie_inverse.priors.formats.weights import Weights, weights_in
+from tweedie_inverse.priors.formats.weights_choice import chosen, doubt, in_words, views
 
-# Under these names training scripts keep the weights, best first.
-_WRAPPERS = ("ema_state_dict", "state_dict", "model_state_dict", "params_ema", "params", "model")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,53 @@ class Checkpoint:
     Attributes:
         content: of a ``.pt`` file whatever was saved, of a safetensors file its tensors.
         metadata: the header of a safetensors file.
+        asked: ``"average"``, ``"raw"`` or the key of the weights to take; default the average
+            where there is one.
+        taken: which of the weights these are, once that is settled.
+        view: their names, once it is settled which prefixes belong to wrappers.
     """
 
     path: Path
     content: Any
     metadata: Mapping[str, str]
+    asked: str | None = None
+    taken: Weights | None = None
+    view: Mapping[str, Tensor] | None = None
+
+    @cached_property
+    def found(self) -> list[Weights]:
+        """All weights in the file, those to take by default first."""
+        return weights_in(self.content)
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """The weights by name, without ``module.``; empty if there is no such thing."""
-        return _find_state(self.content)
+        """The weights by name, without the prefixes of wrappers; empty if there are none."""
+        if self.view is not None:
+            return dict(self.view)
+        for candidate in self.candidates():
+            return candidate.state
+        content = self.content if isinstance(self.content, Mapping) else {}
+        return {str(name): v for name, v in content.items() if isinstance(v, Tensor)}
+
+    def candidates(self) -> Iterator["Checkpoint"]:
+        """This file for each of its weights, and for each view of their names, best first.
+
+        Raises:
+            ValueError: there are no weights as they were asked for.
+        """
+        for weights in chosen(self.found, self.asked, self.path.name):
+            for view in views(weights):
+                settled = replace(self, taken=weights, view=view)
+                settled.__dict__["found"] = self.found  # the search is not repeated
+                yield settled
+
+    def taken_in_words(self) -> str:
+        """What was taken, and what else there is; empty if the file has no weights."""
+        return "" if self.taken is None else in_words(self.taken, self.found)
+
+    def doubt(self) -> str:
+        """What makes the average that was taken suspicious; empty if nothing does."""
+        return "" if self.taken is None else doubt(self.taken, self.found)
 
 
 def read_checkpoint(
@@ -68,6 +108,7 @@ def read_checkpoint(
             "EDM2 network make a safetensors file first: tweedie-inverse convert "
             f"{path} OUT.safetensors"
         )
+    check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=not allow_arbitrary_code)
     except pickle.UnpicklingError as error:
@@ -95,8 +136,16 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     """Copy `state` into `module`, in float32; every weight must be there in its shape.
 
     Raises:
-        ValueError: with the first five names that are missing, of another shape or not known.
+        ValueError: with the first five names that are missing, of another shape or not known, or
+            with the first whose numbers are NaN or infinite.
     """
+    check_shapes(module, state, path)
+    check_finite(state, path)
+    module.load_state_dict({name: in_float32(value) for name, value in state.items()})
+
+
+def check_shapes(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that are not those of `module`, which may be without memory (meta)."""
     own = module.state_dict()
     wrong = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
@@ -114,7 +163,21 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
                 f"{', '.join(names[:5])}; the architecture is another one (give its settings by "
                 "format=)"
             )
-    module.load_state_dict({name: in_float32(value) for name, value in state.items()})
+    check_claims(state, path)
+
+
+def filled(make: Callable[[], Network], state: Mapping[str, Tensor], path: Path) -> Network:
+    """The network of `make`, with these weights; it is given no memory before they fit.
+
+    Raises:
+        ValueError: as of `load_weights`.
+    """
+    with torch.device("meta"):
+        check_shapes(make(), state, path)
+    with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
+        network = make()
+    load_weights(network, state, path)
+    return network
 
 
 def in_float32(value: Tensor) -> Tensor:
@@ -162,23 +225,3 @@ def _why_refused(path: Path, error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-
-
-def _find_state(content: Any) -> dict[str, Tensor]:
-    if isinstance(content, nn.Module):
-        return dict(content.state_dict())
-    if not isinstance(content, Mapping):
-        return {}
-    for name in _WRAPPERS:
-        inner = content.get(name)
-        if isinstance(inner, Mapping) and _has_tensors(inner.values()):
-            content = inner
-            break
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
-
-
-def _has_tensors(values: Iterable[Any]) -> bool:
-    return any(isinstance(value, Tensor) for value in values)

@@ -5,6 +5,7 @@ how long the file takes to load.
 """
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform
 from tweedie_inverse.priors.error.local_error import LocalError
+from tweedie_inverse.priors.formats.archives import check_finite
 from tweedie_inverse.priors.formats.base import Format, Source, Target
 from tweedie_inverse.priors.formats.files import Checkpoint, load_weights, read_checkpoint, ready
 from tweedie_inverse.priors.unet import UNet
@@ -23,7 +25,14 @@ from tweedie_inverse.runtime.atomic import replace
 
 def header_of(checkpoint: Checkpoint, kind: str | None = None) -> dict[str, Any]:
     """The settings; empty if the file is none of ours, or of another `kind` than asked for."""
-    header = json.loads(checkpoint.metadata.get("prior", "{}"))
+    try:
+        header = json.loads(checkpoint.metadata.get("prior", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"load_prior: {checkpoint.path}: its header is no JSON ({error})"
+        ) from None
+    if not isinstance(header, dict):
+        raise ValueError(f"load_prior: {checkpoint.path}: its header holds no settings")
     return header if kind in (None, header.get("format")) else {}
 
 
@@ -51,6 +60,7 @@ class OwnFile(Format):
                 f"load_prior({source.name!r}): not a file of format {self.name!r}, its header does "
                 f"not say {self.kind}"
             )
+        _refuse_broken(settings, source)
         own, asked = tuple(settings.get("value_range", ())), target and target.asked_range
         if asked and own and asked != own:
             name = Path(source.name).stem
@@ -64,17 +74,66 @@ class OwnFile(Format):
     def network_in(self, source: Source, channels: int, device: torch.device | str) -> nn.Module:
         """The trained `UNet` of a file, in evaluation mode."""
         assert source.checkpoint is not None
-        settings = self.settings_in(source)
+        settings, weights = self.settings_in(source), weights_in(source.state)
+        widths, blocks = tuple(settings["widths"]), tuple(settings["blocks"])
+        classes = settings.get("classes", 0)
+        _refuse_larger_than_its_weights(widths, blocks, (channels, classes + 1), weights, source)
         with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
             network = UNet(
                 channels,
-                tuple(settings["widths"]),
-                tuple(settings["blocks"]),
-                classes=settings.get("classes", 0),
+                widths,
+                blocks,
+                classes=classes,
                 attention=settings.get("attention", False),
             )
-        load_weights(network, weights_in(source.state), source.checkpoint.path)
+        load_weights(network, weights, source.checkpoint.path)
         return ready(network, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+# Tensors of a residual block of the `UNet`, and numbers in it for each pair of channels.
+_PER_BLOCK, _PER_PAIR = 10, 18
+
+
+def _refuse_larger_than_its_weights(
+    widths: tuple[Any, ...],
+    blocks: tuple[Any, ...],
+    others: tuple[Any, ...],
+    weights: Mapping[str, Tensor],
+    source: Source,
+) -> None:
+    """Before anything is built: a header must not ask for more than its file has weights."""
+    numbers, there = [*widths, *blocks, *others], sum(value.numel() for value in weights.values())
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
+    fits = (
+        whole
+        and len(widths) == len(blocks)
+        and _PER_BLOCK * sum(blocks) <= len(weights)
+        and _PER_PAIR * sum(b * w**2 for b, w in zip(blocks, widths, strict=True)) <= there
+        and max(others) <= there
+    )
+    if not fits:
+        raise ValueError(
+            f"load_prior({source.name!r}): the header describes another network than the file has "
+            f"weights of: widths {str(widths)[:60]} and blocks {str(blocks)[:60]}, but "
+            f"{len(weights)} weights of {there} numbers"
+        )
+
+
+def _refuse_broken(settings: Mapping[str, Any], source: Source) -> None:
+    """NaN and infinity, in the numbers of the header and in the error's tables."""
+    assert source.checkpoint is not None
+    names = ("offset", "scale", "sigma_data", "sigma_min", "sigma_max", "centre")
+    broken = [
+        f"{name} {settings[name]}"
+        for name in names
+        if isinstance(settings.get(name), float) and not math.isfinite(settings[name])
+    ]
+    if broken:
+        raise ValueError(
+            f"load_prior({source.name!r}): the header is damaged, it says {', '.join(broken)}"
+        )
+    tables = {n: v for n, v in source.state.items() if n.startswith(("error.", "timesteps"))}
+    check_finite(tables, source.checkpoint.path)
 
 
 def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], format: Format) -> None:
@@ -103,14 +162,20 @@ def tensors_of(network: nn.Module, error: DenoisingError) -> dict[str, Tensor]:
     """Weights under ``network.``, the denoising error under ``error.``."""
     state = network.state_dict()
     return {
-        **{f"network.{name}": value.half().contiguous() for name, value in state.items()},
+        **{f"network.{name}": _short(value).contiguous() for name, value in state.items()},
         "error.sigmas": error.sigmas.double(),
-        "error.log_variance": error.variance.log().half(),
-        "error.gain": error.gain.half(),
+        "error.log_variance": _short(error.variance.log()),
+        "error.gain": _short(error.gain),
         "error.local.contrast": error.local.contrast.float(),
         "error.local.log_variance": error.local.variance.log().float(),
         "error.mixing": error.mixing.double(),
     }
+
+
+def _short(value: Tensor) -> Tensor:
+    """In half precision, or in single where half would make infinities of large numbers."""
+    half = value.half()
+    return half if bool(half.isfinite().all()) else value.float()
 
 
 def weights_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ networks are told and return.
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,14 +13,31 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tweedie_inverse.priors.formats.base import Format, Source, Target
-from tweedie_inverse.priors.formats.files import Checkpoint, load_weights, read_checkpoint, ready
+from tweedie_inverse.priors.formats.archives import check_finite
+from tweedie_inverse.priors.formats.base import (
+    Format,
+    Source,
+    Target,
+    refuse_size,
+    tell,
+    tell_unsaid,
+)
+from tweedie_inverse.priors.formats.files import filled, read_checkpoint, ready
 from tweedie_inverse.priors.formats.ncsnpp_shapes import architecture_of
 from tweedie_inverse.priors.formats.networks.ncsnpp import Architecture, NCSNpp
 from tweedie_inverse.priors.formats.song import subvp_prior, ve_prior, vp_prior
 from tweedie_inverse.priors.network import NetworkPrior
 
 Process = Literal["ve", "vp", "subvp"]
+
+# Features, multipliers and levels with attention of the published configurations, which all have
+# attention at 16x16: CIFAR-10, CelebA, 256x256 and 1024x1024.
+_PUBLISHED = {
+    (128, (1, 2, 2, 2), (1,)),
+    (128, (1, 2, 2, 2), (2,)),
+    (128, (1, 1, 2, 2, 2, 2, 2), (4,)),
+    (16, (1, 2, 4, 8, 16, 32, 32, 32), (6,)),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +53,7 @@ class ScoreSDE(Format):
             (``training.continuous = False``); default only VE networks without Fourier embedding,
             which are never anything else.
         sigma_min, sigma_max: of a VE process, on [0, 1]; default the file's.
-        moving_average: use it (`ema`) rather than the last weights.
+        moving_average: use it (`ema`) rather than the last weights, as ``weights="raw"`` does.
         skip_rescale: sums of two branches are divided by sqrt(2); default those with BigGAN blocks,
             and not the older DDPM network.
     """
@@ -51,6 +67,10 @@ class ScoreSDE(Format):
     moving_average: bool = True
     skip_rescale: bool | None = None
 
+    @property
+    def asked_weights(self) -> str | None:
+        return None if self.moving_average else "raw"
+
     def recognises(self, source: Source) -> bool:
         return any(name.startswith("all_modules.0.") for name in source.state)
 
@@ -58,7 +78,13 @@ class ScoreSDE(Format):
         found = self._architecture(source)
         size = self.image_size or image_size_of(found) or "not in the file: image_size="
         process, discrete = self._process(found, source)
-        return {**asdict(found), "image_size": size, "process": process, "discrete": discrete}
+        rows = {**asdict(found), "image_size": size, "process": process, "discrete": discrete}
+        unsaid = self._unsaid(found, process, source)
+        if self.process is None and not found.fourier:
+            unsaid["process"] = "'vp', though 'subvp' and numbered 've' look the same"
+        if unsaid:
+            rows["not in the file"] = "; ".join(f"{n}= ({read})" for n, read in unsaid.items())
+        return rows
 
     def load(self, source: Source, target: Target) -> NetworkPrior:
         assert source.checkpoint is not None
@@ -71,23 +97,42 @@ class ScoreSDE(Format):
                 f"{found.in_channels} in, {found.out_channels} out; PSLD "
                 "networks have two sets of channels (format='psld')"
             )
+        refuse_size(size, len(found.channel_mult), source)
         process, discrete = self._process(found, source)
-        state = weights_of(source.checkpoint, moving_average=self.moving_average)
-        network = ready(built(found, state, source.checkpoint.path), target.device)
+        network = ready(built(found, source.state, source.checkpoint.path), target.device)
+        tell_unsaid(
+            source, self._unsaid(found, process, source), "ScoreSDE", "this is no published network"
+        )
         shape = (found.in_channels, size, size)
         if process == "ve":
             levels = self._levels(source)
             return ve_prior(network, shape, levels, target, source.name, discrete=discrete)
         if self.process is None:
-            warnings.warn(
-                f"load_prior({source.name!r}): read as VP. A sub-VP network and a VE network with "
-                "discrete noise levels look the same and would come out wrong: make sure, then say "
-                "format=ScoreSDE(process='vp'), 'subvp' or 've'",
-                stacklevel=3,
+            tell(
+                f"load_prior({source.name!r}): read as VP in continuous time. A sub-VP network and "
+                "a VE network with discrete noise levels look the same and would come out wrong: "
+                "make sure, then say format=ScoreSDE(process='vp'), 'subvp' or 've' (and discrete="
+                "True for a VP network that is told numbers)"
             )
         if process == "subvp":
             return subvp_prior(network, shape, target, source.name)
         return vp_prior(network, shape, target, source.name, discrete=discrete)
+
+    def _unsaid(self, found: Architecture, process: str, source: Source) -> dict[str, str]:
+        """What neither the file, nor a published network, nor the user says; without the process,
+        about which there is a warning of its own."""
+        read = {}
+        published = (found.features, found.channel_mult, found.attention_levels) in _PUBLISHED
+        if self.image_size is None and not published:
+            read["image_size"] = f"{image_size_of(found)}, the size with attention at 16x16"
+        if self.skip_rescale is None and not found.biggan and not published:
+            read["skip_rescale"] = str(found.rescale)
+        if process == "ve" and "sigmas" not in source.state:
+            levels = self._levels(source)
+            for name, level in (("sigma_min", levels[0]), ("sigma_max", levels[-1])):
+                if getattr(self, name) is None:
+                    read[name] = f"{float(level):g}"
+        return read
 
     def _architecture(self, source: Source) -> Architecture:
         found = architecture_of(source.state)
@@ -114,7 +159,9 @@ class ScoreSDE(Format):
 
     def _levels(self, source: Source) -> Tensor:
         """Noise levels of a VE process on [0, 1], increasing: the file's, or a geometric row."""
-        known = source.state.get("sigmas", torch.tensor([0.01, 50.0])).double().sort().values
+        told = {n: v for n, v in source.state.items() if n == "sigmas"}
+        check_finite(told, source.name)
+        known = told.get("sigmas", torch.tensor([0.01, 50.0])).double().sort().values
         if self.sigma_min is None and self.sigma_max is None and len(known) > 2:
             return known
         low, high = self.sigma_min or float(known[0]), self.sigma_max or float(known[-1])
@@ -144,27 +191,8 @@ def image_size_of(found: Architecture) -> int | None:
 
 def built(found: Architecture, state: Mapping[str, Tensor], path: Path) -> NCSNpp:
     """The network, filled."""
-    with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten at once
-        network = NCSNpp(found)
-    load_weights(network, {k: v for k, v in state.items() if k.startswith("all_modules.")}, path)
-    return network
-
-
-def weights_of(checkpoint: Checkpoint, *, moving_average: bool) -> dict[str, Tensor]:
-    """The weights by name; the moving average, a list, in the order of the trained ones."""
-    state, average = checkpoint.state, None
-    if isinstance(checkpoint.content, Mapping):
-        average = checkpoint.content.get("ema")
-    if not moving_average or not isinstance(average, Mapping) or "shadow_params" not in average:
-        return state
-    trained = [n for n in state if n.startswith("all_modules.") and n != "all_modules.0.W"]
-    values = average["shadow_params"]
-    if [tuple(v.shape) for v in values] != [tuple(state[n].shape) for n in trained]:
-        raise ValueError(
-            f"load_prior: {checkpoint.path}: the moving average ({len(values)} tensors) does not "
-            f"follow the order of the {len(trained)} weights; use ScoreSDE(moving_average=False)"
-        )
-    return {**state, **dict(zip(trained, values, strict=True))}
+    weights = {name: v for name, v in state.items() if name.startswith("all_modules.")}
+    return filled(lambda: NCSNpp(found), weights, path)
 
 
 def of_psld(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class SubVPTime(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         half = torch.asinh(sigma / 2)
-        state = x * torch.exp(-half).reshape(-1, *[1] * (x.ndim - 1))
+        state = x * torch.exp(-half).reshape(-1, *[1] * (x.ndim - 1)).to(x)
         return self.network(state, (_STEPS - 1) * time_of(2 * half, _BETA))
 
 

@@ -53,6 +53,13 @@ def architecture_of(state: Mapping[str, Tensor]) -> Architecture:
     model = _shape(state, "time_embed.0.weight")[1]
     first = _shape(state, "input_blocks.0.0.weight")
     rows_in, rows_out = _count(state, "input_blocks."), _count(state, "output_blocks.")
+    if not rows_out:
+        raise ValueError(
+            "load_prior: this is half of a U-Net, without output_blocks, as classifiers are; it "
+            "is not a prior"
+        )
+    if max(rows_in, rows_out) > len(state):
+        raise ValueError("load_prior: not an ADM checkpoint, its rows are numbered with gaps")
     resampling: Resampling = "pooling"
     growing = []
     for row in range(rows_out):
@@ -272,7 +279,8 @@ def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 
 
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    return 1 + max(int(name.split(".")[1]) for name in state if name.startswith(prefix))
+    rows = [name.split(".")[1] for name in state if name.startswith(prefix)]
+    return 1 + max((int(row) for row in rows if row.isdigit()), default=-1)
 
 
 def _whole(number: float) -> float:

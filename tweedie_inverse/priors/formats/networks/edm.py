@@ -1,10 +1,13 @@
 """The networks of EDM (Karras et al. 2022): DDPM++, NCSN++ and ADM, run by deepinv's classes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
+
+from tweedie_inverse.priors.exact import all_but, in_float32_or_better
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,25 @@ def edm_architecture_of(state: Mapping[str, Tensor]) -> EDMArchitecture:
 
 
 class DeepinvCall(nn.Module):
-    """``forward(x, label, class_labels)`` of a network of deepinv, without its preconditioning."""
+    """``forward(x, label, class_labels)`` of a network of deepinv, without its preconditioning.
+
+    The label is embedded in float32 or better whatever the type of the weights.
+    """
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
+        network.get_submodule("map_noise").register_forward_hook(self._as_weights)
+
+    def _as_weights(self, _: nn.Module, label: tuple[Tensor, ...], embedding: Tensor) -> Tensor:
+        return embedding.to(self.network.get_parameter("map_layer0.weight").dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        waves = self.network.get_submodule("map_noise")
+        return all_but([waves], lambda: super(DeepinvCall, self)._apply(fn, recurse))
 
     def forward(self, x: Tensor, label: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        label = in_float32_or_better(label)
         return self.network.forward_unet(x, label, class_labels=class_labels)  # type: ignore[operator]
 
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tweedie_inverse.priors.exact import Exact, in_float32_or_better
+
 _SILU_GAIN = 0.596  # root of E silu(n)^2, n standard normal, as the paper rounds it
 _SMALL = 1e-4
 
@@ -140,7 +142,7 @@ class EDM2UNet(nn.Module):
         return self.out_conv(h, self.out_gain)
 
 
-class _Waves(nn.Module):
+class _Waves(Exact):
     """``sqrt(2) cos(f label + phase)``, of magnitude one."""
 
     freqs: Tensor
@@ -152,7 +154,9 @@ class _Waves(nn.Module):
         self.register_buffer("phases", 2 * math.pi * torch.rand(features))
 
     def forward(self, label: Tensor) -> Tensor:
-        return math.sqrt(2) * torch.cos(label[:, None] * self.freqs + self.phases)
+        return math.sqrt(2) * torch.cos(
+            in_float32_or_better(label)[:, None] * self.freqs + self.phases
+        )
 
 
 class _Unit(nn.Module):

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tweedie_inverse.priors.exact import Exact, in_float32_or_better
+
 Pyramid = Literal["none", "skip", "residual"]
 
 
@@ -110,8 +112,9 @@ class NCSNpp(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         a, modules = self.architecture, iter(self.all_modules)
-        told = (next(modules)(label.log()) if a.fourier else _waves(label, a.features)).to(x)
-        told = next(modules)(told)
+        label = in_float32_or_better(label)
+        told = next(modules)(label.log()) if a.fourier else _waves(label, a.features)
+        told = next(modules)(told.to(x))
         told = next(modules)(F.silu(told))
         skips, h = self._down(x, told, modules)
         h = next(modules)(h, told)
@@ -167,10 +170,12 @@ class NCSNpp(nn.Module):
         return next(modules)(F.silu(h))
 
 
-class _Fourier(nn.Module):
+class _Fourier(Exact):
+    W: Tensor
+
     def __init__(self, features: int):
         super().__init__()
-        self.W = nn.Parameter(16 * torch.randn(features), requires_grad=False)
+        self.register_buffer("W", 16 * torch.randn(features))
 
     def forward(self, log_label: Tensor) -> Tensor:
         phase = log_label[:, None] * self.W[None] * 2 * math.pi
