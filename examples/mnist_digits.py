@@ -21,7 +21,6 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 
 NOISE = 0.1
-SIGMAS = (0.03, 0.1, 0.3, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 
 
 class Scores(NamedTuple):
@@ -45,13 +44,11 @@ class Result(NamedTuple):
     """What was measured.
 
     Attributes:
-        errors: mean square error of the denoiser by sigma, as a share of the images' variance.
-        usable: the largest of these sigmas at which denoising is better than the mean image.
+        report: of the check of the network as it was published.
         scores: by the largest sigma of the walk, and the instrument.
     """
 
-    errors: dict[float, float]
-    usable: float
+    report: ti.PriorReport
     scores: dict[tuple[float, str], Scores]
 
 
@@ -87,12 +84,8 @@ class TimedCNN(nn.Module):
         return last(h)
 
 
-def load(folder: str | Path, sigma_max: float | None = None) -> ti.priors.NetworkPrior:
-    """The published network as a prior of digits ``(1, 28, 28)`` in [0, 1].
-
-    Args:
-        sigma_max: largest noise level to use; default all that the network was trained on.
-    """
+def load(folder: str | Path) -> ti.priors.NetworkPrior:
+    """The published network as a prior of digits ``(1, 28, 28)`` in [0, 1], its range uncut."""
     weights = load_file(Path(folder) / "sdaloglu-mnist-ddpm.safetensors")
     with torch.random.fork_rng(devices=[]):  # layers draw weights before they get their own
         network = TimedCNN()
@@ -109,7 +102,6 @@ def load(folder: str | Path, sigma_max: float | None = None) -> ti.priors.Networ
         label_scale=1 / 1000,  # it is told t / 1000,
         label_offset=1 / 1000,  # and the first level is that of t = 1
         offset=0.5,  # digits minus a half
-        sigma_max=sigma_max,
         name="mnist-ddpm",
     )
 
@@ -119,17 +111,6 @@ def digits(folder: str | Path) -> Tensor:
     archive = np.load(Path(folder) / "mnist-test-1000.npz")
     images = next(a for a in (archive[name] for name in archive.files) if a.ndim == 3)
     return torch.from_numpy(images)[:, None].float() / 255
-
-
-def errors(prior: ti.priors.NetworkPrior, images: Tensor) -> dict[float, float]:
-    """Mean square error of the denoiser by sigma, as a share of the images' variance."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(images.shape, generator=generator)
-    found = {}
-    for sigma in SIGMAS:
-        denoised = prior.denoise(images + sigma * noise, sigma)
-        found[sigma] = float((denoised - images).square().mean() / images.var())
-    return found
 
 
 def instruments() -> dict[str, ops.LinearOperator]:
@@ -155,16 +136,15 @@ def main(
         folder: of the published weights and test digits.
         count: digits to reconstruct.
         num_samples, steps: of each posterior.
-        measured: other digits, on which the network is measured.
+        measured: other digits, on which the network is checked.
         compare: solve with the whole range as well.
         picture: a file for the first digits, as they were reconstructed from the usable range.
     """
     images, whole = digits(folder), load(folder)
-    found = errors(whole, images[-measured:])
-    usable = max(sigma for sigma, share in found.items() if share < 1)
+    report = ti.check_prior(whole, images[-measured:])
     scores, shown = {}, {}
     truth = images[:count]
-    for prior in (*([whole] if compare else []), load(folder, sigma_max=usable)):
+    for prior in (*([whole] if compare else []), report.mended_prior()):
         for name, operator in instruments().items():
             y = operator.measure(truth, seed=0)
             posterior = ti.solve(y, operator, prior, num_samples=num_samples, steps=steps, seed=0)
@@ -177,7 +157,7 @@ def main(
             shown[name] = (y, posterior)
     if picture:
         draw(picture, truth, shown)
-    return Result(found, usable, scores)
+    return Result(report, scores)
 
 
 def covered(posterior: ti.Posterior, truth: Tensor) -> tuple[float, float]:
@@ -219,7 +199,6 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--picture", default="mnist_digits.png")
     options = parser.parse_args()
-    print(ti.check_prior(load(options.folder), digits(options.folder)[-100:]))
     result = main(
         options.folder,
         options.count,
@@ -227,9 +206,7 @@ if __name__ == "__main__":
         options.steps,
         picture=options.picture,
     )
-    print("sigma and the denoiser's mean square error over the images' variance:")
-    print("  ".join(f"{sigma:g}: {share:.3g}" for sigma, share in result.errors.items()))
-    print(f"usable up to {result.usable:g}")
+    print(result.report)
     for (largest, name), scores in result.scores.items():
         print(
             f"up to {largest:.3g}, {name}: PSNR {scores.psnr:.1f} dB, CRPS {scores.crps:.4f}, "

@@ -18,10 +18,10 @@ def test_mnist_digits(tmp_path):
         FOLDER, count=1, num_samples=2, steps=16, measured=16, compare=False, picture=str(picture)
     )
     assert picture.stat().st_size > 5_000
-    # A wrong label, schedule or range of images costs a factor of 2 and more at small noise.
-    assert result.errors[0.1] < 0.02
-    assert 2 <= result.usable <= 5
-    assert result.errors[100.0] > 10
+    # The wrapping is right, and the network is lost at large sigma.
+    assert [one.name for one in result.report.findings if not one.passed] == ["range"]
+    assert not result.report.suspects
+    assert 2 < result.report.usable[1] < 12
     assert len(result.scores) == 2
     for scores in result.scores.values():
         assert scores.psnr > 17

@@ -55,6 +55,7 @@ def add(commands) -> None:
     solve.add_argument("--format", help="format of the prior, where the file does not tell")
     solve.add_argument("--revision", help="commit of a hub id")
     solve.add_argument("--sha256", help="checksum the prior's file must have")
+    solve.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
     solve.add_argument("--noise", type=float, help="noise std, if the operator has no noise model")
     solve.add_argument("--method", default="auto")
     solve.add_argument("--samples", type=int, default=16)
@@ -150,7 +151,18 @@ def _solve_many(options: argparse.Namespace) -> None:
     exports = exports.of(operator, prior)
     if options.like is not None:
         contents["content of --like"] = checksum(options.like)[:16]
-    names = ("operator", "prior", "format", "tiled", "noise", "method", "samples", "steps", "seed")
+    names = (
+        "operator",
+        "prior",
+        "format",
+        "weights",
+        "tiled",
+        "noise",
+        "method",
+        "samples",
+        "steps",
+        "seed",
+    )
     settings = {name: vars(options)[name] for name in (*names, "key")}
     bulk.settle(folder, {**settings, **contents})
     print(f"{len(items)} files, {in_words(options.place, os.environ)}")
@@ -238,6 +250,7 @@ def _equipment(options: argparse.Namespace) -> tuple[Operator, Prior, dict[str, 
         format=options.format,
         revision=options.revision,
         sha256=options.sha256,
+        weights=options.weights,
         device=options.device,
     )
     return operator, _tiled(prior) if options.tiled else prior, contents
