@@ -14,7 +14,7 @@ import tweedie_inverse as ti
 from tests.networks import Malicious, one_line, seeded
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import formats
-from tweedie_inverse.priors.formats.foreign import kind_of, read
+from tweedie_inverse.priors.formats.reading.foreign import kind_of, read
 
 
 def numbers(*shape, key=1):

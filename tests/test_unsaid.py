@@ -12,12 +12,12 @@ from tests.test_formats_adm import PUBLISHED_ADM, WIDE
 from tweedie_inverse.priors import formats
 from tweedie_inverse.priors.formats.adm import levels_of
 from tweedie_inverse.priors.formats.adm_published import OF_CONSISTENCY_MODELS, PUBLISHED
-from tweedie_inverse.priors.formats.files import Checkpoint
 from tweedie_inverse.priors.formats.networks.adm import ADMUNet, Architecture
 from tweedie_inverse.priors.formats.networks.edm import DeepinvCall
 from tweedie_inverse.priors.formats.networks.edm2 import EDM2Architecture, EDM2UNet
 from tweedie_inverse.priors.formats.networks.ncsnpp import Architecture as NCSNArchitecture
 from tweedie_inverse.priors.formats.networks.ncsnpp import NCSNpp
+from tweedie_inverse.priors.formats.reading.files import Checkpoint
 from tweedie_inverse.priors.unet import UNet
 
 IMPROVED = {"resampling": "convolution"}

@@ -11,8 +11,8 @@ from tests.layouts import AVERAGED, PREFIXES, RAW, optimizer, prefixed
 from tests.networks import KarrasStyle, noisy, one_line, seeded
 from tweedie_inverse.app.cli import main
 from tweedie_inverse.priors import formats
-from tweedie_inverse.priors.formats.files import Checkpoint
 from tweedie_inverse.priors.formats.networks.ncsnpp import Architecture, NCSNpp
+from tweedie_inverse.priors.formats.reading.files import Checkpoint
 
 TINY = Architecture(1, 1, 8, (1, 2), 1, (0,), False)
 SETTINGS = formats.ScoreSDE(image_size=16, process="vp", discrete=True)

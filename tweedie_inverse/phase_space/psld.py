@@ -13,8 +13,8 @@ from tweedie_inverse.boundary.arguments import count, number, pair, positive
 from tweedie_inverse.phase_space.prior import PhaseSpaceNetwork
 from tweedie_inverse.phase_space.processes import Rate, psld
 from tweedie_inverse.priors.formats.base import Format, Source, Target
-from tweedie_inverse.priors.formats.files import ready
 from tweedie_inverse.priors.formats.ncsnpp_shapes import architecture_of
+from tweedie_inverse.priors.formats.reading.files import ready
 from tweedie_inverse.priors.formats.score_sde import built, image_size_of, of_psld
 
 

@@ -12,9 +12,9 @@ from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats import FORMATS, Format, Source, Target, load, source_of
 from tweedie_inverse.priors.formats import describe as describe_source
-from tweedie_inverse.priors.formats.files import read_checkpoint
 from tweedie_inverse.priors.formats.native import FORMAT, Native
 from tweedie_inverse.priors.formats.own_files import header_of, tensors_of, write
+from tweedie_inverse.priors.formats.reading.files import read_checkpoint
 from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.unet import UNet
 from tweedie_inverse.runtime.devices import usable

@@ -14,23 +14,23 @@ from torch import nn
 
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats.adm import ADM
-from tweedie_inverse.priors.formats.archives import check_finite
 from tweedie_inverse.priors.formats.base import Format, Source, Target, UnsaidWarning, tell
 from tweedie_inverse.priors.formats.denoisers import Deepinv, KDiffusion, Module, SmallDiffusion
 from tweedie_inverse.priors.formats.diffusers_folder import Diffusers
 from tweedie_inverse.priors.formats.edm import EDM
 from tweedie_inverse.priors.formats.edm_convert import convert
-from tweedie_inverse.priors.formats.files import read_checkpoint
 from tweedie_inverse.priors.formats.fill import fill
 from tweedie_inverse.priors.formats.folders import look_into
-from tweedie_inverse.priors.formats.foreign import SUFFIXES
 from tweedie_inverse.priors.formats.hub import fetch
 from tweedie_inverse.priors.formats.known_denoisers import KnownDenoiser
 from tweedie_inverse.priors.formats.native import Native
 from tweedie_inverse.priors.formats.onnx_file import ONNX
 from tweedie_inverse.priors.formats.probe import probe
+from tweedie_inverse.priors.formats.reading.archives import check_finite
+from tweedie_inverse.priors.formats.reading.choice import module_in
+from tweedie_inverse.priors.formats.reading.files import read_checkpoint
+from tweedie_inverse.priors.formats.reading.foreign import SUFFIXES
 from tweedie_inverse.priors.formats.score_sde import ScoreSDE, psld_network
-from tweedie_inverse.priors.formats.weights_choice import module_in
 from tweedie_inverse.priors.labels import fractional_embedding
 
 __all__ = [

@@ -30,8 +30,8 @@ from tweedie_inverse.priors.formats.base import (
     tell_unsaid,
     timestep_prior,
 )
-from tweedie_inverse.priors.formats.files import filled, ready
 from tweedie_inverse.priors.formats.networks.adm import ADMUNet, Architecture, architecture_of
+from tweedie_inverse.priors.formats.reading.files import filled, ready
 from tweedie_inverse.priors.network import NetworkPrior
 
 # Noise levels that deepinv's DiffUNet keeps among its weights.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tweedie_inverse.boundary.arguments import choice, count, flag, number, pair, positive, sizes
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.priors.formats.files import Checkpoint
+from tweedie_inverse.priors.formats.reading.files import Checkpoint
 from tweedie_inverse.priors.network import NetworkPrior, Parameterization
 
 

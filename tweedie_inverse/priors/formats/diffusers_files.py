@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from tweedie_inverse.priors.formats.base import Source
-from tweedie_inverse.priors.formats.files import read_checkpoint
-from tweedie_inverse.priors.formats.names import numbers_in, says_average
+from tweedie_inverse.priors.formats.reading.files import read_checkpoint
+from tweedie_inverse.priors.formats.reading.names import numbers_in, says_average
 
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel")
 SCHEDULER = "scheduler_config.json"

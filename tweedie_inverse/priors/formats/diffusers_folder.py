@@ -27,7 +27,7 @@ from tweedie_inverse.priors.formats.diffusers_files import (
     scheduler_of,
 )
 from tweedie_inverse.priors.formats.diffusers_schedulers import PREDICTIONS, diffusers_prior
-from tweedie_inverse.priors.formats.files import check_shapes, load_weights, ready
+from tweedie_inverse.priors.formats.reading.files import check_shapes, load_weights, ready
 from tweedie_inverse.priors.network import NetworkPrior
 
 _LOG = logging.getLogger("tweedie_inverse")

@@ -27,7 +27,6 @@ from tweedie_inverse.priors.formats.edm_preconditioning import (
     constants_of,
     edm_prior,
 )
-from tweedie_inverse.priors.formats.files import filled, ready
 from tweedie_inverse.priors.formats.networks.edm import (
     DeepinvCall,
     EDMArchitecture,
@@ -39,6 +38,7 @@ from tweedie_inverse.priors.formats.networks.edm2 import (
     EDM2UNet,
     edm2_architecture_of,
 )
+from tweedie_inverse.priors.formats.reading.files import filled, ready
 from tweedie_inverse.priors.network import NetworkPrior
 
 # The class that wraps the network, as `edm_convert` found it; EDM2's is just called Precond.

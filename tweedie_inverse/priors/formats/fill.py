@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.boundary.arguments import path as checked_path
-from tweedie_inverse.priors.formats.foreign import kind_of, read
+from tweedie_inverse.priors.formats.reading.foreign import kind_of, read
 
 Rename = Callable[[str], str | None] | Mapping[str, str | None]
 M = TypeVar("M", bound=nn.Module)

@@ -18,8 +18,8 @@ from tweedie_inverse.priors.formats.denoiser_files import (
     family_of,
     levels_named,
 )
-from tweedie_inverse.priors.formats.files import load_weights, ready
 from tweedie_inverse.priors.formats.networks.plain import PerChannel
+from tweedie_inverse.priors.formats.reading.files import load_weights, ready
 from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.one_level import ONE_LEVEL, OneLevelPrior
 

@@ -16,9 +16,14 @@ from torch import Tensor, nn
 
 from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform
 from tweedie_inverse.priors.error.local_error import LocalError
-from tweedie_inverse.priors.formats.archives import check_finite
 from tweedie_inverse.priors.formats.base import Format, Source, Target
-from tweedie_inverse.priors.formats.files import Checkpoint, load_weights, read_checkpoint, ready
+from tweedie_inverse.priors.formats.reading.archives import check_finite
+from tweedie_inverse.priors.formats.reading.files import (
+    Checkpoint,
+    load_weights,
+    read_checkpoint,
+    ready,
+)
 from tweedie_inverse.priors.unet import UNet
 from tweedie_inverse.runtime.atomic import replace
 

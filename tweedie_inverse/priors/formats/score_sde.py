@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tweedie_inverse.priors.formats.archives import check_finite
 from tweedie_inverse.priors.formats.base import (
     Format,
     Source,
@@ -22,9 +21,10 @@ from tweedie_inverse.priors.formats.base import (
     tell,
     tell_unsaid,
 )
-from tweedie_inverse.priors.formats.files import filled, read_checkpoint, ready
 from tweedie_inverse.priors.formats.ncsnpp_shapes import architecture_of
 from tweedie_inverse.priors.formats.networks.ncsnpp import Architecture, NCSNpp
+from tweedie_inverse.priors.formats.reading.archives import check_finite
+from tweedie_inverse.priors.formats.reading.files import filled, read_checkpoint, ready
 from tweedie_inverse.priors.formats.song import subvp_prior, ve_prior, vp_prior
 from tweedie_inverse.priors.network import NetworkPrior
 

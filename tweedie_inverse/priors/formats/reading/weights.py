@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tweedie_inverse.priors.formats.names import (
+from tweedie_inverse.priors.formats.reading.names import (
     cleaned,
     decay_in,
     is_of_an_optimizer,

@@ -16,10 +16,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tweedie_inverse.priors.formats.archives import check_archive, check_claims, check_finite
-from tweedie_inverse.priors.formats.foreign import kind_of, read
-from tweedie_inverse.priors.formats.weights import Weights, weights_in
-from tweedie_inverse.priors.formats.weights_choice import chosen, doubt, in_words, views
+from tweedie_inverse.priors.formats.reading.archives import (
+    check_archive,
+    check_claims,
+    check_finite,
+)
+from tweedie_inverse.priors.formats.reading.choice import chosen, doubt, in_words, views
+from tweedie_inverse.priors.formats.reading.foreign import kind_of, read
+from tweedie_inverse.priors.formats.reading.weights import Weights, weights_in
 
 Network = TypeVar("Network", bound=nn.Module)
 

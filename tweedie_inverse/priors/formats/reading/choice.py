@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tweedie_inverse.priors.formats.names import cleaned, says_average
-from tweedie_inverse.priors.formats.weights import State, Weights, is_network
+from tweedie_inverse.priors.formats.reading.names import cleaned, says_average
+from tweedie_inverse.priors.formats.reading.weights import State, Weights, is_network
 
 # An average further from the raw weights than this share of their size has hardly begun.
 _FAR = 0.5
