@@ -106,3 +106,16 @@ def test_settings_of_labels_reach_the_network():
         ti.load_prior(
             module, format=formats.Module(shape=(1, 2, 2), parameterization="x0", label=1)
         )
+
+
+def test_a_network_prior_says_which_range_it_assumes():
+    """Nothing ends at 80 by itself; only EDM's networks are trained to it as a rule."""
+    module, table = torch.nn.Identity(), ti.schedules.vp_linear_table()
+    with pytest.warns(UserWarning, match="noise levels up to 80 in data units are assumed") as told:
+        ti.priors.NetworkPrior(module, "x0", shape=(1, 8, 8))
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ti.priors.NetworkPrior(module, "x0", shape=(1, 8, 8), sigma_max=0.3)
+        ti.priors.NetworkPrior(module, "epsilon", shape=(1, 8, 8), timesteps=table)
+        ti.priors.NetworkPrior(module, "edm", shape=(1, 8, 8))

@@ -6,7 +6,6 @@ at angle 0 they go up, and bin 0 is at the left end of the detector.  The direct
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import choice, count, number, positive, sizes
 from tweedie_inverse.boundary.arrays import real_tensor
+from tweedie_inverse.boundary.warn import warn_user
 
 # Default source to rotation centre of a fan, in image diagonals: a fan of 29 degrees.
 _SOURCE_DIAGONALS = 2
@@ -171,10 +171,9 @@ def _angle_list(angles: int | Sequence[float] | Tensor, turn: float) -> Tensor:
         raise ValueError("Tomography(angles=): needs finite degrees, got NaN or infinity")
     span = float(degrees.max() - degrees.min())
     if len(degrees) >= 8 and 2.5 < span < 6.3 and float(degrees.abs().max()) < 6.3:
-        warnings.warn(
+        warn_user(
             f"Tomography(angles=): {len(degrees)} angles within {span:.3g} degrees; if they are "
-            "radians, use np.rad2deg(angles)",
-            stacklevel=4,
+            "radians, use np.rad2deg(angles)"
         )
     return degrees
 

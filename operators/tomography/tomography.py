@@ -1,11 +1,11 @@
 """X-ray transform of a parallel or fan beam: line integrals of an image, by Joseph's projector."""
 
-import warnings
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import choice
+from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.numerics.autograd import linear_map
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -143,11 +143,10 @@ def _projector(geometry: ScanGeometry, storage: str) -> StoredMatrix | MatrixFre
         size = matrix_bytes(geometry)
         storage = "matrix" if size <= MATRIX_LIMIT else "matrix-free"
         if storage == "matrix-free":
-            warnings.warn(
+            warn_user(
                 f"Tomography: the system matrix and its transpose would take about "
                 f"{size / 2**30:.3g} GiB in float32, more than {MATRIX_LIMIT / 2**30:.3g} GiB, so "
                 "their weights are recomputed at every call (slower). Say storage='matrix-free' "
-                "to accept this without a warning, or storage='matrix' to store them all the same",
-                stacklevel=3,
+                "to accept this without a warning, or storage='matrix' to store them all the same"
             )
     return StoredMatrix(geometry) if storage == "matrix" else MatrixFree(geometry)

@@ -8,7 +8,6 @@ scaled, and with it the affine map: the outer edge of the field stays where it i
 for an image whose pixels are `r` times as wide.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from tweedie_inverse.boundary.arguments import positive
 from tweedie_inverse.boundary.data import Data
+from tweedie_inverse.boundary.warn import warn_user
 
 # Millimetres in a unit of length, as files spell it.
 MILLIMETRES = {
@@ -202,4 +202,4 @@ def _widened(affine: np.ndarray[Any, Any], ratio: tuple[float, ...]) -> np.ndarr
 
 
 def _warn(text: str) -> None:
-    warnings.warn(f"io.write: {text}", UserWarning, stacklevel=4)
+    warn_user(f"io.write: {text}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tweedie_inverse.boundary.data import Data
+from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.io.accompany import Meaning
 from tweedie_inverse.io.guarded import Refused, listed, refuse_size
 from tweedie_inverse.io.kinds import library
@@ -142,11 +143,9 @@ def _cards(header: Any, meaning: Meaning) -> list[Any]:
     if meaning.ratio is None or (not meaning.is_same_grid and _is_distorted(header)):
         left |= {name for name in header if _is_world(name)}
         if meaning.ratio is not None:
-            warnings.warn(
+            warn_user(
                 "io.write: the world coordinates of like= have a distortion, which is not known on "
-                "other pixels; they are left out",
-                UserWarning,
-                stacklevel=4,
+                "other pixels; they are left out"
             )
     kept = [card for card in header.cards if card.keyword not in left]
     if meaning.ratio is None or meaning.is_same_grid:

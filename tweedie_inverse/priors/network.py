@@ -23,6 +23,7 @@ from tweedie_inverse.boundary.arguments import (
 )
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.boundary.contracts import Contract, checked_result
+from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
@@ -85,7 +86,7 @@ class NetworkPrior(Prior):
             network on [-1, 1], both are 0.5.
         sigma_data: standard deviation of the data in network units; edm only.
         sigma_min, sigma_max: trained range, in data units.  Default: the ends of `timesteps` where
-            they are given, else 0.002 and 80.
+            they are given, else 0.002 and 80, with a warning unless it is an edm network.
         centre: mean pixel of the data, where a walk starts; default `offset`.
         error: measured denoising error (`measure_denoising_error`), which also corrects the
             denoiser; without it the decoupled walk reads the covariance from the network.
@@ -156,6 +157,12 @@ class NetworkPrior(Prior):
         ends = (0.002, 80.0)
         if self.timesteps is not None:
             ends = (self.scale * float(self.timesteps[0]), self.scale * float(self.timesteps[-1]))
+        if high is None and self.timesteps is None and self.parameterization != "edm":
+            warn_user(
+                f"NetworkPrior(sigma_max=): not given, so that noise levels up to {ends[1]:g} in "
+                "data units are assumed. Beyond its training a network may amplify: say "
+                "sigma_max=, and let ti.check_prior(prior, images) measure it"
+            )
         low = ends[0] if low is None else number("NetworkPrior", "sigma_min", low)
         high = ends[1] if high is None else number("NetworkPrior", "sigma_max", high)
         if not 0 < low < high:

@@ -1,7 +1,5 @@
 """What a format is: it recognises a source, tells what it found, and makes a prior of it."""
 
-import sys
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.boundary.arguments import choice, count, flag, number, pair, positive, sizes
+from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats.reading.files import Checkpoint
 from tweedie_inverse.priors.network import NetworkPrior, Parameterization
@@ -185,14 +184,8 @@ class UnsaidWarning(UserWarning):
 
 
 def tell(message: str) -> None:
-    """Warn the user, at the line of his own that called this package."""
-    depth, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
-        depth, frame = depth + 1, frame.f_back
-    warnings.warn(message, UnsaidWarning, stacklevel=depth)
-
-
-_PACKAGE = __name__.split(".")[0]
+    """Warn the user of what a file does not say."""
+    warn_user(message, UnsaidWarning)
 
 
 def tell_unsaid(source: Source, unsaid: dict[str, str], format: str, what: str) -> None:

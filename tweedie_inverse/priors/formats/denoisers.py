@@ -4,7 +4,6 @@ What differs is the call, the range of the images, and what comes back; the nois
 ``x0 + sigma n`` in the network's own range for all of them.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.priors.formats.adm import adm_prior
 from tweedie_inverse.priors.formats.base import Format, Source, Target
 from tweedie_inverse.priors.labels import LabelFunction
@@ -288,12 +288,10 @@ def _say_what_was_assumed(
     level = f"at the noise level {trained.high:.4g}" if trained.single else (
         f"on noise levels from {low:.4g} to {trained.high:.4g}"
     )  # fmt: skip
-    warnings.warn(
+    warn_user(
         f"load_prior({name}): assumed to be trained {level} of images on "
         f"{list(settings.network_range)} ({trained.doubt}). Beyond its training a denoiser may "
-        f"amplify: say format={type(settings).__name__}(sigma_max=...)",
-        UserWarning,
-        stacklevel=6,
+        f"amplify: say format={type(settings).__name__}(sigma_max=...)"
     )
 
 

@@ -4,13 +4,13 @@ Images on [0, 1].  A network that is told its noise level has a range; one that 
 trained at one level, or blind to it on a range, and no file says which.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 
+from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.priors.formats.base import Format, Source, Target
 from tweedie_inverse.priors.formats.denoiser_files import (
     Family,
@@ -88,7 +88,7 @@ class KnownDenoiser(Format):
         network = ready(network, target.device)
         for guess in (levels.guess, self._guessed(family, source)):
             if guess:
-                warnings.warn(f"load_prior({source.name!r}): {guess}", UserWarning, stacklevel=4)
+                warn_user(f"load_prior({source.name!r}): {guess}")
         offset, scale = target.units((0.0, 1.0))
         width = ONE_LEVEL if levels.single else 0.0
         kind = OneLevelPrior if levels.single else NetworkPrior
