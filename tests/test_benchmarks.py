@@ -44,6 +44,7 @@ def test_distance_is_zero_at_exact_samples_and_grows():
     assert torch.equal(distance.exact, recipes.field().draw(500, seed=1))
 
 
+@pytest.mark.slow
 def test_schedules_are_compared_on_their_own_grids():
     """Fixed curves end where their tables do, and every row is finite."""
     for name, make in noise_schedule.FIXED.items():

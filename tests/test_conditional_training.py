@@ -121,6 +121,7 @@ def test_classes_need_labels(tmp_path):
         next(train(config, tmp_path))
 
 
+@pytest.mark.slow
 def test_classifier_learns_noisy_digits_and_steers():
     digits = Digits()
     classifier = train_classifier(digits, steps=150, batch=64, width=16)

@@ -17,6 +17,7 @@ def test_own_operator(tmp_path):
     assert picture.exists()
 
 
+@pytest.mark.slow
 def test_six_recipes(tmp_path):
     main = runpy.run_path(str(EXAMPLES / "six_recipes.py"))["main"]
     result = main(str(tmp_path), budgets=(2, 3), steps=20, count=2)
@@ -26,6 +27,7 @@ def test_six_recipes(tmp_path):
     assert result.distance < 0.03
 
 
+@pytest.mark.slow
 def test_which_prior_fits():
     main = runpy.run_path(str(EXAMPLES / "which_prior_fits.py"))["main"]
     network, field, photographs = main(count=2, levels=8, repeats=2, steps=20, measured=48).values()

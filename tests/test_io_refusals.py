@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from tests import test_io as good
+from tests import data_files as good
 from tweedie_inverse.io.guarded import UnreadableError
 
 h5py = pytest.importorskip("h5py")

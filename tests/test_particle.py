@@ -121,7 +121,7 @@ def test_both_modes_get_their_share(path):
     assert float(z_scores(squares, variance).abs().max()) < 5
 
 
-@pytest.mark.parametrize("dimensions", [8, 80])
+@pytest.mark.parametrize("dimensions", [8, pytest.param(80, marks=pytest.mark.slow)])
 def test_log_evidence_of_the_mixture_benchmark(dimensions):
     """Within 0.1 nat on average, and unbiased as an estimate of the evidence."""
     prior = mixture_prior(dimensions)

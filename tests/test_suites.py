@@ -126,6 +126,7 @@ def test_a_finished_unit_is_left_alone(undisturbed):
     assert lines == []
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_equals_undisturbed(undisturbed, tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
