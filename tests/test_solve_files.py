@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from tests import test_io as files
+from tests import data_files as files
 from tweedie_inverse.app.cli import main
 from tweedie_inverse.app.exports import RESULT
 from tweedie_inverse.solving.posterior import Posterior
