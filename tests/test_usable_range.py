@@ -47,6 +47,7 @@ def test_a_range_that_is_lost_fails_and_another_is_suggested():
     assert low == prior.sigma_min
     assert 1 <= high <= 2
     assert f"prior.limited(sigma_max={high:.3g})" in finding(report, "range").text
+    assert "mended_prior() is the prior in the range that is of use" in str(report)
     mended = report.mended_prior()
     assert (mended.sigma_min, mended.sigma_max) == (low, high)
     assert ti.check_prior(mended, images()).passed

@@ -75,6 +75,8 @@ class PriorReport:
             lines.append(f"  suspect: {mistake} ({text})")
         if self.suspects:
             lines.append("  report.mended_prior() is the prior with the first of them undone")
+        elif self.usable is not None and not self.passed and not self._is_lost:
+            lines.append("  report.mended_prior() is the prior in the range that is of use")
         elif not self.passed and not self.blind:
             lines.append("  no suspect: undoing none of the usual mistakes makes the check pass")
         lines += [
