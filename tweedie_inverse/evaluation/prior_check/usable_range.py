@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from tweedie_inverse.evaluation.prior_check.errors import LevelErrors, measure, within
@@ -70,7 +69,7 @@ def usable_range(
     outside = measure(prior, few, [*below, *above], seed, use="range") if below or above else []
     # (errors, those of the answer at hand), by sigma
     rows = [(e, e.noisy) for e in outside[: len(below)]]
-    rows += [(e, torch.minimum(e.noisy, e.linear)) for e in core]
+    rows += [(e, e.linear) for e in core]
     rows += [(e, e.linear) for e in outside[len(below) :]]
     ratios = [_ratio(error, at_hand) for error, at_hand in rows]
     clearly = [exceeds_zero(error.denoised - _USABLE * at_hand) for error, at_hand in rows]
