@@ -10,7 +10,7 @@ import tweedie_inverse as ti
 from tests.posteriors import Moments, agreement
 from tweedie_inverse import operators as ops
 from tweedie_inverse.numerics.random import normal
-from tweedie_inverse.priors.guidance import ClassifierFree, ClassifierGuided
+from tweedie_inverse.priors.guidance import ClassifierFree, ClassifierGuided, given
 from tweedie_inverse.walks import Recipe
 
 CLASS_MEANS = torch.tensor([[-1.0], [1.0], [0.5]]).double()
@@ -237,3 +237,11 @@ def test_wrong_calls_are_refused():
         ClassifierFree(narrow, wide, -1.0)
     with pytest.raises(ValueError, match="one shape"):
         ClassifierFree(narrow, line()[1], 1.0)
+
+
+def test_a_class_that_the_network_does_not_have_is_refused():
+    digits, photographs = ti.load_prior("digits-32"), ti.load_prior("photo-64")
+    with pytest.raises(ValueError, match="this network has 10 classes, 0 to 9"):
+        given(digits, 99)
+    with pytest.raises(ValueError, match="this network has no classes"):
+        given(photographs, 0)

@@ -36,6 +36,7 @@ from tweedie_inverse.boundary.contracts import Contract, called
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.unet import UNet
 
 # (x (batch, *shape) in data units, sigma (batch,)) -> (batch, classes), logarithms of probabilities
 # up to a constant for each image.
@@ -73,14 +74,21 @@ def given(prior: AnyNetwork, label: int | Tensor) -> AnyNetwork:
 
     Differs from the unconditional prior in the network's third argument only: it keeps the
     measured denoising error, which is then that of all classes together and errs on the large side.
+
+    Raises:
+        TypeError: no prior made of one network, or no number of a class.
+        ValueError: a class that the network does not have, where it says how many there are.
     """
     module = getattr(prior, "module", None)
     if not isinstance(prior, Prior) or not isinstance(module, nn.Module):
         raise TypeError(
             f"given(prior=): needs a prior made of one network, got {type(prior).__name__}"
         )
+    label = checked_label("given", label)
+    if isinstance(module, UNet):
+        _refuse_unknown(label, module.classes)
     conditional = copy.copy(prior)
-    conditional.module = OfClass(module, checked_label("given", label))
+    conditional.module = OfClass(module, label)
     return conditional
 
 
@@ -97,6 +105,13 @@ def checked_label(caller: str, label: int | Tensor) -> int | Tensor:
             raise TypeError(f"{caller}(label=): needs whole numbers from 0 on, one an image")
         return numbers
     return _class(caller, label)
+
+
+def _refuse_unknown(label: int | Tensor, classes: int) -> None:
+    largest = int(label.max()) if isinstance(label, Tensor) else label
+    if largest > classes or not classes:  # the number behind the last one is "any class"
+        has = f"has {classes} classes, 0 to {classes - 1}" if classes else "has no classes"
+        raise ValueError(f"given(label={largest}): this network {has}")
 
 
 def _class(caller: str, label: Any) -> int:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import path as checked_path
+from tweedie_inverse.runtime.atomic import replace
 
 
 def convert(pickled: str | Path, out: str | Path) -> Path:
@@ -114,7 +115,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _main(pickled: str, out: str) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     with open(pickled, "rb") as file:
         content = _Reader(file).load()
@@ -125,7 +126,7 @@ def _main(pickled: str, out: str) -> None:
         "class": network.kind,
         "settings": {k: v for k, v in vars(network).get("_init_kwargs", {}).items() if _plain(v)},
     }
-    save_file(network.tensors(), out, metadata={"edm": json.dumps(settings)})
+    replace(Path(out), save(network.tensors(), metadata={"edm": json.dumps(settings)}))
 
 
 def _plain(value: Any) -> bool:
