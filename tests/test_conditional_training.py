@@ -86,6 +86,7 @@ def test_labels_are_dropped_at_their_share():
     assert torch.equal(labels[kept], Digits().labels(range(4000))[kept])
 
 
+@pytest.mark.slow
 def test_conditional_training_uses_the_class_and_survives_export(tmp_path):
     """Told the right class the network denoises better than told a wrong one, at high noise."""
     for _ in train(SMALL, tmp_path):

@@ -83,6 +83,7 @@ class Overconfident(WrongSigma):
         return True
 
 
+@pytest.mark.slow
 def test_noise_that_is_kept_forgives_a_covariance_that_is_too_small():
     """Renewed at each of many steps, what V lacks adds up: a quarter of the variance is lost."""
     prior, ratios = Overconfident(random_field(N)), {}

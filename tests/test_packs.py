@@ -37,6 +37,7 @@ def test_samples_do_not_depend_on_what_runs_together(name):
         torch.testing.assert_close(samples, alone, atol=close, rtol=close)
 
 
+@pytest.mark.slow
 def test_packs_of_measurements_give_the_same_numbers(tmp_path):
     """Together or one by one: the same units, the same metrics up to rounding."""
     plan = replace(PLAN, together=4)

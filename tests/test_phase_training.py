@@ -113,6 +113,7 @@ def test_training_settings_are_checked():
             build_task(dataclasses.replace(SMALL, **wrong))
 
 
+@pytest.mark.slow
 def test_the_command_trains_a_prior_that_loads(tmp_path, capsys):
     """From the command line to samples of a class and a solved problem."""
     arguments = "--process psld --data digits --size 16 --steps 3 --batch 4 --conditional"

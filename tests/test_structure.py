@@ -179,6 +179,7 @@ main(["train", "--help"])
 """
 
 
+@pytest.mark.slow
 def test_phase_space_can_be_taken_out(tmp_path):
     """Its folder and one line are deleted; everything else imports, solves, loads and lists."""
     ignored = shutil.ignore_patterns("__pycache__")
