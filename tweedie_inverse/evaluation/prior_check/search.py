@@ -32,7 +32,8 @@ _OF_DEGREE, _BY_CHANCE = 1.2, 1e-3
 _ALIKE = 0.98
 # Of so many single mistakes whose undoing helps most, a second one is looked for.
 _BEGINNINGS = 3
-_WORST = math.exp(50.0)  # the largest squared error that counts: infinity and NaN, too
+# The smallest and the largest squared error that count: zero, infinity and NaN do not.
+_LEAST, _WORST = math.exp(-50.0), math.exp(50.0)
 # An error so many times larger at a single level shows that nothing was undone.
 _WORSE = 1.5
 
@@ -181,11 +182,17 @@ def _improvement(as_is: Tensor, undone: Tensor, errors: float) -> float:
         errors: so many standard errors may be chance.
     """
     before, after = as_is.mean(1, keepdim=True), undone.mean(1, keepdim=True)
-    logarithm = float((before.log() - after.log()).mean())
+    logarithm = (before.log() - after.log()).mean()
     # To first order, the logarithm is the average over the images of its value plus this share.
-    share = (as_is / before - undone / after).mean(0)
-    standard_error = float(share.std()) / math.sqrt(len(share))
-    return math.exp(logarithm) if logarithm > errors * standard_error else 1.0
+    by_share = logarithm + (as_is / before - undone / after).mean(0)
+    # Few large images differ from each other by more than a mistake changes any of them, and their
+    # own logarithms tell; of small ones these scatter, because an error may be nearly zero.
+    by_image = (as_is.clamp(min=_LEAST).log() - undone.clamp(min=_LEAST).log()).mean(0)
+    clear = any(
+        float(numbers.mean()) > errors * float(numbers.std()) / math.sqrt(len(numbers))
+        for numbers in (by_share, by_image)
+    )
+    return math.exp(float(logarithm)) if clear and float(logarithm) > 0 else 1.0
 
 
 class _Remembering(nn.Module):
