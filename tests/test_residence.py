@@ -13,6 +13,7 @@ import torch
 
 import tweedie_inverse as ti
 from tests.networks import seeded
+from tests.posteriors import random_field
 from tests.pretend_device import Elsewhere, There
 from tests.registry import NONLINEAR, OPERATORS, Smoothing, _kernel
 from tweedie_inverse import operators as ops
@@ -201,6 +202,8 @@ def _network(measured):
 
 def _on(device, prior):
     """The same prior with its weights on the device."""
+    if not hasattr(prior, "module"):  # one of numbers of the CPU
+        return prior
     module = copy.deepcopy(prior.module)
     for part in module.modules():
         for name, weight in list(part.named_parameters(recurse=False)):
@@ -265,6 +268,13 @@ def test_a_level_sends_nothing_and_waits_for_python_at_its_end_and_in_long_solve
         assert not level.transfers
         looks = sum(max(1, math.ceil(n / krylov._BETWEEN_LOOKS)) for n in level.solves)
         assert sum(level.readbacks.values()) <= 1 + looks
+
+
+def test_a_gaussian_prior_of_the_cpu_sends_its_numbers_once(solves):
+    operator = ops.Blur(_kernel(), (1, 8, 8), padding="reflect", noise=NOISE_HERE)
+    for level in _walked(solves, operator, random_field(8), "decoupled")[1:]:
+        assert not level.transfers
+        assert sum(level.readbacks.values()) == 1
 
 
 @pytest.mark.parametrize(("method", "most"), [("langevin", 1), ("particle", 4)])

@@ -59,6 +59,11 @@ def resident_as(constant: Tensor, dtype: torch.dtype, device: torch.device) -> T
     return _form(constant, (dtype, device), lambda: _converted(constant, dtype, device))
 
 
+def resident_table(table: Tensor, device: torch.device) -> Tensor:
+    """A table in float64 on a device; where the device has no float64, as it is."""
+    return table if device.type == "mps" else resident_on(table, device)
+
+
 def derived(constant: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """``function(constant)``, made once; not to be written to.
 
@@ -76,7 +81,7 @@ def _converted(constant: Tensor, dtype: torch.dtype, device: torch.device) -> Te
 
 
 def _form(constant: Tensor, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
-    if constant.requires_grad or constant.is_inference() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or constant.requires_grad or constant.is_inference():
         return make()
     kept = _kept.get(id(constant))
     if kept is None or not kept.is_of(constant):

@@ -4,6 +4,7 @@ They decide whether a sampler is right: their posteriors are known in closed for
 """
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +18,7 @@ from tweedie_inverse.boundary.arrays import batch_of, real_tensor, refuse_type
 from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import normal
-from tweedie_inverse.numerics.residence import resident
+from tweedie_inverse.numerics.residence import resident, resident_table
 from tweedie_inverse.numerics.spectral import Completed, Dense, Fourier
 from tweedie_inverse.priors.base import Prior, refuse_level, sigma_column
 
@@ -82,7 +83,16 @@ class Gaussian(Prior):
 
     def denoising_error(self, sigma: float) -> Covariance:
         refuse_level("denoising_error", sigma)
-        return self.covariance.map(lambda s: s * sigma**2 / (s + sigma**2))
+        return self._error(self.covariance.variance, sigma)
+
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        if type(self).denoising_error is not Gaussian.denoising_error:
+            return self.denoising_error(sigma)
+        # Worked out where the images are: a result of the CPU would have to be sent at every level.
+        return self._error(resident_table(self.covariance.variance, denoised.device), sigma)
+
+    def _error(self, variance: Tensor, sigma: float) -> Covariance:
+        return replace(self.covariance, variance=variance * sigma**2 / (variance + sigma**2))
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.numerics.covariance import Covariance
-from tweedie_inverse.numerics.residence import derived, resident_on
+from tweedie_inverse.numerics.residence import derived, resident_table
 from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier, Pixels
 from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 from tweedie_inverse.priors.error.local_error import LocalError, contrast_of
@@ -137,8 +137,7 @@ class DenoisingError:
         """
         left, fraction = self._place(sigma)
         weights = (len(left), *[1] * (table.ndim - 1))
-        if device.type != "mps":  # it has no float64
-            table = resident_on(table, device)
+        table = resident_table(table, device)
         if len(left) == 1:
             low = int(left)
             weight = table.new_full(weights, float(fraction))
