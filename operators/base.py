@@ -21,6 +21,7 @@ from tweedie_inverse.boundary.contracts import refuse_not_finite
 from tweedie_inverse.boundary.modes import with_gradients
 from tweedie_inverse.numerics.autograd import linear_map
 from tweedie_inverse.numerics.krylov import conjugate_gradient
+from tweedie_inverse.numerics.residence import resident_on
 from tweedie_inverse.numerics.spectral import Spectrum
 from tweedie_inverse.operators.noise.base import NoiseModel
 from tweedie_inverse.operators.shapes import checked_shape
@@ -133,7 +134,7 @@ class Operator(ABC):
         refuse_not_finite(f"{type(self).__name__.lstrip('_')}.forward()", x, ax)
         y = self.noise.sample(ax, seed=seed)
         if self.observed is not None:
-            y = torch.where(self.observed.to(y.device), y, torch.zeros_like(y))
+            y = torch.where(resident_on(self.observed, y.device), y, torch.zeros_like(y))
         return y[0] if single else y
 
     def __getstate__(self) -> dict[str, Any]:

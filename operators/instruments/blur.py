@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from tweedie_inverse.boundary.arguments import choice, image_sizes
 from tweedie_inverse.boundary.arrays import real_tensor
+from tweedie_inverse.numerics.residence import derived, resident, resident_on
 from tweedie_inverse.numerics.spectral import Fourier, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -71,7 +72,9 @@ class Blur(LinearOperator):
         return self._crop(_filter(self._extend(x), self.transfer))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self._extend_transposed(_filter(self._embed(y), self.transfer.conj()))
+        return self._extend_transposed(
+            _filter(self._embed(y), derived(self.transfer, torch.conj_physical))
+        )
 
     @property
     def spectrum(self) -> Spectrum | None:
@@ -87,7 +90,7 @@ class Blur(LinearOperator):
         return Spectrum(
             basis,
             magnitude,
-            to_modes=lambda y: basis.transform(_filter(y, phase.conj())),
+            to_modes=lambda y: basis.transform(_filter(y, derived(phase, torch.conj_physical))),
             from_modes=lambda c: _filter(basis.inverse(c), phase),
         )
 
@@ -97,7 +100,9 @@ class Blur(LinearOperator):
         if self.padding == "zero":
             (top, left), (bottom, right) = self._before, self._after
             return F.pad(x, (left, right, top, bottom))
-        return x[..., self._rows.to(x.device), :][..., self._columns.to(x.device)]
+        return x[..., resident_on(self._rows, x.device), :][
+            ..., resident_on(self._columns, x.device)
+        ]
 
     def _extend_transposed(self, x: Tensor) -> Tensor:
         if self.padding in ("circular", "valid"):
@@ -106,9 +111,9 @@ class Blur(LinearOperator):
         if self.padding == "zero":
             return x[..., top : top + height, left : left + width]
         folded = x.new_zeros((*x.shape[:-2], height, x.shape[-1]))
-        folded.index_add_(-2, self._rows.to(x.device), x)
+        folded.index_add_(-2, resident_on(self._rows, x.device), x)
         image = x.new_zeros((*x.shape[:-2], height, width))
-        return image.index_add_(-1, self._columns.to(x.device), folded)
+        return image.index_add_(-1, resident_on(self._columns, x.device), folded)
 
     def _crop(self, x: Tensor) -> Tensor:
         if self.padding == "circular":
@@ -125,7 +130,7 @@ class Blur(LinearOperator):
 
 def _filter(x: Tensor, transfer: Tensor) -> Tensor:
     spectrum = torch.fft.rfft2(x)
-    product = spectrum * transfer.to(device=x.device, dtype=spectrum.dtype)
+    product = spectrum * resident(transfer, spectrum)
     return torch.fft.irfft2(product, s=x.shape[-2:])
 
 

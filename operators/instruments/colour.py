@@ -5,6 +5,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import image_sizes
 from tweedie_inverse.boundary.arrays import real_tensor
+from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Channels, Pixels, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -55,10 +56,10 @@ class Greyscale(LinearOperator):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.einsum("c,bchw->bhw", self.weights.to(x), x)[:, None]
+        return torch.einsum("c,bchw->bhw", resident(self.weights, x), x)[:, None]
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return y * self.weights.to(y)[:, None, None]
+        return y * resident(self.weights, y)[:, None, None]
 
 
 class Demosaicing(LinearOperator):
@@ -97,7 +98,7 @@ class Demosaicing(LinearOperator):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x * self.mask.to(x)).sum(1, keepdim=True)
+        return (x * resident(self.mask, x)).sum(1, keepdim=True)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return y * self.mask.to(y)
+        return y * resident(self.mask, y)

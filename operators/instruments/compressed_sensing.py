@@ -8,6 +8,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import count, image_sizes
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.residence import resident_on
 from tweedie_inverse.numerics.spectral import Scrambled, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -62,9 +63,9 @@ class StructuredRandom(LinearOperator):
         return self.basis.inverse(self.scale * self._spread(y))
 
     def _pick(self, coefficients: Tensor) -> Tensor:
-        return coefficients.flatten(1)[:, self.choice.to(coefficients.device)]
+        return coefficients.flatten(1)[:, resident_on(self.choice, coefficients.device)]
 
     def _spread(self, y: Tensor) -> Tensor:
         flat = y.new_zeros((len(y), math.prod(self.domain_shape)))
-        flat[:, self.choice.to(y.device)] = y
+        flat[:, resident_on(self.choice, y.device)] = y
         return flat.reshape(len(y), *self.domain_shape)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import number, positive
 from tweedie_inverse.boundary.arrays import real_tensor, refuse_spread
+from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.operators.base import LinearOperator, Operator, linear_operator
 from tweedie_inverse.operators.noise.base import NoiseModel, refuse_flag
 
@@ -105,4 +106,4 @@ class Transmission(Operator):
         return Transmission(part, self.photons, noise=self.noise)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.photons.to(x) * torch.exp(-self.operator.forward(x))
+        return resident(self.photons, x) * torch.exp(-self.operator.forward(x))

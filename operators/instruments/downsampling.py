@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.boundary.arguments import choice, image_sizes, number
+from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Separable, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -80,10 +81,10 @@ class Downsampling(LinearOperator):
         beyond = (0, width - w, 0, height - h)
 
         def to_modes(y: Tensor) -> Tensor:
-            return F.pad(row_modes.to(y).mT @ y @ column_modes.to(y), beyond)
+            return F.pad(resident(row_modes, y).mT @ y @ resident(column_modes, y), beyond)
 
         def from_modes(c: Tensor) -> Tensor:
-            return row_modes.to(c) @ c[..., :h, :w] @ column_modes.to(c).mT
+            return resident(row_modes, c) @ c[..., :h, :w] @ resident(column_modes, c).mT
 
         singular = F.pad(row_values[:, None] * column_values, beyond)
         return Spectrum(Separable(row_basis, column_basis), singular, to_modes, from_modes)
@@ -93,10 +94,10 @@ class Downsampling(LinearOperator):
         return self._decomposition
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rows.to(x) @ x @ self.columns.to(x).mT
+        return resident(self.rows, x) @ x @ resident(self.columns, x).mT
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self.rows.to(y).mT @ y @ self.columns.to(y)
+        return resident(self.rows, y).mT @ y @ resident(self.columns, y)
 
 
 def _filter_matrix(size: int, small: int, kernel: str, boundary: str) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import flag
 from tweedie_inverse.boundary.arrays import complex_tensor, real_tensor
+from tweedie_inverse.numerics.residence import derived, resident
 from tweedie_inverse.numerics.spectral import (
     ComplexFourier,
     Spectrum,
@@ -77,14 +78,15 @@ class FourierSampling(LinearOperator):
     def forward(self, x: Tensor) -> Tensor:
         image = torch.complex(x[:, 0], torch.zeros_like(x[:, 0])) if self.real else to_complex(x)
         if self.coils is not None:
-            image = image[:, None] * self.coils.to(image)
+            image = image[:, None] * resident(self.coils, image)
         return self._select(from_complex(centred_fft(image)))
 
     def adjoint(self, y: Tensor) -> Tensor:
         image = centred_ifft(to_complex(self._select(y)))
         if self.coils is not None:
-            image = (image * self.coils.to(image).conj()).sum(1)
+            coils = derived(resident(self.coils, image), torch.conj_physical)
+            image = (image * coils).sum(1)
         return image.real[:, None] if self.real else from_complex(image)
 
     def _select(self, y: Tensor) -> Tensor:
-        return y * self.mask.to(y)
+        return y * resident(self.mask, y)

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count
 from tweedie_inverse.boundary.arrays import real_tensor
+from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Pixels, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -52,7 +53,7 @@ class Mask(LinearOperator):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.mask.to(x)
+        return x * resident(self.mask, x)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return y * self.mask.to(y)
+        return y * resident(self.mask, y)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.boundary.arrays import real_tensor, tensor_of
+from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Dense, Spectrum
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -45,8 +46,8 @@ class MatrixOperator(LinearOperator):
         return Spectrum(
             Dense(basis.mT, self.domain_shape),
             F.pad(values[:rank], unseen),
-            to_modes=lambda y: F.pad(y @ modes.to(y), unseen),
-            from_modes=lambda c: c[:, :rank] @ modes.to(c).mT,
+            to_modes=lambda y: F.pad(y @ resident(modes, y), unseen),
+            from_modes=lambda c: c[:, :rank] @ resident(modes, c).mT,
         )
 
     @property
@@ -54,7 +55,7 @@ class MatrixOperator(LinearOperator):
         return self._decomposition if max(self.matrix.shape) <= _LARGEST_DECOMPOSED else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.matrix.to(x).mT
+        return x @ resident(self.matrix, x).mT
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return y @ self.matrix.to(y)
+        return y @ resident(self.matrix, y)

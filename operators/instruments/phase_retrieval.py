@@ -11,6 +11,7 @@ from tweedie_inverse.boundary.arguments import flag, image_sizes, number, sizes
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import complex_tensor
 from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.residence import resident_as
 from tweedie_inverse.numerics.spectral import centred_fft, to_complex
 from tweedie_inverse.operators.base import Operator
 from tweedie_inverse.operators.noise.base import NoiseModel
@@ -77,9 +78,7 @@ class PhaseRetrieval(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         image = to_complex(x)[:, None] if self.complex_image else x
-        coded = (image[:, :, None] * self.codes.to(device=x.device, dtype=_complex(x))).flatten(
-            1, 2
-        )
+        coded = (image[:, :, None] * resident_as(self.codes, _complex(x), x.device)).flatten(1, 2)
         (height, width), (tall, wide) = self.domain_shape[1:], self.range_shape[1:]
         padded = F.pad(coded, (0, wide - width, 0, tall - height))
         field = centred_fft(padded)

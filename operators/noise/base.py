@@ -1,5 +1,6 @@
 """Noise models: how a measurement scatters around the noise-free one."""
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -11,6 +12,7 @@ from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import real_tensor, refuse_spread
 from tweedie_inverse.boundary.modes import with_gradients
 from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Basis, Fourier, Pixels
 
 
@@ -148,15 +150,15 @@ class GaussianNoise(NoiseModel):
 
     def colour(self, white: Tensor) -> Tensor:
         """``S^1/2 n``: standard normal coefficients ``(batch, ...)`` to noise on y."""
-        return self.basis.inverse(white * self.std.to(white))
+        return self.basis.inverse(white * resident(self.std, white))
 
     def whiten(self, r: Tensor) -> Tensor:
         """``S^-1/2 r``: noise on y to standard normal coefficients."""
-        return self.basis.transform(r) / self.std.to(r)
+        return self.basis.transform(r) / resident(self.std, r)
 
     def whiten_transposed(self, z: Tensor) -> Tensor:
         """The transpose of `whiten`."""
-        return self.basis.inverse(z / self.std.to(z))
+        return self.basis.inverse(z / resident(self.std, z))
 
     def information(self, r: Tensor, y: Tensor, ax: Tensor) -> Tensor:
         return self.whiten_transposed(self.whiten(r))
@@ -169,8 +171,10 @@ class GaussianNoise(NoiseModel):
 
     def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
         _refuse_pair("log_prob", y, ax)
-        law = torch.distributions.Normal(0.0, self.std.to(ax), validate_args=False)
-        return law.log_prob(self.basis.transform(y - ax)).flatten(1).sum(1)
+        # torch.distributions would send its own mean of 0 to the device at every call.
+        std, constant = resident(self.std, ax), math.log(math.sqrt(2 * math.pi))
+        misfit = self.basis.transform(y - ax) ** 2 / (2 * std**2)
+        return (-misfit - std.log() - constant).flatten(1).sum(1)
 
     def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
         _refuse_pair("gradient", y, ax)
@@ -178,9 +182,9 @@ class GaussianNoise(NoiseModel):
 
     def variance(self, ax: Tensor) -> Tensor:
         if isinstance(self.basis, Pixels):
-            return self.std.to(ax) ** 2
+            return resident(self.std, ax) ** 2
         # In a Fourier basis every coefficient contributes equally to every entry.
-        return (self.std.to(ax) ** 2).expand(ax.shape[1:]).mean()
+        return (resident(self.std, ax) ** 2).expand(ax.shape[1:]).mean()
 
     def standardize(self, y: Tensor, ax: Tensor) -> Tensor:
         return self.whiten(y - ax)

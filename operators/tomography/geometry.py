@@ -16,6 +16,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import choice, count, number, positive, sizes
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.boundary.warn import warn_user
+from tweedie_inverse.numerics.residence import resident_on
 
 # Default source to rotation centre of a fan, in image diagonals: a fan of 29 degrees.
 _SOURCE_DIAGONALS = 2
@@ -49,7 +50,7 @@ class ScanGeometry:
 
     def axes(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """The unit vectors e (detector) and n (central ray), ``(angles, 2)`` float64."""
-        angle = self.angles.to(device).deg2rad()
+        angle = resident_on(self.angles, torch.device(device)).deg2rad()
         cos, sin = angle.cos(), angle.sin()
         return torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)
 

@@ -17,6 +17,7 @@ from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.krylov import Solution, conjugate_gradient
 from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.residence import resident
 
 # Errors of a solve, in standard deviations of the Gaussian, root mean square.  Only draws have to
 # be exact: a Gauss-Newton step and a force may be rough, since neither changes the law of the
@@ -101,8 +102,8 @@ class CurvaturePrecision(Precision):
         self._range_shape = target.problem.operator.range_shape
         information = target.problem.information(self._at, target.covariance.basis)
         self._diagonal = (
-            target.covariance.mean_precision().to(u)
-            + target.covariance.variance.to(u) * information
+            resident(target.covariance.mean_precision(), u)
+            + resident(target.covariance.variance, u) * information
         )
 
     def apply(self, u: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ class CurvaturePrecision(Precision):
         root = self._noise.information_root(data_white, self._y, self._at.ax)
         pulled = self._covariance.factor_transposed(self._at.pull(root))
         found = self._solve(white + pulled, _TOLERANCE, _MAX_ITERATIONS)
-        self.error = max(self.error, float(found.residual.max()))
+        self.error = max(self.error, found.worst)
         return found.solution
 
     def _measured(self, q: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from tweedie_inverse.conditional.determinant import Determinant, is_affordable
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.krylov import Solution, conjugate_gradient
+from tweedie_inverse.numerics.residence import resident, resident_on
 from tweedie_inverse.numerics.spectral import Basis
 
 # Up to this many measurements a Cholesky factor is cheaper than iterating; the choice may depend
@@ -186,7 +187,11 @@ class Measurement(ABC):
         operator, std = self._problem.operator, self._problem.gaussian_noise.std
         scale = std.expand(operator.range_shape).log()
         observed = operator.observed
-        logs = scale if observed is None else scale[observed.to(scale.device).expand(scale.shape)]
+        logs = (
+            scale
+            if observed is None
+            else scale[resident_on(observed, scale.device).expand(scale.shape)]
+        )
         return -float(logs.sum()) - 0.5 * logs.numel() * math.log(2 * math.pi)
 
 
@@ -197,7 +202,7 @@ class DiagonalMeasurement(Measurement):
         super().__init__(problem, basis)
         self.noise_shape = self.shape
         self._std, self._spectrum = problem.gaussian_noise.std.reshape(()), problem.spectrum
-        self._r = (self._spectrum.singular / self._std).to(problem.y)
+        self._r = problem.response
 
     def project(self, whitened: Tensor) -> Tensor:
         return self._spectrum.to_modes(whitened)
@@ -207,14 +212,14 @@ class DiagonalMeasurement(Measurement):
 
     @cached_property
     def _z(self) -> Tensor:
-        return self._spectrum.to_modes(self._problem.y) / self._std.to(self._problem.y)
+        return self._spectrum.to_modes(self._problem.y) / resident(self._std, self._problem.y)
 
     def correct(self, covariance: Covariance, residual: Tensor) -> Solved:
-        v = covariance.variance.to(residual)
+        v = resident(covariance.variance, residual)
         return Solved(v * self._r / (1 + v * self._r**2) * residual)
 
     def _squared_norm(self, covariance: Covariance, residual: Tensor) -> Solved:
-        squares = residual.square() / (1 + covariance.variance.to(residual) * self._r**2)
+        squares = residual.square() / (1 + resident(covariance.variance, residual) * self._r**2)
         return Solved(squares.flatten(1).sum(1, dtype=torch.float64) + self._unexplained)
 
     @cached_property
@@ -222,10 +227,10 @@ class DiagonalMeasurement(Measurement):
         """The squared norm of the part of z that no image changes, ``(walkers,)``."""
         y = self._problem.y.double()
         beyond = y - self._spectrum.from_modes(self._spectrum.to_modes(y))
-        return (beyond / self._std).square().flatten(1).sum(1)
+        return (beyond / resident(self._std, beyond)).square().flatten(1).sum(1)
 
     def _log_determinant(self, covariance: Covariance) -> float:
-        information = covariance.variance.to(self._r) * self._r**2
+        information = resident(covariance.variance, self._r) * self._r**2
         return float(torch.log1p(information).double().expand(self.shape).sum())
 
 
@@ -247,7 +252,7 @@ class FactoredMeasurement(Measurement):
     def correct(self, covariance: Covariance, residual: Tensor) -> Solved:
         w = torch.cholesky_solve(residual.flatten(1).double().mT, self._factor(covariance)).mT
         pulled = (w.to(residual) @ self._matrix).reshape(-1, *self.shape)
-        return Solved(covariance.variance.to(residual) * pulled)
+        return Solved(resident(covariance.variance, residual) * pulled)
 
     def _squared_norm(self, covariance: Covariance, residual: Tensor) -> Solved:
         flat = residual.flatten(1).double().mT
@@ -259,7 +264,7 @@ class FactoredMeasurement(Measurement):
 
     def _factor(self, covariance: Covariance) -> Tensor:
         """The Cholesky factor of K."""
-        deviations = covariance.variance.to(self._matrix).expand(self.shape).flatten().sqrt()
+        deviations = resident(covariance.variance, self._matrix).expand(self.shape).flatten().sqrt()
         scaled = (self._matrix * deviations).double()
         units = torch.eye(len(scaled), dtype=scaled.dtype, device=scaled.device)
         return torch.linalg.cholesky(units + scaled @ scaled.mT)
@@ -292,8 +297,8 @@ class IterativeMeasurement(Measurement):
 
     def correct(self, covariance: Covariance, residual: Tensor) -> Solved:
         found = self._solve(covariance, residual)
-        change = found.solution * covariance.variance.to(residual).sqrt()
-        return Solved(change, found.iterations, float(found.residual.max()))
+        change = found.solution * covariance.deviation(residual)
+        return Solved(change, found.iterations, found.worst)
 
     def _solve(self, covariance: Covariance, residual: Tensor) -> Solution:
         """q."""
@@ -305,8 +310,8 @@ class IterativeMeasurement(Measurement):
         def push(q: Tensor) -> Tensor:
             return noise.whiten(problem.forward(covariance.filter(q)))
 
-        v = covariance.variance.to(residual)
-        diagonal = covariance.mean_precision().to(v) + v * problem.curvature(self.basis)
+        v = resident(covariance.variance, residual)
+        diagonal = resident(covariance.mean_precision(), v) + v * problem.curvature(self.basis)
         return conjugate_gradient(
             lambda q: covariance.precision(q) + pull(push(q)),
             pull(residual),
@@ -320,10 +325,10 @@ class IterativeMeasurement(Measurement):
         # it in second order only.
         found = self._solve(covariance, residual)
         q = found.solution
-        rest = residual - self._push(covariance.variance.to(q).sqrt() * q)
+        rest = residual - self._push(covariance.deviation(q) * q)
         squares = rest.square(), q * covariance.precision(q)
         misfit, cost = (part.flatten(1).sum(1, dtype=torch.float64) for part in squares)
-        return Solved(misfit + cost, found.iterations, float(found.residual.max()))
+        return Solved(misfit + cost, found.iterations, found.worst)
 
     @property
     def has_determinant(self) -> bool:  # type: ignore[override]

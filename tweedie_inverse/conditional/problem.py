@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Basis, Cosines, Pixels, Spectrum
 from tweedie_inverse.operators import (
     GaussianNoise,
@@ -66,18 +67,27 @@ class Problem:
         assert isinstance(self.noise, GaussianNoise)
         return self.noise
 
-    @cached_property
+    @property
     def spectrum(self) -> Spectrum:
         """The decomposition of an operator that has one."""
-        assert isinstance(self.operator, LinearOperator)
-        spectrum = self.operator.spectrum
-        assert spectrum is not None
-        return spectrum
+        assert self._spectrum is not None
+        return self._spectrum
+
+    @cached_property
+    def _spectrum(self) -> Spectrum | None:
+        # Some operators work it out whenever they are asked.
+        return self.operator.spectrum if isinstance(self.operator, LinearOperator) else None
+
+    @cached_property
+    def response(self) -> Tensor:
+        """Of a problem that `is_diagonal`: the singular values over the noise, like y."""
+        std = self.gaussian_noise.std.reshape(())
+        return (self.spectrum.singular / std).to(self.y)
 
     @cached_property
     def basis(self) -> Basis:
         """The basis in which A is closest to diagonal: for isotropic covariances, which fit any."""
-        if isinstance(self.operator, LinearOperator) and self.operator.spectrum is not None:
+        if self._spectrum is not None:
             return self.spectrum.basis
         return Cosines() if len(self.operator.domain_shape) == 3 else Pixels()
 
@@ -85,8 +95,7 @@ class Problem:
         """Whether the modes of A in `basis` are measured one by one, with the same white noise."""
         if not (self.is_linear_gaussian and self.gaussian_noise.is_white):
             return False
-        assert isinstance(self.operator, LinearOperator)
-        return self.operator.spectrum is not None and self.spectrum.basis == basis
+        return self._spectrum is not None and self._spectrum.basis == basis
 
     def curvature(self, basis: Basis) -> Tensor:
         """Diagonal of ``B A^T S^-1 A B^T`` for Gaussian noise, estimated once for a basis.
@@ -126,10 +135,14 @@ class Problem:
         It takes products with the transposed Jacobian only: ``mean (B J^T F^1/2 z)^2`` over random
         signs z, the same for every walker, smoothed over neighbouring frequencies.
         """
-        signs = normal(("probes",), (_PROBES, *self.operator.range_shape)).sign().to(at.ax)
+        signs = resident(self._signs, at.ax)
         roots = (self.noise.information_root(z.expand_as(at.ax), self.y, at.ax) for z in signs)
         squares = [basis.transform(at.pull(root)).square() for root in roots]
         return basis.smooth(torch.stack(squares).mean(0))
+
+    @cached_property
+    def _signs(self) -> Tensor:
+        return normal(("probes",), (_PROBES, *self.operator.range_shape)).sign()
 
     def forward(self, x: Tensor) -> Tensor:
         """``A(x)``, counted."""
@@ -204,5 +217,5 @@ def residual_chi_square(x: Tensor, y: Tensor, operator: Operator, noise: NoiseMo
     squares = noise.standardize(y, operator.forward(x)).square()
     if operator.observed is None:
         return squares.flatten(1).mean(1)
-    seen = operator.observed.to(x)
+    seen = resident(operator.observed, x)
     return (squares * seen).flatten(1).sum(1) / seen.sum()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tweedie_inverse.numerics.residence import derived, resident
 from tweedie_inverse.numerics.secant import Secant
 from tweedie_inverse.numerics.spectral import Basis, Pixels
 
@@ -33,6 +34,10 @@ class Covariance:
     scale: Tensor | None = None
     secants: tuple[Secant, ...] = ()
 
+    def deviation(self, like: Tensor) -> Tensor:
+        """Square root of the variance, in the number type and on the device of `like`."""
+        return derived(resident(self.variance, like), torch.sqrt)
+
     def is_diagonal_for(self, shape: Sequence[int]) -> bool:
         """Whether it is diagonal in its basis, and for all images of this many axes the same."""
         return self.scale is None and not self.secants and self.variance.ndim <= len(shape)
@@ -47,15 +52,13 @@ class Covariance:
 
     def filter(self, coefficients: Tensor) -> Tensor:
         """``F = E basis^T diag(sqrt(variance))`` times coefficients; ``L = F T``."""
-        return self.changed(
-            self.basis.inverse(coefficients * self.variance.to(coefficients).sqrt())
-        )
+        return self.changed(self.basis.inverse(coefficients * self.deviation(coefficients)))
 
     def filter_transposed(self, x: Tensor) -> Tensor:
         """``F^T x``, coefficients."""
         for secant in reversed(self.secants):
             x = secant.transposed(x)
-        return self.basis.transform(x) * self.variance.to(x).sqrt()
+        return self.basis.transform(x) * self.deviation(x)
 
     def changed(self, x: Tensor) -> Tensor:
         """``E x``."""
@@ -73,24 +76,24 @@ class Covariance:
 
     def unscaled(self, coefficients: Tensor) -> Tensor:
         """``T^-1`` times coefficients."""
-        return self._multiplied(coefficients, None if self.scale is None else 1 / self.scale)
+        return self._multiplied(coefficients, self._of_scale(_inverse))
 
     def precision(self, coefficients: Tensor) -> Tensor:
         """``T^-2`` times coefficients: the precision of c where ``F c`` has this covariance."""
-        return self._multiplied(coefficients, None if self.scale is None else self.scale**-2)
+        return self._multiplied(coefficients, self._of_scale(_inverse_square))
 
     def mean_precision(self) -> Tensor:
         """Mean of the diagonal of `precision` for each image; it broadcasts as `scale` does."""
         if self.scale is None:
             return torch.ones((), dtype=self.variance.dtype)
-        return self.scale.pow(-2).mean(dim=(-2, -1), keepdim=True)
+        return derived(self.scale, _mean_inverse_square)
 
     def factor_inverse(self, x: Tensor) -> Tensor:
         """``L^-1 x``, coefficients; 0 along directions without variance."""
         for secant in reversed(self.secants):
             x = secant.inverse(x)
         coloured = self.basis.transform(x)
-        deviation = self.variance.to(coloured).sqrt().expand_as(coloured)
+        deviation = self.deviation(coloured).expand_as(coloured)
         return self.unscaled(
             torch.where(deviation > 0, coloured / deviation, torch.zeros_like(coloured))
         )
@@ -102,17 +105,34 @@ class Covariance:
     def colour(self, noise: Tensor) -> Tensor:
         """White noise ``(batch, *shape)`` turned into noise of this covariance."""
         scaled = noise if self.scale is None else self.scale * noise
-        coefficients = self.basis.transform(scaled) * self.variance.to(noise).sqrt()
+        coefficients = self.basis.transform(scaled) * self.deviation(noise)
         return self.changed(self.basis.inverse(coefficients))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Covariance":
         """The same basis, scale and secants with other variances."""
         return replace(self, variance=function(self.variance))
 
+    def _of_scale(self, function: Callable[[Tensor], Tensor]) -> Tensor | None:
+        return None if self.scale is None else derived(self.scale, function)
+
     def _multiplied(self, coefficients: Tensor, scale: Tensor | None) -> Tensor:
         if scale is None:
             return coefficients
-        return self.basis.transform(scale.to(coefficients) * self.basis.inverse(coefficients))
+        return self.basis.transform(
+            resident(scale, coefficients) * self.basis.inverse(coefficients)
+        )
+
+
+def _inverse(scale: Tensor) -> Tensor:
+    return 1 / scale
+
+
+def _inverse_square(scale: Tensor) -> Tensor:
+    return scale**-2
+
+
+def _mean_inverse_square(scale: Tensor) -> Tensor:
+    return scale.pow(-2).mean(dim=(-2, -1), keepdim=True)
 
 
 def isotropic(variance: float) -> Covariance:
@@ -151,7 +171,9 @@ def along(covariance: Covariance, basis: Basis, shape: tuple[int, ...]) -> Tenso
     if covariance.variance.ndim == 0 or covariance.basis == basis:
         return covariance.variance
     size = math.prod(shape)
-    units = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
+    units = torch.eye(size, dtype=torch.float64, device=covariance.variance.device).reshape(
+        size, *shape
+    )
     coefficients = basis.transform(units)
     vectors = coefficients.flatten(1).mT.reshape(size, *shape)
     variance = covariance.factor_transposed(vectors).flatten(1).square().sum(1)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tweedie_inverse.numerics.residence import resident
+
 
 class Basis(ABC):
     """An orthonormal real change of coordinates for tensors ``(batch, *shape)``."""
@@ -71,7 +73,7 @@ class Cosines(Basis):
 
     def transform(self, x: Tensor) -> Tensor:
         if self.mixing is not None:
-            x = torch.einsum("kc,bc...->bk...", self.mixing.to(x), x)
+            x = torch.einsum("kc,bc...->bk...", resident(self.mixing, x), x)
         for axis in range(-self.axes, 0):
             matrix = _cosine_matrix(x.shape[axis], x.dtype, x.device)
             x = _along_axis(matrix, x, axis)
@@ -83,7 +85,7 @@ class Cosines(Basis):
             matrix = _cosine_matrix(x.shape[axis], x.dtype, x.device)
             x = _along_axis(matrix.mT, x, axis)
         if self.mixing is not None:
-            x = torch.einsum("kc,bk...->bc...", self.mixing.to(x), x)
+            x = torch.einsum("kc,bk...->bc...", resident(self.mixing, x), x)
         return x
 
     def smooth(self, spectrum: Tensor) -> Tensor:
@@ -137,10 +139,14 @@ class Separable(Basis):
     columns: Tensor
 
     def transform(self, x: Tensor) -> Tensor:
-        return self.rows.to(x) @ x @ self.columns.to(x).mT
+        return resident(self.rows, x) @ x @ resident(self.columns, x).mT
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        return self.rows.to(coefficients).mT @ coefficients @ self.columns.to(coefficients)
+        return (
+            resident(self.rows, coefficients).mT
+            @ coefficients
+            @ resident(self.columns, coefficients)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,10 +159,10 @@ class Channels(Basis):
     mixing: Tensor
 
     def transform(self, x: Tensor) -> Tensor:
-        return torch.einsum("kc,bc...->bk...", self.mixing.to(x), x)
+        return torch.einsum("kc,bc...->bk...", resident(self.mixing, x), x)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        return torch.einsum("kc,bk...->bc...", self.mixing.to(coefficients), coefficients)
+        return torch.einsum("kc,bk...->bc...", resident(self.mixing, coefficients), coefficients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,10 +189,10 @@ class Scrambled(Basis):
     signs: Tensor
 
     def transform(self, x: Tensor) -> Tensor:
-        return Fourier().transform(x * self.signs.to(x))
+        return Fourier().transform(x * resident(self.signs, x))
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        return Fourier().inverse(coefficients) * self.signs.to(coefficients)
+        return Fourier().inverse(coefficients) * resident(self.signs, coefficients)
 
 
 @dataclass(frozen=True)
@@ -208,10 +214,10 @@ class Dense(Basis):
     shape: tuple[int, ...]
 
     def transform(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.vectors.to(x)
+        return x.flatten(1) @ resident(self.vectors, x)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        flat = coefficients @ self.vectors.to(coefficients).mT
+        flat = coefficients @ resident(self.vectors, coefficients).mT
         return flat.reshape(len(coefficients), *self.shape)
 
 
@@ -236,11 +242,11 @@ class Completed(Basis):
         return cls(*torch.geqrf(vectors), shape)
 
     def transform(self, x: Tensor) -> Tensor:
-        a, tau = self.reflectors.to(x), self.scales.to(x)
+        a, tau = resident(self.reflectors, x), resident(self.scales, x)
         return torch.ormqr(a, tau, x.flatten(1), left=False)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        a, tau = self.reflectors.to(coefficients), self.scales.to(coefficients)
+        a, tau = resident(self.reflectors, coefficients), resident(self.scales, coefficients)
         flat = torch.ormqr(a, tau, coefficients, left=False, transpose=True)
         return flat.reshape(len(coefficients), *self.shape)
 

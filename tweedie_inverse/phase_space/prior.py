@@ -283,7 +283,9 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
         return device_of(self.module)
 
     def denoising_error(self, sigma: float) -> Covariance:
-        return isotropic(sigma**2) if self.error is None else self.error.at(sigma, self.shape)
+        if self.error is None:
+            return isotropic(sigma**2)
+        return self.error.at(sigma, self.shape, device=self.device)
 
     def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
         if self.error is None:
@@ -306,6 +308,8 @@ class PhaseSpaceNetwork(PhaseSpacePrior):
     def _corrected(self, x: Tensor, denoised: Tensor, sigma: float | Tensor) -> Tensor:
         if self.error is None:
             return denoised
+        if isinstance(sigma, float | int):  # on the CPU, where looking at it costs no wait
+            return self.error.correct(x, denoised, torch.tensor([sigma], dtype=x.dtype))
         return self.error.correct(x, denoised, sigma_column(x, sigma).flatten())
 
 

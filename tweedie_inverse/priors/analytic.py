@@ -4,6 +4,7 @@ They decide whether a sampler is right: their posteriors are known in closed for
 """
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ from tweedie_inverse.boundary.arrays import batch_of, real_tensor, refuse_type
 from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.residence import resident, resident_table
 from tweedie_inverse.numerics.spectral import Completed, Dense, Fourier
 from tweedie_inverse.priors.base import Prior, refuse_level, sigma_column
 
@@ -70,9 +72,9 @@ class Gaussian(Prior):
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         refuse_type(f"{type(self).__name__}.denoise", x)
-        mean = self.mean.to(x)
+        mean = resident(self.mean, x)
         coefficients = self.covariance.basis.transform(x - mean)
-        level, variance = sigma_column(coefficients, sigma), self.covariance.variance.to(x)
+        level, variance = sigma_column(coefficients, sigma), resident(self.covariance.variance, x)
         return mean + self.covariance.basis.inverse(variance / (variance + level**2) * coefficients)
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
@@ -81,14 +83,23 @@ class Gaussian(Prior):
 
     def denoising_error(self, sigma: float) -> Covariance:
         refuse_level("denoising_error", sigma)
-        return self.covariance.map(lambda s: s * sigma**2 / (s + sigma**2))
+        return self._error(self.covariance.variance, sigma)
+
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        if type(self).denoising_error is not Gaussian.denoising_error:
+            return self.denoising_error(sigma)
+        # Worked out where the images are: a result of the CPU would have to be sent at every level.
+        return self._error(resident_table(self.covariance.variance, denoised.device), sigma)
+
+    def _error(self, variance: Tensor, sigma: float) -> Covariance:
+        return replace(self.covariance, variance=variance * sigma**2 / (variance + sigma**2))
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """``log p_sigma(x)`` of images ``(batch, *shape)``, ``(batch,)`` in nats."""
         x = _images_of(self, x, sigma)
-        coefficients = self.covariance.basis.transform(x - self.mean.to(x))
+        coefficients = self.covariance.basis.transform(x - resident(self.mean, x))
         level = sigma_column(coefficients, sigma)
-        total = self.covariance.variance.to(x) + level**2
+        total = resident(self.covariance.variance, x) + level**2
         _refuse_no_density(total)
         terms = coefficients**2 / total + (2 * math.pi * total).log()
         return -terms.flatten(1).sum(1) / 2
@@ -142,15 +153,15 @@ class GaussianMixture(Prior):
 
     def _shares(self, x: Tensor, level: Tensor | float) -> Tensor:
         """Probability of every component behind x, ``(batch, components)``."""
-        means = self.means.flatten(1).to(x)
+        means = resident(self.means, x).flatten(1)
         # Differences, not the expanded square: at small sigma the expansion loses every digit.
         distance = torch.cdist(x.flatten(1), means, compute_mode="donot_use_mm_for_euclid_dist")
         total = level**2 + self.std**2
-        return torch.softmax(self.log_weights.to(x) - distance**2 / (2 * total), dim=1)
+        return torch.softmax(resident(self.log_weights, x) - distance**2 / (2 * total), dim=1)
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         level = sigma_column(x, sigma).reshape(-1, 1)
-        centre = self._shares(x, level) @ self.means.flatten(1).to(x)
+        centre = self._shares(x, level) @ resident(self.means, x).flatten(1)
         shrink = self.std**2 / (level**2 + self.std**2)
         return (centre + shrink * (x.flatten(1) - centre)).reshape(x.shape)
 
@@ -181,9 +192,9 @@ class GaussianMixture(Prior):
         x = _images_of(self, x, sigma)
         total = sigma_column(x, sigma).reshape(-1, 1) ** 2 + self.std**2
         _refuse_no_density(total)
-        means = self.means.flatten(1).to(x)
+        means = resident(self.means, x).flatten(1)
         distance = torch.cdist(x.flatten(1), means, compute_mode="donot_use_mm_for_euclid_dist")
-        each = self.log_weights.to(x) - distance**2 / (2 * total)
+        each = resident(self.log_weights, x) - distance**2 / (2 * total)
         volume = means.shape[1] / 2 * (2 * math.pi * total[:, 0]).log()
         return torch.logsumexp(each, dim=1) - volume
 

@@ -24,7 +24,10 @@ def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:
         raise ValueError(f"denoise(x, sigma): sigma must be a finite number, got {sigma}")
     if not isinstance(sigma, float | int | Tensor):
         sigma = real_tensor("denoise", "sigma", sigma, finite=False)
-    column = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    if isinstance(sigma, Tensor):
+        column = sigma.to(dtype=x.dtype, device=x.device)
+    else:  # filled in where it is needed: a tensor of one number would have to be sent
+        column = torch.full((), sigma, dtype=x.dtype, device=x.device)
     if column.ndim > 1 or (column.ndim == 1 and column.shape[0] not in (1, x.shape[0])):
         raise ValueError(
             f"denoise(x, sigma): sigma must be a scalar or one value an image, shape "

@@ -34,6 +34,7 @@ from tweedie_inverse.boundary.arguments import count, function, instance, number
 from tweedie_inverse.boundary.arrays import tensor_of
 from tweedie_inverse.boundary.contracts import Contract, called
 from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.numerics.residence import resident_on
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.unet import UNet
@@ -65,7 +66,10 @@ class OfClass(nn.Module):
         self.module, self.label = module, label
 
     def forward(self, x: Tensor, noise_label: Tensor) -> Tensor:
-        classes = torch.as_tensor(self.label, device=x.device).expand(len(x))
+        if isinstance(self.label, Tensor):
+            classes = resident_on(self.label, x.device).expand(len(x))
+        else:
+            classes = torch.full((len(x),), self.label, device=x.device)
         return self.module(x, noise_label, classes)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 
 LabelFunction = Callable[[Tensor], Tensor]
@@ -34,7 +35,7 @@ def usual_label(sigma: Tensor, coordinates: str, timesteps: Tensor | None) -> Te
     / (1 + sigma)`` for flow, else sigma.
     """
     if timesteps is not None:
-        return sigma_to_timestep(sigma, timesteps.to(sigma))
+        return sigma_to_timestep(sigma, resident(timesteps, sigma))
     if coordinates == "edm":
         return sigma.log() / 4
     if coordinates == "flow":

@@ -182,6 +182,9 @@ class NetworkPrior(Prior):
         output = checked_result(self._network, output, tuple(x.shape), weight).to(exact)
         denoised = self.offset + self.scale * self._denoised(state, output, level)
         if self.error is not None:
+            if isinstance(sigma, float | int):
+                # The same arithmetic on the CPU, so that the tables are read without a wait.
+                level = torch.tensor([sigma], dtype=x_exact.dtype).to(exact) / self.scale
             sigmas = (level * self.scale).flatten()
             denoised = self.error.correct(x.to(denoised), denoised, sigmas)
         return denoised.to(x)
@@ -207,7 +210,7 @@ class NetworkPrior(Prior):
     def denoising_error(self, sigma: float) -> Covariance:
         if self.error is None:
             return isotropic(sigma**2)
-        return self.error.at(sigma, self.shape)
+        return self.error.at(sigma, self.shape, device=self.device)
 
     def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
         if self.error is None:

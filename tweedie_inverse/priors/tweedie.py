@@ -84,7 +84,7 @@ def _column(x: Tensor, other: Tensor, sigma: float | Tensor) -> Tensor:
             f"tweedie: needs images of one shape, got {tuple(x.shape)} and {tuple(other.shape)}"
         )
     if not isinstance(sigma, Tensor):
-        return torch.tensor(number("tweedie", "sigma", sigma), dtype=x.dtype, device=x.device)
+        return torch.full((), number("tweedie", "sigma", sigma), dtype=x.dtype, device=x.device)
     if sigma.ndim == 1 and sigma.shape[0] in (1, x.shape[0] if x.ndim else 1):
         return sigma.reshape(-1, *[1] * (x.ndim - 1))
     if sigma.ndim not in (0, x.ndim):

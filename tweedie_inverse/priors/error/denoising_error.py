@@ -24,11 +24,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.numerics.residence import derived, resident_table
 from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier, Pixels
 from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 from tweedie_inverse.priors.error.local_error import LocalError, contrast_of
 
 Transform = Literal["cosine", "fourier"]
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,16 @@ class DenoisingError:
     mixing: Tensor
     transform: Transform = "cosine"
 
-    def at(self, sigma: float, shape: tuple[int, ...]) -> Covariance:
+    def at(
+        self, sigma: float, shape: tuple[int, ...], *, device: torch.device = _CPU
+    ) -> Covariance:
         """The covariance at `sigma` for images of `shape` ``(channels, height, width)``.
 
         Below the measured range the variance is scaled like sigma^2, above it stays constant.
         Images and volumes of other sizes read the spectrum at the same spatial frequency.
+
+        Args:
+            device: where the variances are wanted, and where the tables then stay.
 
         Raises:
             ValueError: `shape` has other channels or another number of axes than what was measured.
@@ -70,7 +77,8 @@ class DenoisingError:
                 f"DenoisingError.at(shape={tuple(shape)}): it was measured for shape "
                 f"{(channels, *size)}; measure it for this shape (measure_denoising_error)"
             )
-        log_variance = self._between(self.variance.double().log(), torch.tensor([sigma]))
+        logs = derived(self.variance, _log_of_double)
+        log_variance = self._between(logs, torch.tensor([sigma]), device)
         log_variance = self._resample(log_variance, tuple(shape[1:]))[0] + 2 * self._below(sigma)
         return Covariance(self.basis, log_variance.exp())
 
@@ -81,7 +89,7 @@ class DenoisingError:
         at a place is at most sigma^2, the value that ignores the prior.  Vectors and volumes have
         no tables by place, and the average around each of them.
         """
-        average = self.at(sigma, tuple(denoised.shape[1:]))
+        average = self.at(sigma, tuple(denoised.shape[1:]), device=denoised.device)
         if denoised.ndim != 4:
             return average
         (level,), (fraction,) = self._place(torch.tensor([sigma]))
@@ -91,14 +99,19 @@ class DenoisingError:
             self.local.log_variance(int(level) + 1, contrast),
             float(fraction),
         )
-        most = sigma**2 / float(average.variance.mean())
+        mean = average.variance.mean()
+        most = (torch.full_like(mean, sigma**2) / mean).to(log_variance)
         return replace(average, scale=log_variance.exp().clamp(max=most).sqrt())
 
     def correct(self, x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
-        """``D + g (x - D)`` for images ``(batch, *shape)`` at noise levels ``(batch,)``."""
+        """``D + g (x - D)`` for images ``(batch, *shape)`` at noise levels ``(batch,)``.
+
+        One level ``(1,)`` is that of all images.  Levels on the CPU cost an accelerator no wait.
+        """
         if bool((sigma == sigma[0]).all()):
             sigma = sigma[:1]
-        gain = self._resample(self._between(self.gain.double(), sigma), tuple(x.shape[2:]))
+        gain = self._between(derived(self.gain, Tensor.double), sigma, x.device)
+        gain = self._resample(gain, tuple(x.shape[2:]))
         change = gain.to(x) * self.basis.transform(x - denoised)
         return denoised + self.basis.inverse(change)
 
@@ -117,11 +130,20 @@ class DenoisingError:
             )
         return _RESAMPLE[self.transform](spectrum, size)
 
-    def _between(self, table: Tensor, sigma: Tensor) -> Tensor:
-        """Rows of `table` ``(levels, ...)`` at noise levels ``(count,)``, clamped to the range."""
+    def _between(self, table: Tensor, sigma: Tensor, device: torch.device) -> Tensor:
+        """Rows of `table` ``(levels, ...)`` at noise levels ``(count,)``, clamped to the range.
+
+        They are on `device`, where that has float64.
+        """
         left, fraction = self._place(sigma)
-        fraction = fraction.reshape(-1, *[1] * (table.ndim - 1))
-        return torch.lerp(table[left], table[left + 1], fraction)
+        weights = (len(left), *[1] * (table.ndim - 1))
+        table = resident_table(table, device)
+        if len(left) == 1:
+            low = int(left)
+            weight = table.new_full(weights, float(fraction))
+            return torch.lerp(table[low : low + 1], table[low + 1 : low + 2], weight)
+        left, weight = left.to(table.device), fraction.to(table.device).reshape(weights)
+        return torch.lerp(table[left], table[left + 1], weight)
 
     def _place(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Index of the level below each of ``(count,)``, and how far the next one is reached."""
@@ -132,6 +154,10 @@ class DenoisingError:
     def _below(self, sigma: float) -> float:
         """``log(sigma / first level)`` below the range, 0 in it."""
         return min(0.0, math.log(sigma / float(self.sigmas[0])))
+
+
+def _log_of_double(variance: Tensor) -> Tensor:
+    return variance.double().log()
 
 
 def basis_of(transform: Transform, mixing: Tensor, axes: int = 2) -> Basis:
@@ -153,7 +179,8 @@ def resample_cosines(spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
         return spectrum
     # Frequency k of n pixels is k / (2 n) cycles a pixel; _read wants it in [-1, 1].
     places = [
-        2 * (torch.arange(n, dtype=torch.float64) * m / n) / max(m - 1, 1) - 1
+        2 * (torch.arange(n, dtype=torch.float64, device=spectrum.device) * m / n) / max(m - 1, 1)
+        - 1
         for n, m in zip(size, spectrum.shape[2:], strict=True)
     ]
     return _read(spectrum, places)
@@ -167,7 +194,7 @@ def resample_fourier(spectrum: Tensor, size: tuple[int, ...]) -> Tensor:
     shifted = F.pad(shifted, (0, 1) * len(size), mode="circular")
     # Entry j of m pixels is frequency (j - m // 2) / m, of j = 0 to m.
     places = [
-        2 * (torch.fft.fftfreq(n, dtype=torch.float64) * m + m // 2) / m - 1
+        2 * (torch.fft.fftfreq(n, dtype=torch.float64, device=spectrum.device) * m + m // 2) / m - 1
         for n, m in zip(size, spectrum.shape[2:], strict=True)
     ]
     return _read(shifted, places)

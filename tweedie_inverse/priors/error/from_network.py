@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.numerics.residence import resident, resident_on
 from tweedie_inverse.priors.error.layout import Layout
 
 # ``(x, sigma) -> D(x, sigma)``, the same function of x whenever it is called.
@@ -148,7 +149,7 @@ def covariance_of(probes: Probes, sigma: float, layout: Layout) -> Covariance:
 
 def _shares(probes: Probes, layout: Layout) -> Tensor:
     """Variances over sigma^2, ``(walkers, channels, bins)``: fine bins drawn to their trend."""
-    power, index = probes.power.clamp(min=1e-30), layout.rings.to(probes.power.device)
+    power, index = probes.power.clamp(min=1e-30), resident_on(layout.rings, probes.power.device)
     shares, scatter = _rings(probes, layout)
     trend = _trend(shares, layout)
     if len(layout.sizes) == 1:
@@ -158,7 +159,7 @@ def _shares(probes: Probes, layout: Layout) -> Tensor:
     excess = layout.over_rings(deviation.square() - uncertainty) / layout.over_rings(bins)
     signal = excess.clamp(min=0)[..., index]
     fine = trend + signal / (signal + uncertainty).clamp(min=1e-30) * deviation
-    lonely = layout.lonely.to(index.device)[index]
+    lonely = resident_on(layout.lonely, index.device)[index]
     return torch.where(lonely, trend, fine.clamp(_LEAST, _MOST))
 
 
@@ -175,7 +176,9 @@ def _rings(probes: Probes, layout: Layout) -> tuple[Tensor, Tensor]:
         return mean.clamp(_LEAST, _MOST), scatter
     # A ring of one number, such as the mean of an image, cannot tell its scatter, and may be below
     # 0 by chance: it has the scatter of its neighbour, and is drawn to the variance there.
-    lonely, neighbour = layout.lonely.to(power.device), layout.neighbours.to(power.device)
+    lonely, neighbour = (
+        resident_on(table, power.device) for table in (layout.lonely, layout.neighbours)
+    )
     scatter = scatter[..., neighbour]
     shares = (mean + (scatter / power).sqrt()).clamp(_LEAST, _MOST)
     there, uncertainty = shares[..., neighbour], scatter / power
@@ -186,11 +189,11 @@ def _rings(probes: Probes, layout: Layout) -> tuple[Tensor, Tensor]:
 
 def _trend(rings: Tensor, layout: Layout) -> Tensor:
     """Ring averages ``(walkers, channels, rings)`` at every fine bin, linear in the logarithms."""
-    logs, index = rings.clamp(_LEAST, _MOST).log(), layout.rings.to(rings.device)
+    logs, index = rings.clamp(_LEAST, _MOST).log(), resident_on(layout.rings, rings.device)
     count = rings.shape[-1]
     if count < 3:
         return logs[..., index].exp()
-    radii, sizes = layout.radii.to(rings), layout.sizes.to(rings)
+    radii, sizes = resident(layout.radii, rings), resident(layout.sizes, rings)
     total = torch.zeros(count, dtype=rings.dtype, device=rings.device)
     centres = total.index_add(0, index, radii * sizes) / total.index_add(0, index, sizes)
     right = torch.searchsorted(centres[1:].contiguous(), radii).clamp(1, count - 2) + 1
@@ -213,7 +216,7 @@ def _scatter(probes: Probes, layout: Layout) -> Tensor:
     """
     power, product, response = probes.power, probes.product, probes.response
     left = (response - product.square() / power.clamp(min=1e-30)).clamp(min=0)
-    freedom = layout.over_rings((layout.sizes.to(power) - 1).expand_as(power))
+    freedom = layout.over_rings((resident(layout.sizes, power) - 1).expand_as(power))
     return layout.over_rings(left) / freedom.clamp(min=1)
 
 

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
+from tweedie_inverse.numerics.residence import derived, resident_on
 from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Fourier, Pixels
 
 _RINGS = 20
@@ -57,17 +58,21 @@ class Layout:
         flat = coefficients.reshape(*coefficients.shape[: -self.bins.ndim], -1)
         flat = flat if flat.ndim == 3 else flat[:, None]
         sums = flat.new_zeros(*flat.shape[:2], len(self.sizes))
-        return sums.index_add_(2, self.bins.flatten().to(flat.device), flat)
+        return sums.index_add_(2, resident_on(derived(self.bins, _flat), flat.device), flat)
 
     def over_rings(self, values: Tensor) -> Tensor:
         """Sums ``(batch, channels, rings)`` of values ``(batch, channels, bins)``."""
-        sums = values.new_zeros(*values.shape[:2], int(self.rings.max()) + 1)
-        return sums.index_add_(2, self.rings.to(values.device), values)
+        sums = values.new_zeros(*values.shape[:2], len(self.lonely))
+        return sums.index_add_(2, resident_on(self.rings, values.device), values)
 
     def spread(self, values: Tensor) -> Tensor:
         """One value for each coefficient of values ``(batch, channels, bins)``."""
-        found = values[..., self.bins.to(values.device)]
+        found = values[..., resident_on(self.bins, values.device)]
         return found if self.is_of_images else found[:, 0]
+
+
+def _flat(bins: Tensor) -> Tensor:
+    return bins.flatten()
 
 
 @lru_cache(maxsize=32)

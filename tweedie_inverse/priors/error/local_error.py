@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tweedie_inverse.numerics.residence import derived, resident
+
 _BINS = 24
 # The Gaussian window of the contrast: its standard deviation and half width in pixels.
 _WINDOW, _REACH = 1.0, 3
@@ -52,8 +54,13 @@ class LocalError:
 
     def log_variance(self, level: int, contrast: Tensor) -> Tensor:
         """Logarithm of the variance of the whitened error at places of `contrast`, like it."""
-        places, values = self.contrast[level].to(contrast), self.variance[level].log().to(contrast)
+        places = resident(self.contrast, contrast)[level]
+        values = resident(derived(self.variance, _logs), contrast)[level]
         return interpolate(contrast, places, values)
+
+
+def _logs(table: Tensor) -> Tensor:
+    return torch.stack([row.log() for row in table])
 
 
 def contrast_of(denoised: Tensor) -> Tensor:
