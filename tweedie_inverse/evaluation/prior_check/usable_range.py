@@ -23,7 +23,7 @@ from tweedie_inverse.priors import Prior
 _USABLE, _LOST, _SUGGESTED = 1.1, 2.0, 1.2
 # Levels are a factor of 2 apart, or more where the range is wide.
 _STEP, _MOST = 2.0, 8
-_IMAGES = 16
+_IMAGES, _PIXELS = 16, 4096  # whichever are more images
 # A denoiser whose answers differ by less than this share of what it removes is blind to sigma.
 _BLIND = 1e-3
 _ONE_LEVEL = ". It answers the same whatever sigma it is given: a denoiser for one noise level"
@@ -56,14 +56,15 @@ def usable_range(
     """Measure the prior at both ends of its range, and at levels between them and the `core`.
 
     Args:
-        images: ``(count, *shape)``; the first 16 of them are used.
+        images: ``(count, *shape)``; the first 16 of them are used, more if they are small.
         core: errors at the levels around the images' own spread.
         spread: standard deviation of the images' values.  A network that is wrapped right is of use
             up to there, unless its own range ends below, or it is made for one level.
 
-    Cost: at most 16 network evaluations for each of 16 images, and two more.
+    Cost: at most 16 network evaluations for each of the images used, and two more.
     """
-    first, last, few = core[0].sigma, core[-1].sigma, images[:_IMAGES]
+    first, last = core[0].sigma, core[-1].sigma
+    few = images[: max(_IMAGES, _PIXELS // images[0].numel())]
     below = within(prior, _between(prior.sigma_min, first)[:-1])
     above = within(prior, _between(last, prior.sigma_max)[1:])
     outside = measure(prior, few, [*below, *above], seed, use="range") if below or above else []
