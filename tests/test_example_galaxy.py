@@ -38,8 +38,8 @@ def test_the_flux_is_the_catalogues(tmp_path):
         FIELD, weights, (14.0,), num_samples=4, steps=20, sigma_max=13.0, picture=str(picture)
     )[14.0]
     assert picture.stat().st_size > 5_000
-    low, high = found.inside
-    assert low - 8 < found.catalogue < high + 8
+    # The catalogue counts its isophote, which leaves out some per cent of the light in its box.
+    assert sum(found.inside) / 2 == pytest.approx(found.catalogue, rel=0.05)
     assert sum(found.total) > sum(found.inside)
     assert found.chi_square < 1.4
 

@@ -207,3 +207,12 @@ def test_the_libraries_own_files(tmp_path):
     data = ti.io.read(folder / "CT_small.dcm")
     assert (data.units, data.shape, data.spacing) == ("HU", (1, 128, 128), (0.661468, 0.661468))
     assert float(data.values.min()) == -896
+
+
+def test_steps_that_no_unit_explains_are_said(tmp_path):
+    """Spacing that is left out in silence would be taken for one that the file does not have."""
+    header = fits.Header({"CTYPE1": "NO-SUCH", "CUNIT1": "furlong", "CDELT1": 1e-3, "CDELT2": 1e-3})
+    fits.PrimaryHDU(numbers(*GRID), header).writeto(tmp_path / "a.fits")
+    data = ti.io.read(tmp_path / "a.fits")
+    assert data.spacing is None
+    assert any("no one distance between pixels" in note for note in data.notes)

@@ -14,14 +14,8 @@ import torch
 
 import tweedie_inverse as ti
 from tests import data_files as good
+from tests.data_files import fits, h5py, image_of, nibabel, pydicom, tifffile
 from tweedie_inverse.io.guarded import UnreadableError
-
-h5py = pytest.importorskip("h5py")
-nibabel = pytest.importorskip("nibabel")
-pydicom = pytest.importorskip("pydicom")
-tifffile = pytest.importorskip("tifffile")
-fits = pytest.importorskip("astropy.io.fits")
-image_of = pytest.importorskip("PIL.Image")
 
 MAKERS = {name: make for name, make, *_ in good.FILES}
 

@@ -168,6 +168,47 @@ def test_two_mistakes_at_once_are_found_together():
     assert ti.check_prior(report.mended_prior(), images()).passed
 
 
+def test_networks_that_refuse_other_labels_are_checked_all_the_same():
+    """An embedding takes no fractions, which most of the mistakes would hand to it."""
+
+    class Embedded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = Exact("epsilon", True)
+
+        def forward(self, x, label):
+            if label.is_floating_point() or int(label.max()) >= len(TABLE):
+                raise IndexError("index out of range in self")
+            return self.network(x, label)
+
+    right = wrapped("epsilon", module=Embedded(), integer_labels=True)
+    assert ti.check_prior(right, images()).passed
+    wrong = wrapped("epsilon", module=Embedded(), integer_labels=True, offset=0.0, scale=1.0)
+    report = ti.check_prior(wrong, images(64))
+    assert "images on [0, 1] as if they were on [-1, 1]" in report.suspects[0].mistake
+
+
+def test_a_network_without_memory_is_no_mistake():
+    """Were it taken for an answer, whatever comes next would look better."""
+
+    class Small(nn.Module):
+        def __init__(self, calls):
+            super().__init__()
+            self.network, self.left = Exact("x0", False), calls
+
+        def forward(self, x, label):
+            self.left -= 1
+            if self.left < 0:
+                raise torch.OutOfMemoryError
+            return self.network(x, label)
+
+    enough = Small(10_000)
+    ti.check_prior(wrapped("x0", module=enough), images())
+    used = 10_000 - enough.left
+    with pytest.raises(torch.OutOfMemoryError):  # among the last mistakes that are tried
+        ti.check_prior(wrapped("x0", module=Small(used - 5)), images())
+
+
 def test_a_bad_network_has_no_suspect():
     """Nothing that the user could undo would help, and none of it must be named."""
 

@@ -41,6 +41,11 @@ def read(path: Path, key: str | int | None) -> Data:
     found = as_tensor(values.astype(values.dtype.newbyteorder("="), copy=False))
     missing = int((~found.isfinite()).sum())
     steps, unit = _steps(header, array.ndim)
+    notes = []
+    if missing:
+        notes.append(f"{missing} pixels are NaN; leave them out with ops.Mask")
+    if steps is None and _has_steps(header):
+        notes.append("its world coordinates give no one distance between pixels; no spacing")
     has_world = any(name in header for name in ("CTYPE1", "CD1_1", "CDELT1", "CRVAL1"))
     return Data(
         found,
@@ -49,7 +54,7 @@ def read(path: Path, key: str | int | None) -> Data:
         spacing=steps,
         spacing_unit=unit,
         affine=header if has_world else None,
-        notes=(f"{missing} pixels are NaN; leave them out with ops.Mask",) * (missing > 0),
+        notes=tuple(notes),
         header=(header, array.ndim),
     )
 
@@ -88,16 +93,20 @@ def _refuse_cut_off(path: Path, image: Any) -> None:
         raise Refused(f"damaged: its header claims {last} bytes, it has {path.stat().st_size}")
 
 
+def _has_steps(header: Any) -> bool:
+    return any(name in header for name in ("CDELT1", "CD1_1"))
+
+
 def _steps(header: Any, axes: int) -> tuple[tuple[float, ...] | None, str]:
     """Distances between pixels along the last axes that share a unit, and that unit."""
-    if not any(name in header for name in ("CDELT1", "CD1_1")):
+    if not _has_steps(header):
         return None, ""
     world = library("io.read", "fits", "wcs")
     for many in range(min(axes, 3), 1, -1):  # a third axis may be one of time or of colour
         try:
             found = world.WCS(header, naxis=many)
             scales = world.utils.proj_plane_pixel_scales(found)
-        except Exception:  # no world coordinates that astropy understands: none are claimed
+        except Exception:  # not what astropy understands; `read` says so in the end
             continue
         units = {str(unit) for unit in found.wcs.cunit}
         if len(units) == 1 and all(np.isfinite(scales)) and min(scales) > 0:
