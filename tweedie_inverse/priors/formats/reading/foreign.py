@@ -5,6 +5,7 @@ they do not; `read` returns its arrays by name.  Nothing is unpickled, and no mo
 than the file has room for.
 """
 
+import importlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -158,15 +159,20 @@ def _numpy(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                 yield entry.filename.removesuffix(".npy"), _npy(file, entry.file_size)
 
 
-def _flax(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """flax.serialization: MessagePack with arrays as extension types; large ones in pieces."""
+def _library(name: str, path: Path, kind: str) -> Any:
+    """An optional package, imported where it is needed."""
     try:
-        import msgpack
+        return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"load_prior: {path} is a file of flax, which needs msgpack: "
+            f"load_prior: {path} is {kind}, which needs {name}: "
             "pip install tweedie-inverse[formats]"
         ) from error
+
+
+def _flax(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """flax.serialization: MessagePack with arrays as extension types; large ones in pieces."""
+    msgpack = _library("msgpack", path, "a file of flax")
 
     def array_of(code: int, data: bytes) -> Any:
         if code not in (1, 3):  # arrays, NumPy's numbers; complex numbers are no weights
@@ -221,13 +227,7 @@ def _leaves_of_matlab(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]
 
 
 def _matlab_hdf5(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            f"load_prior: {path} is of MATLAB 7.3, which needs h5py: "
-            "pip install tweedie-inverse[formats]"
-        ) from error
+    h5py = _library("h5py", path, "of MATLAB 7.3")
 
     def leaves(name: str, item: Any, depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
         if depth > 32:
