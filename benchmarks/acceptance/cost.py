@@ -183,10 +183,11 @@ def recovery(setting: Setting) -> Outcome:
 def _limited(device: torch.device, more: int) -> Iterator[None]:
     """Let this process hold so many more bytes than now."""
     torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(device).total_memory
-    share = (torch.cuda.memory_reserved(device) + more) / total
-    torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
+    number = torch.cuda.current_device() if device.index is None else device.index
+    total = torch.cuda.get_device_properties(number).total_memory
+    share = (torch.cuda.memory_reserved(number) + more) / total
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share), number)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, number)

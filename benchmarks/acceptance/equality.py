@@ -19,6 +19,7 @@ from tweedie_inverse.solving.solver import solve
 
 # Root mean square, in posterior standard deviations, of the difference of samples of one seed.
 SAME = 0.01
+_LEAST_SPREAD = 0.01
 # What autocast may do to a posterior: its mean, in standard deviations, and its CRPS, relative.
 SHIFT, WORSE = 0.1, 0.02
 
@@ -80,7 +81,8 @@ def _other(setting: Setting, samples: int) -> int:
 
 
 def _apart(found: Tensor, expected: Tensor) -> float:
-    spread = expected.std(dim=0).square().mean().sqrt().clamp(min=1e-12)
+    # A small population may have resampled itself to one walker, which has no spread.
+    spread = expected.std(dim=0).square().mean().sqrt().clamp(min=_LEAST_SPREAD)
     return float((found - expected).square().mean().sqrt() / spread)
 
 

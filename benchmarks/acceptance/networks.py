@@ -48,7 +48,9 @@ def adm_size(channels: int, size: int, device: str, *, reduced: bool) -> Network
         resampling="block",
         **settings,  # type: ignore[arg-type]
     )
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    place = torch.device(device)
+    used = [] if place.type != "cuda" else [place.index or 0]
+    with torch.random.fork_rng(devices=used), place:
         network = ADMUNet(architecture).eval().requires_grad_(False)
     module = Disguised(network, field_spectrum(size), 0.5).to(device).eval()
     return NetworkPrior(

@@ -15,9 +15,10 @@ def page(found: Sequence[Judged], setting: Setting) -> str:
     if setting.kind == "cuda":
         lines.append(f"On {torch.cuda.get_device_name(setting.device)}; {origin['machine']}.")
     else:
+        reason = "" if torch.cuda.is_available() else ", because no GPU was at hand"
         lines.append(
-            f"On the CPU, because no GPU was at hand: {origin['machine']}. What is said here of an "
-            "accelerator's speed and memory is not measured."
+            f"On the CPU{reason}: {origin['machine']}. An accelerator's speed and memory are not "
+            "measured."
         )
     if setting.reduced:
         lines.append(

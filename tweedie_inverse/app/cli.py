@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(run=_convert)
 
     # Listed here, run by `tweedie_inverse.__main__`: the benchmarks lie above this package.
-    commands.add_parser("benchmarks", help="list, run, tune and report benchmark suites")
+    commands.add_parser("benchmarks", help="list, run, tune, report and acceptance")
 
     train = commands.add_parser("train", help="train a prior; run again to resume")
     train.add_argument("folder", help="checkpoint, prior file and card go here")
