@@ -17,8 +17,8 @@ from torch import Tensor
 from tweedie_inverse.conditional.linear_gaussian import pull_of_data
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
-from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.secant import secant
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error.from_network import (
     Denoiser,
