@@ -14,7 +14,7 @@ from torch import Tensor
 import tweedie_inverse as ti
 from tests.posteriors import random_field
 from tweedie_inverse import operators as ops
-from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.streams import Streams
 
 FILE = Path(__file__).parent / "references" / "nonlinear.safetensors"
 SIZE = 4

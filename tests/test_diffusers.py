@@ -28,7 +28,8 @@ from torch import nn
 
 import tweedie_inverse as ti
 from tweedie_inverse.numerics import schedules
-from tweedie_inverse.numerics.random import Streams, normal
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.walks import Recipe, ddim, ddpm
 
 diffusers = pytest.importorskip("diffusers")
@@ -100,13 +101,14 @@ def grid_of(made, levels):
 
 
 class Noise:
-    """The noise of the walk, number by number: first the start, then that of each step."""
+    """The noise of the walk: first the start, then that of each step."""
 
     def __init__(self):
-        self.streams = Streams([("sample", SEED, index) for index in range(COUNT)])
+        self.streams, self.step = Streams([("sample", SEED, index) for index in range(COUNT)]), -1
 
     def __call__(self, *args, **options):
-        return self.streams.normal(SHAPE, torch.zeros((), dtype=torch.float64))
+        self.step += 1
+        return self.streams.at(self.step).normal(SHAPE, torch.zeros((), dtype=torch.float64))
 
 
 class Quiet:

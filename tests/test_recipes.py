@@ -10,7 +10,7 @@ import tweedie_inverse as ti
 from tests.laws import measured_order
 from tweedie_inverse.benchmarks.studies.exact_laws import walk_variances
 from tweedie_inverse.numerics import schedules
-from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Churn, Coloured, Recipe, Template
 from tweedie_inverse.walks.recipes import (
     check_recipe,
@@ -126,14 +126,14 @@ def test_annealed_langevin_holds_its_levels_and_keeps_the_budget(inner):
 
 
 def edm_algorithm_2(denoise, sigmas, x, noise, churn, low, high, noise_std):
-    """Karras et al. 2022, algorithm 2, line by line; `noise` is drawn where gamma > 0."""
+    """Karras et al. 2022, algorithm 2, line by line; ``noise(step)`` is drawn where gamma > 0."""
     count = len(sigmas) - 1
     for i in range(count):
         t, after = sigmas[i], sigmas[i + 1]
         gamma = min(churn / count, math.sqrt(2) - 1) if low <= t <= high else 0.0
         raised = t + gamma * t
         if gamma > 0:
-            x = x + math.sqrt(raised**2 - t**2) * noise_std * noise()
+            x = x + math.sqrt(raised**2 - t**2) * noise_std * noise(i + 1)
         slope = (x - denoise(x, raised)) / raised
         following = x + (after - raised) * slope
         if after != 0:
@@ -151,10 +151,10 @@ def test_churn_is_the_algorithm_of_the_paper(settings):
     )
     streams = Streams([("sample", 3, index) for index in range(5)])
 
-    def noise():
-        return streams.normal((2,), torch.zeros((), dtype=torch.float64))
+    def noise(step):
+        return streams.at(step).normal((2,), torch.zeros((), dtype=torch.float64))
 
-    start = prior.centre + float(GRID[0]) * noise()
+    start = prior.centre + float(GRID[0]) * noise(0)
     expected = edm_algorithm_2(prior.denoise, GRID.tolist(), start, noise, *settings)
     walk = Churn(churn=churn, sigma_min=low, sigma_max=high, noise_std=noise_std)
     found = ti.sample(prior, 5, recipe=walk, schedule=GRID, seed=3, dtype=torch.float64)

@@ -24,8 +24,6 @@ from tweedie_inverse.numerics.residence import derived, resident, resident_on
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
 from tweedie_inverse.priors.error.local_error import LocalError
 
-# Random numbers are drawn on the CPU and sent.
-DRAWN = "numerics/random.py"
 # These leave torch, so that their numbers pass by the CPU.
 LEAVES_TORCH = ("scipy-sparse", "scipy-complex")
 FLOAT = torch.zeros((), dtype=torch.float32)
@@ -270,8 +268,7 @@ def _walked(solves, operator, prior, method, steps=5):
         walk = ti.iterate(y.to(device.device), operator, _on(device, prior), **settings)
         for step in walk:
             x = step.x
-            sent = {line: n for line, n in device.transfers.items() if DRAWN not in line}
-            levels.append(Level(Counter(sent), device.readbacks.copy(), solves.copy()))
+            levels.append(Level(device.transfers.copy(), device.readbacks.copy(), solves.copy()))
             device.clear()
             solves.clear()
     assert torch.equal(x.cpu(), here[-1].x)

@@ -21,7 +21,7 @@ NETWORK, OTHER = "network", "other"
 # Part -> functions, "module:name" or "module:Class.name".  What a part's functions call counts as
 # theirs, unless it is of another part.
 _FUNCTIONS = {
-    "random numbers": ("numerics.random:Streams.__init__", "numerics.random:Streams.normal"),
+    "random numbers": ("numerics.streams:Streams.__init__", "numerics.streams:Streams.normal"),
     "covariance": (
         "walks.covariance_sources:Source.covariance",
         "walks.covariance_sources:Source.trusted",

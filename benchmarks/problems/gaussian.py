@@ -8,7 +8,7 @@ from torch import Tensor
 from tweedie_inverse.benchmarks.problems.task import Task
 from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.analytic import Gaussian
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.wrapped import WrappedPrior

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from tweedie_inverse.app import measurements
 from tweedie_inverse.app.endings import WRONG
@@ -120,14 +121,16 @@ def _solve_one(options: argparse.Namespace) -> None:
 
     out, measurement = _out(options.out), Path(options.measurement[0])
     exports = _exports(options, [measurement])
-    written = [out, out.with_suffix(".png"), *exports.paths(measurement, out)]
+    written = [out, out.with_suffix(".png"), bulk.walk_file(out)]
+    written += exports.paths(measurement, out)
     bulk.separate(written, [*_read(options), measurement])
     ready(*written)
     refuse_suffix(out)
     data = measurements.load(measurement, options.key)
     operator, prior, _ = _equipment(options)
     exports = exports.of(operator, prior)
-    posterior = _posterior(str(measurement), data, operator, prior, options, options.seed, print)
+    job = Job(str(measurement), options.seed, print, bulk.walk_file(out))
+    posterior = _posterior(job, data, operator, prior, options)
     bulk.write(posterior, out)
     _show(posterior, out, exports.write(posterior, measurement, out, data, print))
     if options.strict and not posterior.diagnostics.is_consistent:
@@ -172,8 +175,10 @@ def _solve_many(options: argparse.Namespace) -> None:
 
     def one(item: bulk.Item) -> Posterior:
         data = measurements.load(item.measurement, options.key)
-        name, seed = item.measurement.name, bulk.seed_of(item, options.seed)
-        posterior = _posterior(name, data, operator, prior, options, seed, tell)
+        item.forget_old_walk()
+        seed = bulk.seed_of(item, options.seed)
+        job = Job(item.measurement.name, seed, tell, item.walk)
+        posterior = _posterior(job, data, operator, prior, options)
         exports.write(posterior, item.measurement, item.result, data, tell)
         return posterior
 
@@ -262,19 +267,24 @@ def _tiled(prior: Prior) -> NetworkPrior:
     return prior.tiled()
 
 
+class Job(NamedTuple):
+    """One measurement's name and seed, who is told what was done to it, and its walk's file."""
+
+    name: str
+    seed: int
+    tell: Callable[[str], None]
+    walk: Path
+
+
 def _posterior(
-    name: str,
-    data: Data,
-    operator: Operator,
-    prior: Prior,
-    options: argparse.Namespace,
-    seed: int,
-    tell: Callable[[str], None],
+    job: Job, data: Data, operator: Operator, prior: Prior, options: argparse.Namespace
 ) -> Posterior:
-    """The posterior of one file; `tell` is given what was done to its numbers."""
+    """The posterior of one file."""
     from tweedie_inverse.solving.solver import solve
 
-    y = measurements.in_units_of(prior, data, name, tell).to(options.device)
+    if job.walk.exists():
+        job.tell(f"{job.name}: goes on from {job.walk}")
+    y = measurements.in_units_of(prior, data, job.name, job.tell).to(options.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PosteriorWarning)  # the verdict is printed
         return solve(
@@ -284,10 +294,11 @@ def _posterior(
             method=options.method,
             num_samples=options.samples,
             steps=options.steps,
-            seed=seed,
+            seed=job.seed,
             noise=options.noise,
             batch_size=options.batch_size,
             progress=options.progress,
+            checkpoint=job.walk,
         )
 
 

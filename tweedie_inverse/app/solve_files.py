@@ -53,6 +53,16 @@ class Item(NamedTuple):
         return self.result.with_suffix(".record.json")
 
     @property
+    def walk(self) -> Path:
+        """The file of a walk that is under way."""
+        return walk_file(self.result)
+
+    def forget_old_walk(self) -> None:
+        """Delete the file of a walk that began before the measurement was replaced."""
+        if self.walk.exists() and self.walk.stat().st_mtime < self.measurement.stat().st_mtime:
+            self.walk.unlink(missing_ok=True)
+
+    @property
     def is_finished(self) -> bool:
         """Whether the posterior is there, undamaged, of this measurement and not older than it."""
         try:
@@ -65,6 +75,11 @@ class Item(NamedTuple):
     def checksums(self) -> dict[str, str]:
         """Of the measurement and of the result, which are there."""
         return {"measurement": checksum(self.measurement), "result": checksum(self.result)}
+
+
+def walk_file(result: Path) -> Path:
+    """Where a long walk is kept while it is under way, beside its result."""
+    return result.with_suffix(".walk")
 
 
 def is_bulk(given: Sequence[str]) -> bool:

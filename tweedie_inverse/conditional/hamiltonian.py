@@ -26,7 +26,7 @@ from tweedie_inverse.conditional.laplace import (
 )
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
-from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.streams import Streams
 
 # Moves take these fractions of a quarter turn one after the other: the whole turn suits a good
 # reference, less suits a poor one.  They are fixed, because angles that adapt to the acceptance of

@@ -16,8 +16,8 @@ from torch import Tensor
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.krylov import Solution, conjugate_gradient
-from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.residence import resident
+from tweedie_inverse.numerics.streams import Streams
 
 # Errors of a solve, in standard deviations of the Gaussian, root mean square.  Only draws have to
 # be exact: a Gauss-Newton step and a force may be rough, since neither changes the law of the

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, function, positive
-from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import Schedule, geometric
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.tweedie import target_of
 
@@ -145,7 +145,7 @@ class Bound:
             )
         clock = self.clock(prior, low, high)
         noise = streams.normal((self.levels + 1, *prior.shape), images)
-        uniform = torch.special.ndtr(streams.normal((self.levels,), images))
+        uniform = streams.uniform((self.levels,), images)
         matching = images.new_zeros(len(images))
         with torch.no_grad():
             for index in range(self.levels):

@@ -11,7 +11,8 @@ from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import refuse_type, tensor_of
 from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.probability_flow import ProbabilityFlow
-from tweedie_inverse.numerics.random import Streams, generator
+from tweedie_inverse.numerics.random import generator
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.runtime.memory import in_parts

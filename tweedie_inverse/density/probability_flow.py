@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import choice, count, positive
-from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 
 # Those of ``scipy.integrate.solve_ivp``.

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, function, instance, positive
 from tweedie_inverse.boundary.arguments import seed as checked_seed
-from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.phase_space.grids import GRIDS, Grid, check_grid
 from tweedie_inverse.phase_space.inpainting import Known
 from tweedie_inverse.phase_space.prior import PhaseSpacePrior
@@ -223,14 +224,13 @@ def _walk(plan: Plan, streams: Streams, like: Tensor) -> Iterator[PhaseStep]:
     prior, process = _Counted(plan.prior), plan.prior.process
     walkers, shape = len(streams), (process.phases, *prior.shape)
 
-    def noise() -> Tensor:
-        return streams.normal(shape, like)
-
+    noise = partial(streams.normal, shape, like)
     z = act(torch.linalg.cholesky(process.stationary), noise())
     if plan.known is not None:
         z = plan.known.put(z, plan.times[0], prior, noise)
     steps = len(plan.times)
     for index, (time, earlier) in enumerate(pairwise(plan.times)):
+        noise = partial(streams.at(index + 1).normal, shape, like)
         with torch.no_grad():
             z = plan.sampler.step(z, time, earlier, prior, noise)
         _refuse_divergence(z, index, steps, time)

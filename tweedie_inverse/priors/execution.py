@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.boundary.arguments import choice, count, flag
+from tweedie_inverse.priors.base import ROUNDOFF, TF32_ROUNDOFF
 from tweedie_inverse.priors.modules import device_of, floating_weight
 
 Autocast = Literal["bf16", "fp16"]
@@ -266,6 +267,21 @@ def precision_of(module: nn.Module, like: torch.dtype) -> torch.dtype:
         if isinstance(part, FastNetwork) and part.how.autocast is not None
     ]
     return types[0] if types else like
+
+
+def roundoff_of(precision: torch.dtype, device: torch.device) -> float:
+    """Relative rounding of a network's answers: half precision's, TF32's or better."""
+    if precision == torch.float32 and device.type == "cuda" and _has_tf32():
+        return TF32_ROUNDOFF
+    return ROUNDOFF.get(precision, ROUNDOFF[torch.float32])
+
+
+def _has_tf32() -> bool:
+    """Whether convolutions or products of float32 are rounded to ten bits, torch's default."""
+    try:
+        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:  # set by torch's older and by its newer settings: it does not say
+        return True
 
 
 def fixed_batch(module: nn.Module) -> int | None:

@@ -32,6 +32,7 @@ from tweedie_inverse.priors.execution import (
     FastNetwork,
     checked_execution,
     precision_of,
+    roundoff_of,
 )
 from tweedie_inverse.priors.labels import LabelFunction, called_with, own_label, usual_label
 from tweedie_inverse.priors.modules import device_of, floating_weight, refuse_training
@@ -230,6 +231,11 @@ class NetworkPrior(Prior):
     @property
     def device(self) -> torch.device:
         return device_of(self.module)
+
+    @property
+    def rounding(self) -> float:
+        weight = floating_weight(self.module)
+        return self.scale * roundoff_of(precision_of(self.module, weight.dtype), weight.device)
 
     @property
     def error_is_measured(self) -> bool:

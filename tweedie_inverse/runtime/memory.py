@@ -24,6 +24,8 @@ def in_parts(
     size: int,
     work: Callable[[int, int], T],
     end: Callable[[int, int], int] | None = None,
+    *,
+    first: int = 0,
 ) -> Iterator[T]:
     """``work(first, last)`` for consecutive parts of `total` items, `size` or fewer at a time.
 
@@ -34,12 +36,12 @@ def in_parts(
         work: on items `first` to `last` - 1.
         end: (first, size) -> where a part that begins at `first` ends; default ``first + size``.
             It may exceed the size where items belong together.
+        first: the first item that is still to be done.
 
     Raises:
         torch.OutOfMemoryError: the smallest part is too much.
     """
     end = end or operator.add
-    first = 0
     while first < total:
         last = min(end(first, size), total)
         tried = min(size, last - first)

@@ -4,6 +4,7 @@ The conditional counterpart is `solving.solver`.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import count, flag
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import real_tensor
-from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import SCHEDULES, Schedule, check_schedule
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.contract import hold_contracts
@@ -277,13 +278,11 @@ def _streams(seed: int, first: int, last: int) -> Streams:
 def _walk(plan: Plan, prior: Prior, streams: Streams, like: Tensor) -> Iterator[SampleStep]:
     """The loop."""
 
-    def noise() -> Tensor:
-        return streams.normal(prior.shape, like)
-
-    start = noise()
+    start = streams.normal(prior.shape, like)
     state = IntegratorState(torch.as_tensor(prior.centre).to(start) + plan.sigmas[0] * start)
     steps = len(plan.sigmas) - 1
     for index, (sigma, after) in enumerate(zip(plan.sigmas, plan.sigmas[1:], strict=False)):
+        noise = partial(streams.at(index + 1).normal, prior.shape, like)
         with torch.inference_mode(False), torch.no_grad():
             state = plan.integrator.step(state, index, plan.sigmas, prior, noise)
         assert state.denoised is not None

@@ -87,7 +87,7 @@ def assemble(run: Run, finished: Sequence[Part], begin: float) -> Posterior | No
         guard_calls=run.guard_calls,
     )
     diagnostics = _judged(run, samples, population, finished)
-    posterior = Posterior(samples, diagnostics, stats, _origin(run))
+    posterior = Posterior(samples, diagnostics, stats, origin_of(run))
     return posterior[0] if run.single else posterior
 
 
@@ -189,7 +189,8 @@ def _remark(finished: Sequence[Part]) -> str:
     return "".join(f"; {remark}" for remark in remarks)
 
 
-def _origin(run: Run) -> Origin:
+def origin_of(run: Run) -> Origin:
+    """What the samples of a call are made from."""
     return Origin(
         seed=run.seed,
         walk=repr(run.walk),

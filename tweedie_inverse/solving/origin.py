@@ -70,15 +70,15 @@ def name_of(prior: Prior) -> str:
     return getattr(prior, "name", "") or type(prior).__name__
 
 
-def checksum(prior: Prior) -> str:
-    """First digits of the SHA-256 of everything that the prior holds: weights and settings."""
+def checksum(value: Any) -> str:
+    """First digits of the SHA-256 of everything that a prior, say, holds: weights and settings."""
     digest = hashlib.sha256()
-    for part in _parts(_inside(prior), set()):
+    for part in _parts(_inside(value), set()):
         digest.update(part)
     return digest.hexdigest()[:_DIGITS]
 
 
-def _inside(prior: Prior) -> Prior:
+def _inside(prior: Any) -> Any:
     """The prior that wrappers, which count its evaluations, say, pass on."""
     while isinstance(prior, WrappedPrior):
         prior = prior.prior

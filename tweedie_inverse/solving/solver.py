@@ -4,21 +4,24 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, flag
+from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.boundary.modes import of_a_walk
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.solving.assembly import History, Part, assemble
+from tweedie_inverse.solving.checkpoint import Keeper, Saved, Spent, Underway, read, write
 from tweedie_inverse.solving.diagnostics import PosteriorWarning
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.setup import Run, prepare
@@ -34,6 +37,8 @@ class Step(NamedTuple):
         info: the denoised image and the inner solver's effort.
         walkers: (first, last + 1) of all measurements x samples, in that order.
         total: number of all walkers.
+        state: everything that the next step needs.
+        run: the call that it belongs to.
     """
 
     level: Level
@@ -41,6 +46,18 @@ class Step(NamedTuple):
     info: Info
     walkers: tuple[int, int]
     total: int
+    state: Any
+    run: Run
+
+    def save(self, path: str | Path) -> None:
+        """Write a file from which ``iterate(..., resume=path)`` goes on; the folder must be there.
+
+        Raises:
+            ValueError: the population is spread over processes.
+            TypeError: the walk is one of the user's, whose state cannot be written.
+        """
+        underway = Underway(*self.walkers, self.level.index, self.state)
+        write(checked_path("step.save", "path", path), self.run, Saved([], underway))
 
 
 def iterate(
@@ -53,18 +70,29 @@ def iterate(
     steps: int | None = None,
     seed: int | Sequence[int] = 0,
     noise: NoiseModel | float | None = None,
+    resume: str | Path | None = None,
 ) -> Iterator[Step]:
     """Walk all samples of all measurements together, yielding after every step.
 
     Arguments as in `solve`.  Everything is checked before the first network evaluation; progress
     bars, plots, early stopping and trajectories are the caller's ``for`` body.  The state after
     the last step holds the samples, measurement by measurement.
+
+    Args:
+        resume: file of ``step.save(path)`` from a call with the same arguments: the walk goes on
+            after that step, and its steps are those that it would have made.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it belongs to another call.
     """
+    if resume is not None:
+        resume = checked_path("iterate", "resume", resume)
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
+    saved = None if resume is None else read(resume, run, "iterate(resume=)").underway
     return (
         step
-        for first, last in _whole_parts(run)
-        for step in _walk(run, run.prior, _problem(run, first, last), first, last)
+        for first, last in _whole_parts(run, 0 if saved is None else saved.first)
+        for step in _walk(run, run.prior, _problem(run, first, last), first, last, saved)
     )
 
 
@@ -81,6 +109,7 @@ def solve(
     batch_size: int | None = None,
     progress: bool = False,
     callback: Callable[[Step], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Posterior:
     """Posterior samples of the image behind a measurement.
 
@@ -107,6 +136,8 @@ def solve(
             with a warning.
         progress: show a progress bar.
         callback: called with each `Step`; again from a part's first one, if it ran out of memory.
+        checkpoint: a file where a long walk is kept once a minute.  A call with the same arguments
+            that finds it goes on from there, to the same samples; it is deleted at the end.
 
     Before the walk, a network is called twice on images of the prior's range, a batch of two and
     one of the two alone, to see that it keeps to its contract (`boundary.contracts`).  These three
@@ -130,57 +161,107 @@ def solve(
     progress = flag("solve", "progress", progress)
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
     run.walk.communicator.share(run.num_samples)
+    keeper = None if checkpoint is None else Keeper(checkpoint, run)
+    saved = Saved([], None) if keeper is None else keeper.found()
     chunk = batch_size or default_batch(run.prior, run.y, run.total)
-    begin = time.monotonic()
+    if saved.underway is not None and batch_size is None:
+        chunk = saved.underway.last - saved.underway.first
+    begin = time.monotonic() - saved.seconds
     if run.y.is_cuda:
         torch.cuda.reset_peak_memory_stats(run.y.device)
-    finished: list[Part] = []
+    finished = saved.finished
     try:
         with _progress_bar(progress, run) as bar:
-            for part in _parts(run, chunk, bar, callback):
+            for part in _parts(run, chunk, bar, callback, saved, keeper):
                 finished.append(part)
     except WalkDivergedError as error:
         error.posterior = assemble(run, finished, begin)
         raise
     posterior = assemble(run, finished, begin)
     assert posterior is not None
+    if keeper is not None:
+        keeper.done()
     if not posterior.diagnostics.is_consistent:
         text = f"solve: the posterior cannot be trusted; {posterior.diagnostics.report}"
         warnings.warn(text, PosteriorWarning, stacklevel=2)
     return posterior
 
 
-def _parts(run: Run, chunk: int, bar, callback: Callable[[Step], None] | None) -> Iterator[Part]:
-    """Walk all walkers, `chunk` or fewer at a time, and populations as a whole.
+def _parts(
+    run: Run,
+    chunk: int,
+    bar,
+    callback: Callable[[Step], None] | None,
+    saved: Saved,
+    keeper: Keeper | None,
+) -> Iterator[Part]:
+    """Walk the walkers that have not arrived, `chunk` or fewer at a time, populations as a whole.
 
     Where walkers interact, `chunk` also limits the images that the prior evaluates together.
     """
     prior = CountedPrior(run.prior, chunk=chunk if run.walk.is_population else None)
     steps = len(run.sigmas) - 1
+    arrived = sum(len(part.x) for part in saved.finished)
 
     def work(first: int, last: int) -> Part:
-        bar.n, calls_before = first * steps, prior.calls
-        problem, populations, error = _problem(run, first, last), [], 0.0
-        accepted: list[Tensor] = []
-        for step in _walk(run, prior, problem, first, last):
+        problem, before = _problem(run, first, last), prior.calls
+        taken_up = _taken_up(saved.underway, first, last)
+        spent = Spent([], [], [], 0, 0)
+        if taken_up is not None and taken_up.spent is not None:
+            spent = taken_up.spent
+        bar.n = first * steps + (0 if taken_up is None else taken_up.step + 1) * (last - first)
+        for step in _walk(run, prior, problem, first, last, taken_up):
             bar.update(last - first)
-            populations.append(step.info.population)
-            error = max(error, step.info.solver_error)
-            if step.info.acceptance is not None:
-                accepted.append(step.info.acceptance)
+            spent = _with(spent, step.info)
             if callback is not None:
                 callback(step)
-        cost = prior.calls - calls_before, problem.operator_calls
-        doubts = step.info.doubts
-        shares = (0.0, 0.0) if doubts is None else tuple(float(each.mean()) for each in doubts)
-        acceptance = torch.stack(accepted).mean(0) if accepted else None
-        x, history = _everyone(run, step.x), History.of(populations)
-        return Part(x, history, *cost, error, shares, acceptance)
+            if keeper is not None and keeper.is_due:
+                so_far = _paid(spent, prior.calls - before, problem.operator_calls)
+                underway = Underway(first, last, step.level.index, step.state, so_far)
+                keeper.keep(Saved(saved.finished, underway))
+        spent = _paid(spent, prior.calls - before, problem.operator_calls)
+        return _part(_everyone(run, step.x), step.info, spent)
 
     if run.walk.communicator.size > 1:
         # Trying a part again would leave the other processes waiting.
         return (work(first, last) for first, last in _whole_parts(run))
-    return in_parts(run.total, chunk, work, partial(_end, run))
+    return in_parts(run.total, chunk, work, partial(_end, run), first=arrived)
+
+
+def _taken_up(underway: Underway | None, first: int, last: int) -> Underway | None:
+    """What is under way, if these are its walkers."""
+    same = underway is not None and (underway.first, underway.last) == (first, last)
+    return underway if same else None
+
+
+def _with(spent: Spent, info: Info) -> Spent:
+    accepted = [] if info.acceptance is None else [info.acceptance]
+    return spent._replace(
+        populations=[*spent.populations, info.population],
+        accepted=[*spent.accepted, *accepted],
+        solver_errors=[*spent.solver_errors, info.solver_error],
+    )
+
+
+def _paid(spent: Spent, denoiser_calls: int, operator_calls: int) -> Spent:
+    return spent._replace(
+        denoiser_calls=spent.denoiser_calls + denoiser_calls,
+        operator_calls=spent.operator_calls + operator_calls,
+    )
+
+
+def _part(x: Tensor, last: Info, spent: Spent) -> Part:
+    doubts = last.doubts
+    shares = (0.0, 0.0) if doubts is None else tuple(float(each.mean()) for each in doubts)
+    return Part(
+        x,
+        History.of(spent.populations),
+        spent.denoiser_calls,
+        spent.operator_calls,
+        max(map(float, spent.solver_errors)),
+        shares,
+        torch.stack(spent.accepted).mean(0) if spent.accepted else None,
+    )
 
 
 def _end(run: Run, first: int, size: int) -> int:
@@ -195,9 +276,8 @@ def _end(run: Run, first: int, size: int) -> int:
     return min(first + size, (first // same_operator + 1) * same_operator)
 
 
-def _whole_parts(run: Run) -> Iterator[tuple[int, int]]:
+def _whole_parts(run: Run, first: int = 0) -> Iterator[tuple[int, int]]:
     """(first, last + 1) of walkers that run together, as many as one operator has."""
-    first = 0
     while first < run.total:
         last = _end(run, first, run.total)
         yield first, last
@@ -222,19 +302,29 @@ def _problem(run: Run, first: int, last: int) -> Problem:
     )
 
 
-def _walk(run: Run, prior: Prior, problem: Problem, first: int, last: int) -> Iterator[Step]:
-    """The loop: walkers `first` to `last` of all (measurement, sample) pairs."""
+def _walk(
+    run: Run, prior: Prior, problem: Problem, first: int, last: int, saved: Underway | None
+) -> Iterator[Step]:
+    """The loop: walkers `first` to `last` of all (measurement, sample) pairs.
+
+    Where `saved` is theirs, it goes on after that step.
+    """
     streams = Streams([run.key(*pair) for pair in _here(run, first, last)])
+    taken_up = _taken_up(saved, first, last)
     steps = len(run.sigmas) - 1
     values = run.sigmas.tolist()
     with of_a_walk(run.y.device):
-        state = run.walk.start(problem, prior, values[0], streams)
-    for index in range(steps):
+        state = (
+            run.walk.start(problem, prior, values[0], streams)
+            if taken_up is None
+            else run.walk.restored(taken_up.state, problem, prior, len(streams))
+        )
+    for index in range(0 if taken_up is None else taken_up.step + 1, steps):
         level = Level(index, steps, values[index], values[index + 1])
         with of_a_walk(run.y.device):
-            state, info = run.walk.step(state, level, problem, prior, streams)
+            state, info = run.walk.step(state, level, problem, prior, streams.at(index + 1))
         _refuse_divergence(state.x, info, level, run.walk)
-        yield Step(level, state.x, info, (first, last), run.total)
+        yield Step(level, state.x, info, (first, last), run.total, state, run)
 
 
 def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import positive
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.communicator import Communicator, SingleProcess
 
@@ -135,10 +135,21 @@ class Walk(ABC, Generic[S]):
 
     @abstractmethod
     def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> S:
-        """First state, at level `sigma`."""
+        """First state, at level `sigma`; `streams` are those of step 0."""
 
     @abstractmethod
     def step(
         self, state: S, level: Level, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[S, Info]:
-        """The state at ``level.sigma_next``; the given one is left as it is."""
+        """The state at ``level.sigma_next``; the given one is left as it is.
+
+        A pure function: `streams` are those of this step alone.
+        """
+
+    def portable(self, state: S) -> Any:
+        """A state as it is kept in files: NamedTuples, tensors and numbers."""
+        return state
+
+    def restored(self, kept: Any, problem: Problem, prior: Prior, walkers: int) -> S:
+        """The state of so many walkers that `portable` made `kept` of."""
+        return kept

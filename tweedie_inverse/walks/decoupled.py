@@ -30,8 +30,8 @@ from tweedie_inverse.boundary.arguments import count, flag, number, positive
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import Schedule, check_schedule, karras
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import Doubts, Info, Level, Plan, Walk, check_levels
 from tweedie_inverse.walks.covariance_sources import (

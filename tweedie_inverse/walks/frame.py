@@ -11,8 +11,8 @@ from torch import Tensor
 from tweedie_inverse.conditional.linear_gaussian import Measurement, Solved, measurement_in
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance, along, common_basis
-from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.spectral import Basis
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.bridge import Joint
 from tweedie_inverse.walks.paths import Moments

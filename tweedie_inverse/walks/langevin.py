@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import number, pair, positive
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.schedules import Schedule, check_schedule, sigmoid
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.operators import GaussianNoise, LinearOperator
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import Info, Level, Walk, check_levels

@@ -31,14 +31,14 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, instance, positive, share
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.random import Streams
 from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic_along
 from tweedie_inverse.numerics.schedules import karras
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import Info, Level, Plan, PopulationInfo, Walk, check_levels
 from tweedie_inverse.walks.bridge import Bridge, Joint
 from tweedie_inverse.walks.communicator import Communicator, SingleProcess
-from tweedie_inverse.walks.frame import Likelihood, basis_of, frame_of, without_evidence
+from tweedie_inverse.walks.frame import Frame, Likelihood, basis_of, frame_of, without_evidence
 from tweedie_inverse.walks.paths import PATHS, Path, Wiener
 from tweedie_inverse.walks.population import ParticleState, Selection, arrived, places, propose
 from tweedie_inverse.walks.shared_covariance import (
@@ -158,9 +158,7 @@ class Particle(Walk[ParticleState]):
     def start(
         self, problem: Problem, prior: Prior, sigma: float, streams: Streams
     ) -> ParticleState:
-        source = self._source(prior)
-        found = source.moments(prior, problem.y, len(streams) * self.communicator.size)
-        frame = frame_of(problem, prior, found, source.basis(prior, sigma))
+        frame = self._frame(problem, prior, sigma, len(streams))
         if not frame.measurement.has_determinant:
             warnings.warn(without_evidence(frame), RuntimeWarning, stacklevel=2)
         moments = frame.moments
@@ -184,6 +182,7 @@ class Particle(Walk[ParticleState]):
             log_evidence=relative[:, 0] + expected.scale,
             ancestors=self.communicator.here(everyone.repeat(problem.populations, 1)),
             frame=frame,
+            top=sigma,
             solver_error=expected.error,
         )
         return propose(state, joint, streams)
@@ -214,6 +213,21 @@ class Particle(Walk[ParticleState]):
         model = self._path.model(chosen.bridge, level.sigma_next, frame.moments)
         state = propose(chosen.state, Joint(chosen.bridge, model), streams)
         return state, self._info(state, denoised, chosen)
+
+    def portable(self, state: ParticleState) -> tuple:
+        # The frame belongs to problem and prior, and is made anew.
+        return state._replace(frame=None)  # type: ignore[arg-type]
+
+    def restored(
+        self, kept: ParticleState, problem: Problem, prior: Prior, walkers: int
+    ) -> ParticleState:
+        return kept._replace(frame=self._frame(problem, prior, kept.top, walkers))
+
+    def _frame(self, problem: Problem, prior: Prior, sigma: float, walkers: int) -> Frame:
+        """The frame of a walk that begins at level `sigma`."""
+        source = self._source(prior)
+        found = source.moments(prior, problem.y, walkers * self.communicator.size)
+        return frame_of(problem, prior, found, source.basis(prior, sigma))
 
     def _source(self, prior: Prior) -> SharedCovariance:
         if self.error == "auto":

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from tweedie_inverse.numerics.random import Streams
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.walks.bridge import Bridge, Joint, Model
 from tweedie_inverse.walks.frame import Frame
 from tweedie_inverse.walks.paths import Moments
@@ -21,6 +21,7 @@ class ParticleState(NamedTuple):
     log_evidence: Tensor  # (populations,), float64
     ancestors: Tensor  # like log_weights: the walker of the start that each one descends from
     frame: Frame
+    top: float  # the level where the walk began
     solver_error: float  # of the worst linear solve so far, in posterior standard deviations
     known: Shares | None = None  # of the denoising error, where it is read from the network
 

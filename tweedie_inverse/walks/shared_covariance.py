@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.numerics.covariance import Covariance, along, isotropic
-from tweedie_inverse.numerics.random import Streams, normal
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Basis, Dense
+from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error.from_network import carried_share, probe
 from tweedie_inverse.priors.error.layout import Layout, layout_for

@@ -1,0 +1,157 @@
+"""A walk in a file, to be taken up at the level where it was left.
+
+Random numbers are keyed by step, so that the rest of the walk is what it would have been.  A file
+knows the call it belongs to, and is refused by any other.
+"""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from tweedie_inverse.boundary.arguments import path as checked_path
+from tweedie_inverse.runtime.atomic import ready, replace
+from tweedie_inverse.solving.assembly import Part, origin_of
+from tweedie_inverse.solving.origin import checksum
+from tweedie_inverse.solving.setup import Run
+from tweedie_inverse.solving.tree import flattened, rebuilt
+from tweedie_inverse.walks.base import PopulationInfo
+
+_FORMAT = "tweedie-inverse-walk-1"
+# Seconds from one writing to the next.
+_EVERY = 60.0
+
+
+class Spent(NamedTuple):
+    """What the steps of a part have said and cost so far."""
+
+    populations: list[PopulationInfo | None]
+    accepted: list[Tensor]
+    solver_errors: list[float]
+    denoiser_calls: int
+    operator_calls: int
+
+
+class Underway(NamedTuple):
+    """Walkers `first` to `last` - 1 after step `step`; `state` is the walk's."""
+
+    first: int
+    last: int
+    step: int
+    state: Any
+    spent: Spent | None = None  # of `solve`
+
+
+class Saved(NamedTuple):
+    """What is in a file: the parts that have arrived, the one under way, seconds so far."""
+
+    finished: list[Part]
+    underway: Underway | None
+    seconds: float = 0.0
+
+
+def fingerprint(run: Run) -> dict[str, Any]:
+    """What a call must have in common with the one that wrote a file."""
+    origin = asdict(origin_of(run))
+    del origin["versions"]  # other versions walk on
+    contents = {"y": run.y, "content of the operator": run.operator, "content of noise": run.noise}
+    marks = {name: checksum(content) for name, content in contents.items()}
+    return json.loads(json.dumps({**origin, **marks, "dtype": str(run.y.dtype)}))
+
+
+def write(path: str | Path, run: Run, saved: Saved) -> None:
+    """Write a file in one stroke.
+
+    Raises:
+        ValueError: the walkers are spread over processes.
+        TypeError: the state of the walk cannot be written.
+    """
+    from safetensors.torch import save
+
+    if run.walk.communicator.size > 1:
+        raise ValueError("a population that is spread over processes cannot be saved")
+    if saved.underway is not None:
+        state = run.walk.portable(saved.underway.state)
+        saved = saved._replace(underway=saved.underway._replace(state=state))
+    tensors, note = flattened(saved)
+    # Some may be views of one.
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    header = {"format": _FORMAT, "call": json.dumps(fingerprint(run)), "content": json.dumps(note)}
+    replace(path, save(own, metadata=header))
+
+
+def read(path: str | Path, run: Run, caller: str) -> Saved:
+    """What a file holds, on the device of the run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no such file, or of another call.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{caller}: there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{caller}: {path} is no saved walk ({error})") from error
+    if header.get("format") != _FORMAT:
+        raise ValueError(f"{caller}: {path} is no saved walk, or one of another version")
+    _refuse_other(json.loads(header["call"]), fingerprint(run), path, caller)
+    here = {name: tensor.to(run.y.device) for name, tensor in tensors.items()}
+    try:
+        return rebuilt(here, json.loads(header["content"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{caller}: {path} cannot be read: {error}") from error
+
+
+def _refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller: str) -> None:
+    names = sorted(there.keys() | here.keys())
+    other = [name for name in names if there.get(name) != here.get(name)]
+    if other:
+        told = ", ".join(
+            f"{name} ({there.get(name)} there, {here.get(name)} here)" for name in other
+        )
+        raise ValueError(
+            f"{caller}: {path} belongs to another call: {told}. Call with the same arguments to go "
+            "on, or delete it to begin anew"
+        )
+
+
+class Keeper:
+    """Keeps the walk of `solve` in a file, from time to time."""
+
+    def __init__(self, path: str | Path, run: Run):
+        self._path, self._run = checked_path("solve", "checkpoint", path), run
+        ready(self._path)
+        self._latest = self._begin = time.monotonic()
+
+    def found(self) -> Saved:
+        """What the file holds; nothing where there is none."""
+        if not self._path.exists():
+            return Saved([], None)
+        saved = read(self._path, self._run, "solve(checkpoint=)")
+        if saved.underway is not None and saved.underway.spent is None:
+            raise ValueError(
+                f"solve(checkpoint=): {self._path} is of a step of ti.iterate; go on with "
+                "ti.iterate(resume=)"
+            )
+        self._begin -= saved.seconds
+        return saved
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self._latest >= _EVERY
+
+    def keep(self, saved: Saved) -> None:
+        self._latest = time.monotonic()
+        write(self._path, self._run, saved._replace(seconds=self._latest - self._begin))
+
+    def done(self) -> None:
+        """All samples are there: the file goes."""
+        self._path.unlink(missing_ok=True)
