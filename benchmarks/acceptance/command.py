@@ -70,8 +70,9 @@ SECTIONS = (
     Section(
         "autocast",
         "Faster networks",
-        f"posterior mean within {equality.SHIFT:g} standard deviations, CRPS within "
-        f"{100 * equality.WORSE:g} %",
+        f"mean within {equality.SHIFT:g} standard errors, standard deviation within "
+        f"{100 * equality.SPREAD:g} %, CRPS at most {100 * equality.WORSE:g} % higher (twice that "
+        "of few samples)",
         equality.autocast,
     ),
     Section(

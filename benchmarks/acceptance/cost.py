@@ -42,7 +42,7 @@ def overhead_of_shipped(setting: Setting) -> Outcome:
 
 def overhead_of_adm(setting: Setting) -> Outcome:
     """A network of the size of ADM's."""
-    walkers, steps, size = (2, 6, 32) if setting.reduced else (16, 8, 256)
+    walkers, steps, size = (2, 6, 64) if setting.reduced else (16, 8, 256)
 
     def one(name: str) -> tuple[str, Overhead]:
         channels = 1 if name in ("CT", "MRI") else 3
