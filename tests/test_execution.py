@@ -107,6 +107,22 @@ def test_answers_of_a_graph_are_not_written_over(monkeypatch):
     torch.testing.assert_close(fast.denoise(X[:2], 0.3), kept)
 
 
+def test_graphs_make_room_where_memory_is_short(monkeypatch):
+    _pretend_graphs(monkeypatch)
+    fast, pretended = _static("graphs", None), execution.captured
+    fast.denoise(X[:2], 0.3)
+
+    def short(call, places):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(execution, "captured", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        fast.denoise(X, 0.3)
+    assert not fast.module._graphs
+    monkeypatch.setattr(execution, "captured", pretended)
+    torch.testing.assert_close(fast.denoise(X, 0.3), prior_of().denoise(X, 0.3))
+
+
 def test_a_batch_much_larger_than_the_images_is_not_filled_up_to():
     module = FastNetwork(nn.Identity(), execution.Execution(compiler="eager"))
     assert [module._size(torch.zeros(n, 1)) for n in (64, 4, 3, 5)] == [64, 64, 3, 64]

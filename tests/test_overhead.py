@@ -85,13 +85,13 @@ def test_the_fastest_of_ours_with_no_higher_crps_is_compared():
     task = "Gaussian blur"
     runs = [
         Run(task, "ours, 4", 0.032, 1.0, 1.0, 4),
-        Run(task, "ours, 8", 0.027, 2.0, 2.0, 8),
+        Run(task, "ours, 6", 0.027, 2.0, 2.0, 6),
         Run(task, "ours, 20", 0.026, 4.0, 4.0, 20),
         Run(task, "DiffPIR, 100", 0.028, 20.0, 20.0, 100),
         Run(task, "DPS, 1000", 0.02, 400.0, 400.0, 1000),
     ]
     diffpir, dps = equal_quality.verdicts(runs)
-    assert (diffpir.ours, diffpir.speedup, diffpir.reached) == ("ours, 8", 10.0, False)
+    assert (diffpir.ours, diffpir.speedup, diffpir.reached) == ("ours, 6", 10.0, False)
     assert (dps.ours, dps.speedup, dps.reached) == (None, 0.0, False)
     runs[1] = runs[1]._replace(seconds=1.0)
     assert equal_quality.verdicts(runs)[0].reached

@@ -18,7 +18,7 @@ def competitors(setting: Setting) -> Outcome:
     methods = {**OURS, **COMPETITORS}
     note = ""
     if setting.reduced:
-        methods = {name: methods[name] for name in ("ours, 4", "ours, 8", *COMPETITORS)}
+        methods = {name: methods[name] for name in ("ours, 4", "ours, 5, table", *COMPETITORS)}
         methods["DPS, 1000"] = replace(methods["DPS, 1000"], evaluations=50)  # type: ignore[call-arg]
         note = "Reduced: DPS makes 50 evaluations here, and is compared with no aim."
     runs, left_out, begin = [], [], setting.left

@@ -177,7 +177,12 @@ class FastNetwork(nn.Module):
             return self._evaluated(self._code(), *filled)[: len(given[0])]
         key = tuple((values.shape, values.dtype, values.device) for values in filled)
         if key not in self._graphs:
-            self._graphs[key] = _Graph(lambda *given: self._evaluated(self._code(), *given), filled)
+            call = lambda *given: self._evaluated(self._code(), *given)  # noqa: E731
+            try:
+                self._graphs[key] = _Graph(call, filled)
+            except torch.OutOfMemoryError:
+                self._graphs.clear()  # each holds the memory of its batch; a smaller one comes next
+                raise
         return self._graphs[key](*filled)[: len(given[0])]
 
     def _code(self) -> Callable[..., Tensor]:
