@@ -8,7 +8,8 @@
 
 The ratio is that of a solve to its network evaluations alone: as many calls of the same prior on
 batches of the same size and at the same noise levels.  Both take turns, and of each the fastest
-turn counts, so that a busy machine falsifies neither.  A further solve is profiled
+turn counts; on one thread of a CPU processor time is taken, so that a busy machine falsifies
+neither.  A further solve is profiled
 (`harness.profile`); parts are percentages of the network's time in it.
 """
 
@@ -102,11 +103,14 @@ def measured(
 
 
 def _seconds(run: Callable[[], None], like: Tensor) -> float:
-    begin = time.perf_counter()
+    clock = time.perf_counter
+    if like.device.type == "cpu" and torch.get_num_threads() == 1:
+        clock = time.process_time  # the same, but for what other processes take
+    begin = clock()
     run()
     if like.is_cuda:
         torch.cuda.synchronize(like.device)
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 class Row(NamedTuple):
