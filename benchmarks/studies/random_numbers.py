@@ -3,8 +3,8 @@
     python -m tweedie_inverse.benchmarks.studies.random_numbers
     python -m tweedie_inverse.benchmarks.studies.random_numbers --device cuda
 
-The two take turns, and the fastest turn counts.  torch.randn has one stream for all walkers, so that
-its numbers depend on the batch; it is the measure of speed, not of the task.
+The two take turns, and the fastest turn counts.  torch.randn has one stream for all walkers, so
+that its numbers depend on the batch; it is the measure of speed, not of the task.
 """
 
 import argparse
