@@ -72,10 +72,15 @@ def name_of(prior: Prior) -> str:
 
 def checksum(prior: Prior) -> str:
     """First digits of the SHA-256 of everything that the prior holds: weights and settings."""
-    digest = hashlib.sha256()
-    for part in _parts(_inside(prior), set()):
-        digest.update(part)
-    return digest.hexdigest()[:_DIGITS]
+    return digest(_inside(prior))
+
+
+def digest(value: Any) -> str:
+    """First digits of the SHA-256 of everything that an object holds: tensors and settings."""
+    found = hashlib.sha256()
+    for part in _parts(value, set()):
+        found.update(part)
+    return found.hexdigest()[:_DIGITS]
 
 
 def _inside(prior: Prior) -> Prior:

@@ -1,0 +1,71 @@
+"""Ranks of a truth among its samples, and the scores that tell a shift from a wrong spread.
+
+If the samples are independent draws of the posterior, then the truth and its S samples are, given
+y, S + 1 draws of the same law: every one of them could have been the truth.  The rank of any
+quantity f(x, y) is then uniform (Cook, Gelman and Rubin 2006; Talts et al. 2018; Modrak et al.
+2023), and the whole table of ranks is exchangeable, which is what `null` builds on.
+"""
+
+import torch
+from scipy.special import ndtri
+from torch import Tensor
+
+from tweedie_inverse.numerics.random import generator
+
+# Location, spread, skewness and tails.
+ORDERS = 4
+
+
+def pooled_ranks(values: Tensor, seed: int) -> Tensor:
+    """Rank of every value among those of its truth, from 0; ties are broken at random.
+
+    Args:
+        values: ``(truths, m, statistics)``.
+
+    Returns:
+        ``(truths, m, statistics)``, int64: permutations of 0 to m - 1 along the middle axis.
+    """
+    count, size, _ = values.shape
+    # A stable sort of shuffled values breaks ties by the shuffle.
+    keys = torch.from_numpy(generator(("calibrate ties", seed)).random((count, size, 1)))
+    shuffle = keys.argsort(dim=1).expand(values.shape)
+    order = shuffle.gather(1, values.gather(1, shuffle).argsort(dim=1, stable=True))
+    places = torch.arange(size).reshape(1, -1, 1).expand(values.shape)
+    return torch.empty_like(order).scatter_(1, order, places)
+
+
+def ranks_among(points: Tensor, others: Tensor, allowed: Tensor, size: int, seed: int) -> Tensor:
+    """Rank of each point among the other samples, leaving out the one that it came from.
+
+    Args:
+        points: ``(truths, S, statistics)``, each standing for a truth.
+        others: ``(truths, S, statistics)``, the samples it is ranked in.
+        allowed: ``(truths, S)``, boolean, samples that are there.
+        size: ranks are brought to 0 ... size - 1, at random between two of them.
+    """
+    random = generator(("calibrate ranks", seed))
+    here = allowed[:, None, :] & ~torch.eye(points.shape[1], dtype=torch.bool)  # (truths, j, s)
+    below = torch.zeros(points.shape, dtype=torch.float64)
+    equal = torch.zeros_like(below)
+    for s in range(points.shape[1]):
+        seen, value = here[:, :, s, None], others[:, s, None]
+        below += (value < points) & seen
+        equal += (value == points) & seen
+    number = here.sum(2)[:, :, None].double()
+    ties = torch.from_numpy(random.random(points.shape))
+    place = below + torch.floor(ties * (equal + 1)).clamp(max=equal)
+    jitter = torch.from_numpy(random.random(points.shape))
+    return ((place + jitter) / (number + 1) * size).long().clamp(max=size - 1)
+
+
+def score_table(size: int) -> Tensor:
+    """Orthonormal polynomials of the normal scores of `size` ranks, ``(orders, size)``.
+
+    Under uniform ranks each has mean 0 and variance 1, and they are uncorrelated.  The first sees
+    a shift, the second a wrong spread, the others wrong tails and lopsidedness.
+    """
+    orders = min(ORDERS, size - 1)
+    z = torch.from_numpy(ndtri((torch.arange(size).double() + 0.5).numpy() / size))
+    powers = torch.stack([z**k for k in range(orders + 1)], dim=1)
+    basis, triangle = torch.linalg.qr(powers)
+    return (basis * triangle.diagonal().sign() * size**0.5)[:, 1:].mT.contiguous()
