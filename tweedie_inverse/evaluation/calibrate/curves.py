@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.evaluation.calibrate.ranks import summed
 from tweedie_inverse.numerics.random import generator
 
 BAND = 0.95
@@ -61,8 +62,7 @@ def expected_coverage(ranks: Tensor, choices: Tensor) -> Curve:
 
 def _with_band(levels: Tensor, inside: Tensor, choices: Tensor) -> Curve:
     """From ``inside (truths, m, points)``, each draw as the truth; number 0 is."""
-    places = torch.arange(len(inside))
-    curves = torch.stack([inside[places, chosen].mean(0) for chosen in choices])
+    curves = summed(inside, choices) / len(inside)
     std = curves.std(0).clamp(min=1e-9)
     reach = ((curves - levels).abs() / std).amax(1).quantile(BAND) * std
     order = levels.argsort()

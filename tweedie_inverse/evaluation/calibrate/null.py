@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.evaluation.calibrate.families import Family, components
-from tweedie_inverse.evaluation.calibrate.ranks import score_table
+from tweedie_inverse.evaluation.calibrate.ranks import score_table, summed
 from tweedie_inverse.numerics.random import generator
 
 PERMUTATIONS = 1999
@@ -63,11 +63,8 @@ class Null:
             ranks: ``(truths, m, statistics)``, values 0 to (size of the table) - 1.
             choices: ``(rows, truths)``, which of the m is the truth.
         """
-        total = torch.zeros(len(choices), len(self.table) * ranks.shape[2])
-        for ranked, chosen in zip(ranks, choices.mT, strict=True):
-            scores = self.table[:, ranked].movedim(0, 1).flatten(1)  # (m, orders * statistics)
-            total += scores[chosen]
-        return total.reshape(len(choices), len(self.table), -1) / len(ranks) ** 0.5
+        scores = self.table[:, ranks].permute(1, 2, 0, 3)  # (truths, m, orders, statistics)
+        return summed(scores, choices) / len(ranks) ** 0.5
 
     def judge(self, sums: Tensor) -> Judgement:
         """P-values of rows of `sums` that are none of the permutations."""

@@ -22,6 +22,8 @@ from tweedie_inverse.priors.base import Prior
 PIXELS, DIRECTIONS, PATCHES = 128, 32, 4
 # How far an image is moved and scaled to see whether y tells against it.
 _STEP, _GAIN = 0.5, 0.05
+# Numbers of images that go through the operator together.
+_NUMBERS = 2**20
 
 Statistic = Callable[[Tensor], Tensor]
 
@@ -125,12 +127,16 @@ class Quantities:
 
     def _data(self, x: Tensor, y: Tensor) -> Tensor:
         """Fit, and how it changes where the image is brighter or moved by half a pixel."""
-        log_prob = self.likelihood.log_prob
-        found = [log_prob(y, x), log_prob(y, (1 + _GAIN) * x) - log_prob(y, (1 - _GAIN) * x)]
+        changes = [_GAIN * x]
         for k in range(self.axes):
-            slope = (x.roll(-1, -1 - k) - x.roll(1, -1 - k)) / 2
-            found.append(log_prob(y, x + _STEP * slope) - log_prob(y, x - _STEP * slope))
-        return torch.stack(found, dim=1)
+            changes.append(_STEP * (x.roll(-1, -1 - k) - x.roll(1, -1 - k)) / 2)
+        images = [x, *(x + change for change in changes), *(x - change for change in changes)]
+        # Small images go through the operator together, large ones in turn.
+        together = max(1, _NUMBERS // x.numel())
+        parts = [torch.cat(images[k : k + together]) for k in range(0, len(images), together)]
+        found = torch.cat([self.likelihood.log_prob(y, part) for part in parts])
+        told, up, down = found.reshape(len(images), -1).split([1, len(changes), len(changes)])
+        return torch.cat([told, up - down]).mT
 
     def of_user(self, name: str, x: Tensor) -> Tensor:
         """A function of the user's, ``(count, numbers)``.

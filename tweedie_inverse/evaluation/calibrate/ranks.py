@@ -14,6 +14,8 @@ from tweedie_inverse.numerics.random import generator
 
 # Location, spread, skewness and tails.
 ORDERS = 4
+# Truths that are added up at a time.
+_TOGETHER = 50
 
 
 def pooled_ranks(values: Tensor, seed: int) -> Tensor:
@@ -69,3 +71,18 @@ def score_table(size: int) -> Tensor:
     powers = torch.stack([z**k for k in range(orders + 1)], dim=1)
     basis, triangle = torch.linalg.qr(powers)
     return (basis * triangle.diagonal().sign() * size**0.5)[:, 1:].mT.contiguous()
+
+
+def summed(values: Tensor, choices: Tensor) -> Tensor:
+    """What the chosen draws add up to over the truths, ``(rows, ...)``.
+
+    Args:
+        values: ``(truths, m, ...)``, of every draw that could be the truth.
+        choices: ``(rows, truths)``, which of the m is.
+    """
+    total = values.new_zeros(len(choices), values[0, 0].numel())
+    # A product with zeros and ones is faster than gathering the rows one by one.
+    for part, chosen in zip(values.split(_TOGETHER), choices.split(_TOGETHER, 1), strict=True):
+        ones = torch.nn.functional.one_hot(chosen, values.shape[1]).to(values)
+        total += ones.flatten(1) @ part.flatten(0, 1).flatten(1)
+    return total.reshape(len(choices), *values.shape[2:])

@@ -106,7 +106,8 @@ class Record:
     def save(self, path: Path) -> None:
         from safetensors.torch import save
 
-        replace(path, save({name: t.contiguous() for name, t in self.tensors().items()}))
+        # Faults share what is the same for them, and a file does not.
+        replace(path, save({name: t.clone().contiguous() for name, t in self.tensors().items()}))
 
     @staticmethod
     def load(path: Path) -> "Record":

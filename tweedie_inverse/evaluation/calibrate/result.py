@@ -130,9 +130,9 @@ class Calibration:
         notes, tensors = {}, {}
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                tensors[name] = value.contiguous()
+                tensors[name] = value.clone().contiguous()
             elif isinstance(value, Curve):
-                tensors |= {f"{name}/{key}": t.contiguous() for key, t in value._asdict().items()}
+                tensors |= {f"{name}/{key}": t.clone().contiguous() for key, t in value._asdict().items()}
             else:
                 notes[name] = value
         notes["power"] = {name: list(one) for name, one in self.power.items()}

@@ -23,7 +23,7 @@ from tweedie_inverse.walks.base import Walk
 # A population of walkers is exact for many only; so many walk, and the samples are drawn of them.
 POPULATION = 1000
 # Numbers of state that are solved together; results are kept after each block.
-_BLOCK = 2**19
+_BLOCK = 2**17
 
 OwnSampler = Callable[[Tensor, int, int], Tensor]
 
