@@ -132,7 +132,9 @@ class Calibration:
             if isinstance(value, Tensor):
                 tensors[name] = value.clone().contiguous()
             elif isinstance(value, Curve):
-                tensors |= {f"{name}/{key}": t.clone().contiguous() for key, t in value._asdict().items()}
+                tensors |= {
+                    f"{name}/{key}": t.clone().contiguous() for key, t in value._asdict().items()
+                }
             else:
                 notes[name] = value
         notes["power"] = {name: list(one) for name, one in self.power.items()}
