@@ -267,3 +267,36 @@ def test_what_a_sampler_returns_is_checked():
 
 def test_a_budget_leaves_out_truths():
     assert calibrated(budget=9 * 25).count == 25
+
+
+# Conformal intervals.
+
+
+def test_recalibrated_intervals_cover_images_that_the_prior_does_not_know():
+    """Images five times as bright as the prior's; the pixels of each share a brightness."""
+
+    def images(key, count):
+        return 5 * normal((key, salted(0)), (count, 1, 1, 1)) * torch.ones(SHAPE)
+
+    corner = {"corner": lambda x: x[:, 0, 0, :2]}
+    new, settings = images("new", 400), {"num_samples": 9, "power": False}
+    calibration = calibrated(images=images("old", 79), count=None, statistics=corner, **settings)
+    y = OPERATOR.measure(new, seed=salted(1))
+    samples = torch.stack([exact(one, 9, salted(k)) for k, one in enumerate(y)])
+    plain = posterior(samples)
+    found = calibration.recalibrated(plain)
+    covered = []
+    for of, truth in ((None, new), (corner, new[:, 0, 0, :2])):
+        low, high = found.interval(0.9, of=of)
+        inside = ((truth >= low) & (truth <= high)).double().flatten(1).mean(1)
+        covered.append(float(inside.mean()))
+        # Over calibrations the coverage has a Beta law of 79 truths; 400 new ones are counted.
+        assert abs(covered[-1] - 0.9) < 4 * math.sqrt(0.09 * (1 / 79 + 1 / 400))
+    assert float(ti.calibration.coverage(plain, new).mean()) < 0.7
+    assert "by conformal prediction from 79 truths" in repr(found)
+    with pytest.raises(ValueError, match="it takes 99 or more"):
+        found.interval(0.99)
+    with pytest.raises(ValueError, match="was not calibrated"):
+        found.interval(of={"edge": corner["corner"]})
+    with pytest.raises(ValueError, match="num_samples 9; it has 8"):
+        calibration.recalibrated(posterior(samples[:, :8]))

@@ -21,6 +21,7 @@ _BIAS = "bias of 0.1 standard deviations"
 _MISSING = "20 % of the mass missing at one end of the main direction"
 _NOISY, _QUIET = "noise 20 % above what the solver is told", "noise 20 % below it"
 _DOUBLED, _MOVED = "noise twice what the solver is told", "operator off by half a pixel"
+FAULTS = (_NARROW, _BIAS, _MISSING, _NOISY, _QUIET, _DOUBLED, _MOVED)
 
 
 class Planted(NamedTuple):

@@ -5,6 +5,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from tweedie_inverse.evaluation.calibrate import relative
+from tweedie_inverse.evaluation.calibrate.conformal import scores_of
 from tweedie_inverse.evaluation.calibrate.curves import (
     coverage_curve,
     expected_coverage,
@@ -51,6 +52,8 @@ def judge(plan: Plan, record: Record, level: float) -> Calibration:
         ),
         rank_band=rank_band(len(ranks), ranks.shape[1], plan.seed),
         ranks=ranks[:, 0],
+        errors=scores_of(record.values[:, 0], record.values[:, 1:].movedim(1, 0)).float(),
+        below=record.below.mean(0),
         families=families,
         places=record.places.mean(0),
         spread=record.spread.mean(0),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.evaluation.calibrate.families import Family
+from tweedie_inverse.evaluation.calibrate.faults import FAULTS
 from tweedie_inverse.evaluation.calibrate.null import Null
 from tweedie_inverse.evaluation.calibrate.ranks import pooled_ranks, ranks_among
 from tweedie_inverse.evaluation.calibrate.record import Record
@@ -39,7 +40,10 @@ def power(record: Record, families: Sequence[Family], level: float, seed: int) -
     null = Null(right, families, seed, _PERMUTATIONS)
     even = torch.zeros(samples.shape[:2]).double()
     found = [_power("none", null, right, even, level, seed)]
-    for fault, planted in record.planted.items():
+    for fault in FAULTS:
+        if fault not in record.planted:
+            continue
+        planted = record.planted[fault]
         ranks = ranks_among(planted.points, planted.others, planted.allowed, samples.shape[1], seed)
         found.append(_power(fault, null, ranks, planted.log_weights, level, seed))
     return tuple(found)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tweedie_inverse.evaluation.calibrate.conformal import scores_below
 from tweedie_inverse.evaluation.calibrate.faults import Planted, plant
 from tweedie_inverse.evaluation.calibrate.quantities import Quantities
 from tweedie_inverse.evaluation.calibrate.relative import relative
@@ -24,6 +25,7 @@ class Record:
         values: ``(S + 1, statistics)``, of the truth first.
         places: ``(*shape)``, share of the samples below the truth at every pixel, ties halved.
         spread, error: ``(*shape)``, sample variance, and squared error of the samples' mean.
+        below: ``(grid,)``, share of the pixels with scores up to `conformal.GRID`.
         halves: ``(2, *shape)``, sample variance of either half of the samples.
         crps, energy_score: scalars, fair estimates, in data units.
         fits: 1 where the samples were consistent with y, 0 where not, -1 if nobody judged.
@@ -35,6 +37,7 @@ class Record:
     places: Tensor
     spread: Tensor
     error: Tensor
+    below: Tensor
     halves: Tensor
     crps: Tensor
     energy_score: Tensor
@@ -59,12 +62,13 @@ class Record:
         own, flat = quantities(x, y), x.double().cpu().flatten(1)
         everyone = torch.ones(len(x), dtype=torch.bool)
         truth, drawn = flat[0].reshape(truth.shape), flat[1:].reshape(samples.shape)
-        below = (drawn < truth).double().mean(0) + (drawn == truth).double().mean(0) / 2
+        places = (drawn < truth).double().mean(0) + (drawn == truth).double().mean(0) / 2
         return Record(
             torch.cat([own, relative(flat, flat, everyone, key)], dim=1),
-            below.float(),
+            places.float(),
             drawn.var(0).float(),
             (drawn.mean(0) - truth).square().float(),
+            scores_below(truth, drawn),
             torch.stack([half.var(0) for half in drawn.tensor_split(2)]).float(),
             crps_of(drawn, truth).mean(),
             energy_score_of(flat[1:], flat[0]),

@@ -8,13 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.boundary.arguments import path as checked_path
+from tweedie_inverse.evaluation.calibrate.conformal import Recalibrated
 from tweedie_inverse.evaluation.calibrate.curves import Curve
-from tweedie_inverse.evaluation.calibrate.families import Family
+from tweedie_inverse.evaluation.calibrate.families import Family, slices
 from tweedie_inverse.evaluation.calibrate.page import page
 from tweedie_inverse.evaluation.calibrate.pictures import draw
 from tweedie_inverse.evaluation.calibrate.power import Power
 from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.solving.posterior import Posterior
 
 _FORMAT, _SUFFIX = "tweedie-inverse-calibration-1", ".safetensors"
 
@@ -35,6 +38,8 @@ class Calibration:
         coverage: of central intervals of the pixels, with a simultaneous band.
         expected_coverage: of balls about random points (TARP), likewise.
         ranks: ``(truths, statistics)``, of each truth among its samples, from 0 to num_samples.
+        errors: ``(truths, statistics)``, of the samples' mean, in their standard deviations.
+        below: of every pixel's error likewise, its distribution function (`conformal.GRID`).
         families: the statistics, in the order of `ranks`.
         places: ``(*shape)``, mean share of the samples below the truth: 0.5 is right.
         spread, error: ``(*shape)``, mean variance of the samples and squared error of their mean.
@@ -57,6 +62,8 @@ class Calibration:
     expected_coverage: Curve
     rank_band: Curve
     ranks: Tensor
+    errors: Tensor
+    below: Tensor
     families: tuple[Family, ...]
     places: Tensor
     spread: Tensor
@@ -101,6 +108,34 @@ class Calibration:
         lines += [f"  {p.seen:.2f}  {p.fault}" for p in self.power.values() if p.fault != "none"]
         lines += ["not tested:", *(f"  {line}" for line in self.not_tested)]
         return "\n".join(lines)
+
+    def recalibrated(self, posterior: Posterior) -> Recalibrated:
+        """A posterior with intervals that are scaled to cover what they say (`conformal`).
+
+        The promise is for measurements of images like the truths: take your own, `images=`, where
+        the prior may not fit them.
+
+        Args:
+            posterior: by the same operator, prior, walk and numbers of steps and samples.
+
+        Raises:
+            ValueError: it has another number of samples, or another prior or operator.
+        """
+        need = "a posterior, such as ti.solve returns"
+        instance("recalibrated", "posterior", posterior, Posterior, need=need)
+        number = posterior.samples.shape[posterior.diagnostics.residual_chi_square.ndim - 1]
+        there = {"num_samples": (str(number), str(self.num_samples))}
+        if posterior.origin is not None:
+            there["operator"] = (posterior.origin.operator, str(self.settings["operator"]))
+            there["prior"] = (posterior.origin.prior_checksum, str(self.settings["prior"]))
+        for name, (made, wanted) in there.items():
+            if made not in wanted.split(", ") and not wanted.startswith(f"{made}, "):
+                raise ValueError(
+                    f"recalibrated(posterior): needs one made as the calibration's were, "
+                    f"{name} {wanted}; it has {made}"
+                )
+        places = dict(zip((f.name for f in self.families), slices(self.families), strict=True))
+        return Recalibrated(posterior, self.below, self.errors, places, self.count)
 
     def plot(self, path: str | Path | None = None):
         """Ranks, coverage, random points, spread against error, maps, power; returns the figure.
