@@ -70,7 +70,7 @@ def _one(name: str, shift: float, spread: float) -> str:
     if max(abs(shift), abs(spread)) < _CLEAR:
         return ""
     if abs(shift) >= abs(spread):
-        if name in DISTANCES:
+        if name in (*DISTANCES, NEAREST):
             return f"samples spread too {'little' if shift > 0 else 'much'} ({name})"
         if name == "log-likelihood":
             worse = (
