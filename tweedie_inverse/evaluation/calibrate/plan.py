@@ -12,7 +12,7 @@ from tweedie_inverse.boundary.arguments import count as whole_number
 from tweedie_inverse.boundary.arguments import function, instance, positive
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.boundary.arguments import seed as checked_seed
-from tweedie_inverse.boundary.arrays import batch_of
+from tweedie_inverse.boundary.arrays import batch_of, refuse_type
 from tweedie_inverse.evaluation.calibrate.quantities import Likelihood, Quantities, Statistic
 from tweedie_inverse.evaluation.calibrate.samplers import (
     Own,
@@ -93,7 +93,7 @@ def prepare_plan(
         _refuse_operator(one, operator)
     prior = prior.for_shape(operator.domain_shape)
     source = Source(prior, None if images is None else _images(images, operator))
-    example = source.draw([0], seed)[0]
+    example = source.draw([0], seed)[0].to(prior.device)
     y = told.forward(example[None])
     model = resolve_noise(noise, operator, y)
     y = (told.noise or model).sample(y, seed=0)[0]
@@ -167,6 +167,7 @@ def _images(images: Any, operator: Operator) -> Tensor:
         operator.domain_shape,
         is_complex=operator.domain_is_complex,
     )
+    refuse_type("calibrate(images=)", found)
     if len(found) < LEAST_TRUTHS:
         raise ValueError(
             f"calibrate(images=): needs {LEAST_TRUTHS} images or more, got {len(found)}"
