@@ -9,7 +9,7 @@ import tweedie_inverse as ti
 from tests.seeds import salted
 from tests.test_posterior import posterior
 from tweedie_inverse import operators as ops
-from tweedie_inverse.evaluation.calibrate import samplers
+from tweedie_inverse.evaluation.calibrate import samplers, sources
 from tweedie_inverse.evaluation.calibrate.curves import coverage_curve, rank_band, rank_curve
 from tweedie_inverse.evaluation.calibrate.families import Family
 from tweedie_inverse.evaluation.calibrate.null import Null
@@ -196,6 +196,43 @@ def test_solve_is_tested_by_default_and_each_truth_is_its_own(tmp_path):
     assert torch.equal(again.ranks[:20, :16], found.ranks[:, :16])
     assert found.evaluations == 3
     assert found.inconsistent == 0
+
+
+class Network(ti.priors.Prior):
+    """White images as a network has them: a denoiser that is not known to be exact."""
+
+    shape, sigma_min, sigma_max = SHAPE, 0.01, 50.0
+
+    def denoise(self, x, sigma):
+        return WHITE.denoise(x, sigma)
+
+    def denoising_error(self, sigma):
+        return WHITE.denoising_error(sigma)
+
+
+class Doubled(ti.priors.Gaussian):
+    """A denoiser that is called at twice the noise level."""
+
+    def denoise(self, x, sigma):
+        return super().denoise(x, 2 * sigma)
+
+
+def test_truths_of_a_network_are_its_own_samples_and_cost_evaluations(monkeypatch):
+    monkeypatch.setattr(sources, "TRUTH_STEPS", 7)
+    short = {"num_samples": 5, "steps": 3, "power": False}
+    with pytest.raises(ValueError, match="pays for 18 truths at 22 evaluations each"):
+        ti.calibrate(OPERATOR, Network(), budget=400, **short)
+    found = ti.calibrate(OPERATOR, Network(), budget=450, **short)
+    assert found.count == 20
+    assert "own sampler (ddim, 7 evaluations)" in found.truths
+
+
+def test_a_prior_called_at_twice_sigma_is_found_out():
+    wrong = Doubled(torch.zeros(SHAPE), torch.eye(16))
+    found = ti.calibrate(
+        OPERATOR, wrong, steps=10, count=40, num_samples=9, seed=salted(0), power=False
+    )
+    assert not found.passed
 
 
 def test_a_population_is_large_and_gives_a_few_of_its_walkers(monkeypatch):
