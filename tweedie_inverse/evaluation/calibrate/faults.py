@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.evaluation.calibrate.quantities import Likelihood, Quantities, moved
+from tweedie_inverse.evaluation.calibrate.ranks import ranks_among
 from tweedie_inverse.evaluation.calibrate.relative import relative
 from tweedie_inverse.operators import GaussianNoise
 
@@ -21,6 +22,7 @@ _BIAS = "bias of 0.1 standard deviations"
 _MISSING = "20 % of the mass missing at one end of the main direction"
 _NOISY, _QUIET = "noise 20 % above what the solver is told", "noise 20 % below it"
 _DOUBLED, _MOVED = "noise twice what the solver is told", "operator off by half a pixel"
+NONE = "none"
 FAULTS = (_NARROW, _BIAS, _MISSING, _NOISY, _QUIET, _DOUBLED, _MOVED)
 
 
@@ -28,22 +30,22 @@ class Planted(NamedTuple):
     """Samples of one truth under a fault.
 
     Attributes:
-        points: ``(S, statistics)``, quantities of each sample as a stand-in of the truth.
-        others: ``(S, statistics)``, of the spoilt samples that it is ranked in.
-        allowed: ``(S,)``, which of them are there.
+        ranks: ``(S, statistics)``, of each sample as a stand-in of the truth among the others.
         log_weights: ``(S,)``, how likely each is to be the stand-in.
     """
 
-    points: Tensor
-    others: Tensor
-    allowed: Tensor
+    ranks: Tensor
     log_weights: Tensor
 
 
 def plant(
     x: Tensor, y: Tensor, own: Tensor, quantities: Quantities, key: tuple[int, int]
 ) -> dict[str, Planted]:
-    """Every fault in the samples ``(S, *shape)`` of one truth; `own` are their quantities."""
+    """Every fault in the samples ``(S, *shape)`` of one truth, and none.
+
+    Args:
+        own: ``(S, statistics)``, quantities of the samples.
+    """
     everyone, evenly = torch.ones(len(x), dtype=torch.bool), torch.zeros(len(x)).double()
     mean, std = x.mean(0), x.std(0)
     flat = x.double().cpu().flatten(1)
@@ -52,19 +54,21 @@ def plant(
         pool = samples.double().cpu().flatten(1)
         points = torch.cat([own, relative(flat, pool, everyone, key)], dim=1)
         others = torch.cat([quantities(samples, y), relative(pool, pool, everyone, key)], dim=1)
-        return Planted(points, others, everyone, evenly)
+        return Planted(ranks_among(points, others, everyone, key), evenly)
 
-    kept = _kept(flat)
-    left = torch.cat([own, relative(flat, flat, kept, key)], dim=1)
-    found = {
+    def without(allowed: Tensor) -> Tensor:
+        values = torch.cat([own, relative(flat, flat, allowed, key)], dim=1)
+        return ranks_among(values, values, allowed, key)
+
+    whole = without(everyone)
+    tilts = _tilts(quantities.likelihood, x, y, quantities.axes)
+    return {
+        NONE: Planted(whole, evenly),
         _NARROW: spoilt(mean + NARROW * (x - mean)),
         _BIAS: spoilt(x + BIAS * std),
-        _MISSING: Planted(left, left, kept, evenly),
+        _MISSING: Planted(without(_kept(flat)), evenly),
+        **{name: Planted(whole, weights) for name, weights in tilts.items()},
     }
-    whole = torch.cat([own, relative(flat, flat, everyone, key)], dim=1)
-    for name, weights in _tilts(quantities.likelihood, x, y, quantities.axes).items():
-        found[name] = Planted(whole, whole, everyone, weights)
-    return found
 
 
 def unplanted(likelihood: Likelihood) -> dict[str, str]:

@@ -38,7 +38,7 @@ def judge(plan: Plan, record: Record, level: float) -> Calibration:
         family.name: float(one) for family, one in zip(families, judged.families[0], strict=True)
     }
     places = {family.name: place for family, place in zip(families, slices(families), strict=True)}
-    seen = power(record, families, level, plan.seed) if record.planted else ()
+    seen = power(record, families, level, plan.seed)
     return Calibration(
         p_value=p,
         p_values=p_values,

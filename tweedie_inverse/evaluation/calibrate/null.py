@@ -19,6 +19,8 @@ from tweedie_inverse.evaluation.calibrate.ranks import score_table, summed
 from tweedie_inverse.numerics.random import generator
 
 PERMUTATIONS = 1999
+# Truths whose scores are in memory at a time.
+_TOGETHER = 50
 # Share of the permutations that a tail is fitted to, and how far it goes, as a logarithm.
 _TAIL, _MOST = 0.1, 50.0
 
@@ -63,8 +65,11 @@ class Null:
             ranks: ``(truths, m, statistics)``, values 0 to (size of the table) - 1.
             choices: ``(rows, truths)``, which of the m is the truth.
         """
-        scores = self.table[:, ranks].permute(1, 2, 0, 3)  # (truths, m, orders, statistics)
-        return summed(scores, choices) / len(ranks) ** 0.5
+        total = torch.zeros(len(choices), len(self.table), ranks.shape[2])
+        for part, chosen in zip(ranks.split(_TOGETHER), choices.split(_TOGETHER, 1), strict=True):
+            scores = self.table[:, part].permute(1, 2, 0, 3)  # (truths, m, orders, statistics)
+            total += summed(scores, chosen)
+        return total / len(ranks) ** 0.5
 
     def judge(self, sums: Tensor) -> Judgement:
         """P-values of rows of `sums` that are none of the permutations."""

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.evaluation.calibrate.families import Family
-from tweedie_inverse.evaluation.calibrate.faults import FAULTS
+from tweedie_inverse.evaluation.calibrate.faults import FAULTS, NONE, Planted
 from tweedie_inverse.evaluation.calibrate.null import Null
-from tweedie_inverse.evaluation.calibrate.ranks import pooled_ranks, ranks_among
 from tweedie_inverse.evaluation.calibrate.record import Record
 from tweedie_inverse.numerics.random import generator
 
@@ -35,25 +34,19 @@ def power(record: Record, families: Sequence[Family], level: float, seed: int) -
 
     The repeats share the measurements of this run.  One sample fewer is left than the run has.
     """
-    samples = record.values[:, 1:]
-    right = pooled_ranks(samples, seed)
-    null = Null(right, families, seed, _PERMUTATIONS)
-    even = torch.zeros(samples.shape[:2]).double()
-    found = [_power("none", null, right, even, level, seed)]
-    for fault in FAULTS:
-        if fault not in record.planted:
-            continue
-        planted = record.planted[fault]
-        ranks = ranks_among(planted.points, planted.others, planted.allowed, samples.shape[1], seed)
-        found.append(_power(fault, null, ranks, planted.log_weights, level, seed))
-    return tuple(found)
+    if not record.planted:
+        return ()
+    null = Null(record.planted[NONE].ranks.long(), families, seed, _PERMUTATIONS)
+    return tuple(
+        _power(fault, null, record.planted[fault], level, seed)
+        for fault in (NONE, *FAULTS)
+        if fault in record.planted
+    )
 
 
-def _power(
-    fault: str, null: Null, ranks: Tensor, log_weights: Tensor, level: float, seed: int
-) -> Power:
-    chosen = _choices(log_weights, seed)
-    p = null.judge(null.sums(ranks, chosen)).combined
+def _power(fault: str, null: Null, planted: Planted, level: float, seed: int) -> Power:
+    chosen = _choices(planted.log_weights, seed)
+    p = null.judge(null.sums(planted.ranks.long(), chosen)).combined
     seen = float((p <= level).double().mean())
     return Power(fault, seen, (seen * (1 - seen) / len(p)) ** 0.5)
 

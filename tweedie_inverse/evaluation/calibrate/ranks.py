@@ -36,28 +36,30 @@ def pooled_ranks(values: Tensor, seed: int) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places)
 
 
-def ranks_among(points: Tensor, others: Tensor, allowed: Tensor, size: int, seed: int) -> Tensor:
-    """Rank of each point among the other samples, leaving out the one that it came from.
+def ranks_among(points: Tensor, others: Tensor, allowed: Tensor, key: tuple[int, int]) -> Tensor:
+    """Rank of each point among the samples of a truth, leaving out the one that it came from.
 
     Args:
-        points: ``(truths, S, statistics)``, each standing for a truth.
-        others: ``(truths, S, statistics)``, the samples it is ranked in.
-        allowed: ``(truths, S)``, boolean, samples that are there.
-        size: ranks are brought to 0 ... size - 1, at random between two of them.
+        points: ``(S, statistics)``, each standing for the truth.
+        others: ``(S, statistics)``, the samples it is ranked in.
+        allowed: ``(S,)``, boolean, samples that are there.
+        key: of the random numbers: seed and truth.
+
+    Returns:
+        ``(S, statistics)``, int16, from 0 to S - 1; where some samples are not there, brought to
+        this range at random.
     """
-    random = generator(("calibrate ranks", seed))
-    here = allowed[:, None, :] & ~torch.eye(points.shape[1], dtype=torch.bool)  # (truths, j, s)
+    random, size = generator(("calibrate ranks", *key)), len(points)
+    here = allowed[None, :] & ~torch.eye(size, dtype=torch.bool)  # (point, sample)
     below = torch.zeros(points.shape, dtype=torch.float64)
     equal = torch.zeros_like(below)
-    for s in range(points.shape[1]):
-        seen, value = here[:, :, s, None], others[:, s, None]
-        below += (value < points) & seen
-        equal += (value == points) & seen
-    number = here.sum(2)[:, :, None].double()
-    ties = torch.from_numpy(random.random(points.shape))
+    for seen, value in zip(here.mT, others, strict=True):
+        below += (value < points) & seen[:, None]
+        equal += (value == points) & seen[:, None]
+    ties, jitter = (torch.from_numpy(random.random(points.shape)) for _ in range(2))
     place = below + torch.floor(ties * (equal + 1)).clamp(max=equal)
-    jitter = torch.from_numpy(random.random(points.shape))
-    return ((place + jitter) / (number + 1) * size).long().clamp(max=size - 1)
+    spread = (place + jitter) / (here.sum(1)[:, None] + 1) * size
+    return spread.clamp(max=size - 1).to(torch.int16)
 
 
 def score_table(size: int) -> Tensor:
