@@ -13,6 +13,7 @@ from tweedie_inverse.evaluation.calibrate.record import Record
 from tweedie_inverse.numerics.random import generator
 
 REPEATS, _PERMUTATIONS = 200, 999
+_NEVER = -1e30
 
 
 class Power(NamedTuple):
@@ -53,7 +54,9 @@ def _power(fault: str, null: Null, planted: Planted, level: float, seed: int) ->
 
 def _choices(log_weights: Tensor, seed: int) -> Tensor:
     """Stand-ins by their weights, ``(repeats, truths)``."""
-    shares = torch.softmax(log_weights, dim=1).cumsum(1)
+    # A sample that neither law could have made has no ratio.
+    weights = log_weights.nan_to_num(nan=_NEVER, posinf=-_NEVER, neginf=_NEVER)
+    shares = torch.softmax(weights, dim=1).cumsum(1)
     uniform = generator(("calibrate stand-ins", seed)).random((REPEATS, len(shares)))
     places = torch.searchsorted(shares, torch.from_numpy(uniform).mT.contiguous())
     return places.clamp(max=shares.shape[1] - 1).mT
