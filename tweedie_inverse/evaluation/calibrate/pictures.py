@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tweedie_inverse.evaluation.calibrate.curves import Curve, rank_curve
 from tweedie_inverse.evaluation.calibrate.families import slices
+from tweedie_inverse.evaluation.calibrate.faults import NONE
 
 _SHOWN = ("whole image", "data", "prior density", "distances", "nearest sample")
 
@@ -136,7 +137,7 @@ def _p_values(axes, calibration) -> None:
 
 
 def _power(axes, calibration) -> None:
-    found = [one for one in calibration.power.values() if one.fault != "none"]
+    found = [one for one in calibration.power.values() if one.fault != NONE]
     axes.barh([_short(one.fault) for one in found], [one.seen for one in found], color="C2")
     axes.axvline(0.9, color="k", lw=0.5)
     axes.tick_params(axis="y", labelsize=7)

@@ -13,12 +13,15 @@ from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.evaluation.calibrate.conformal import Recalibrated
 from tweedie_inverse.evaluation.calibrate.curves import Curve
 from tweedie_inverse.evaluation.calibrate.families import Family, slices
+from tweedie_inverse.evaluation.calibrate.faults import NONE
 from tweedie_inverse.evaluation.calibrate.page import page
 from tweedie_inverse.evaluation.calibrate.pictures import draw
 from tweedie_inverse.evaluation.calibrate.power import Power
 from tweedie_inverse.runtime.atomic import replace
 from tweedie_inverse.solving.posterior import Posterior
 
+# Power of which a calibration is told to see a fault.
+_SURE = 0.9
 _FORMAT, _SUFFIX = "tweedie-inverse-calibration-1", ".safetensors"
 
 
@@ -87,13 +90,23 @@ class Calibration:
         """One line."""
         size = f"{self.count} truths with {self.num_samples} samples"
         if self.passed:
-            weak = [name for name, one in self.power.items() if name != "none" and one.seen < 0.9]
             start = f"passed: no fault seen (p = {self.p_value:.2g}, {size})"
-            if not self.power:
-                return f"{start}; what it would have seen was not asked (power=False)"
-            sees = "every fault of the list" if not weak else "every fault of the list but: "
-            return f"{start}; this many would show, 9 times of 10, {sees}{', '.join(weak)}"
+            return f"{start}; {self._worth()}"
         return f"failed: p = {self.p_value:.2g} ({size}); {self.findings[0]}"
+
+    def _worth(self) -> str:
+        """What it says that no fault was seen."""
+        if not self.power:
+            return "what it would have seen was not asked (power=False)"
+        faults = [one for name, one in self.power.items() if name != NONE]
+        weak = [one.fault for one in faults if one.seen < _SURE]
+        often = f"at least {_SURE:.0%} of the times"
+        if not weak:
+            return f"every fault of the list would show, {often}"
+        if len(weak) <= 2:
+            return f"every fault of the list would show, {often}, but: {', '.join(weak)}"
+        shown = len(faults) - len(weak)
+        return f"only {shown} of {len(faults)} faults of the list would show, {often}: more truths"
 
     def __repr__(self) -> str:
         return f"Calibration({self.verdict})"
@@ -105,7 +118,7 @@ class Calibration:
             lines.append(f"{self.inconsistent} of {self.count} solves do not fit their measurement")
         if self.power:
             lines.append(f"faults that {self.count} truths would show (share of repeats):")
-        lines += [f"  {p.seen:.2f}  {p.fault}" for p in self.power.values() if p.fault != "none"]
+        lines += [f"  {p.seen:.2f}  {p.fault}" for p in self.power.values() if p.fault != NONE]
         lines += ["not tested:", *(f"  {line}" for line in self.not_tested)]
         return "\n".join(lines)
 
