@@ -52,7 +52,7 @@ def test_a_wrong_sampler_ends_with_its_own_code(command, capsys):
     with pytest.raises(SystemExit) as ended:
         command("--sampler", "mine.py:narrow")
     assert ended.value.code == FAILED
-    assert "spread too little" in capsys.readouterr().out
+    assert "calibration: failed: p = 0.0" in capsys.readouterr().out
 
 
 def test_images_in_files_are_truths(command, tmp_path, capsys):
