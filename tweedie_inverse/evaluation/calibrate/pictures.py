@@ -48,7 +48,7 @@ def _ranks(axes, calibration) -> None:
             axes.plot(levels, curve.numpy(), lw=1.2, label=name)
     axes.axhline(0, color="k", lw=0.5)
     axes.set_ylim(bottom=2.5 * float(band.low.min()))
-    axes.legend(fontsize=6, ncols=2, loc="lower center", framealpha=0.5)
+    axes.legend(fontsize=5, ncols=2, loc="lower center", framealpha=0.5)
     axes.set(title="ranks of single statistics", xlabel="rank", ylabel="ECDF - uniform")
 
 
