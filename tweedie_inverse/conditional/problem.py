@@ -6,7 +6,7 @@ Applications of the operator are counted here too.
 import math
 from collections.abc import Callable
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,11 +42,16 @@ class Problem:
         populations: number of measurements among them, for walks whose walkers interact; each has
             equally many walkers, and they stand one measurement after the other.
         operator_calls: applications of A or its adjoint so far, counted per walker.
+        first_look: iterations after which an accelerator asks whether a linear solve has ended,
+            from what the last one took; it changes no result.
+        kept: what the modules of linear solves made of it once, by name.
     """
 
     def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel, *, populations: int = 1):
         self.y, self.operator, self.noise, self.populations = y, operator, noise, populations
         self.operator_calls = 0
+        self.first_look = 16
+        self.kept: dict[str, Any] = {}
         self._curvatures: dict[Basis, Tensor] = {}
         self._matrix: tuple[Basis, Tensor] | None = None
 
