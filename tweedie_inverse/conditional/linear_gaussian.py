@@ -55,9 +55,6 @@ MAX_ITERATIONS = 2000
 # A secant may be taken along any direction, so that the pull of the data may be rough: a share of
 # what there was at first, and so few iterations that an accelerator need not ask for their end.
 _ROUGH, _FEW_ITERATIONS = 0.2, 8
-# An accelerator asks for the end of a solve after this many times the iterations of the last one,
-# or after a few if that is more: an iteration costs it less than a question.
-_LOOK_AFTER, _FIRST_LOOK = 2, 16
 
 
 class Draw(NamedTuple):
@@ -187,7 +184,7 @@ class IterativeMeasurement(Measurement):
         """q, where white noise of this standard deviation will be added to ``F q``."""
         system = self._system(covariance, residual)
         near = preconditioner(self._problem, covariance, system.rhs)
-        weights = size = None
+        weights, size, tolerance = None, None, TOLERANCE if noise_after else _EXACT
         if noise_after:
             # An error d of a coefficient counts as d^2 / (posterior variance + noise_after^2), and
             # the mean goes over the coefficients that the noise does not hide.
@@ -198,15 +195,15 @@ class IterativeMeasurement(Measurement):
         found = conjugate_gradient(
             system.apply,
             system.rhs,
-            tolerance=TOLERANCE if noise_after else _EXACT,
+            tolerance=tolerance,
             max_iterations=MAX_ITERATIONS,
             precondition=near.apply,
             weights=weights,
             size=size,
             start=start,
-            first_look=self._problem.first_look,
+            first_look=self._problem.first_look(tolerance),
         )
-        self._problem.first_look = max(_FIRST_LOOK, _LOOK_AFTER * found.iterations)
+        self._problem.note_end(tolerance, found.iterations)
         return found
 
     def roughly(self, covariance: Covariance, residual: Tensor) -> Tensor:

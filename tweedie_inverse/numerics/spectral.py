@@ -33,6 +33,10 @@ class Basis(ABC):
         """Spectra ``(batch, ...)`` averaged over neighbours, where coefficients have neighbours."""
         return spectrum
 
+    def unmixed(self) -> "Basis":
+        """The same change of coordinates of each channel, without a mixing of the channels."""
+        return self
+
 
 @dataclass(frozen=True)
 class Pixels(Basis):
@@ -87,6 +91,9 @@ class Cosines(Basis):
         if self.mixing is not None:
             x = torch.einsum("kc,bk...->bc...", resident(self.mixing, x), x)
         return x
+
+    def unmixed(self) -> Basis:
+        return Cosines(axes=self.axes)
 
     def smooth(self, spectrum: Tensor) -> Tensor:
         # It averages 5 neighbours along each axis, or fewer where the image itself is smaller.
