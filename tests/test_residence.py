@@ -302,7 +302,7 @@ def test_a_gaussian_prior_of_the_cpu_sends_its_numbers_once(solves):
         assert sum(level.readbacks.values()) == 1
 
 
-@pytest.mark.parametrize(("method", "most"), [("langevin", 1), ("particle", 3)])
+@pytest.mark.parametrize(("method", "most"), [("langevin", 1), ("particle", 2)])
 def test_levels_of_other_walks_send_nothing(method, most, solves):
     for level in _walked(solves, SOLVES["mask"](), _network(True), method)[1:]:
         assert not level.transfers

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from tweedie_inverse import operators as ops
-from tweedie_inverse.app.demo import DemoProblem, problems
+from tweedie_inverse.app.demo import PHOTO_SHAPE, DemoProblem, problems
 from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.solving.solver import iterate
@@ -48,19 +48,16 @@ def tasks() -> dict[str, DemoProblem]:
     """The demo's problems, other borders of the blur, and scans with little noise."""
     found = {problem.name: problem for problem in problems()}
     blur, scan = found["deblurring"], found["ct"]
+    kernel, noise = ops.gaussian_kernel(2.0), blur.operator.noise
+    others: dict[str, tuple[DemoProblem, ops.LinearOperator]] = {}
     for padding in ("zero", "reflect", "replicate", "valid"):
-        operator = ops.Blur(
-            ops.gaussian_kernel(2.0),
-            tuple(blur.truth.shape),
-            padding=padding,
-            noise=blur.operator.noise,
-        )
-        name = f"deblurring, {padding}"
-        found[name] = DemoProblem(name, blur.title, blur.prior, operator, blur.truth)
+        operator = ops.Blur(kernel, PHOTO_SHAPE, padding=padding, noise=noise)
+        others[f"deblurring, {padding}"] = blur, operator
     for std in (0.05, 0.01):
-        operator = ops.Tomography((1, 64, 64), 20, noise=ops.GaussianNoise(std))
-        name = f"ct, noise {std}"
-        found[name] = DemoProblem(name, scan.title, scan.prior, operator, scan.truth)
+        quiet = ops.Tomography((1, 64, 64), 20, noise=ops.GaussianNoise(std))
+        others[f"ct, noise {std}"] = scan, quiet
+    for name, (like, instrument) in others.items():
+        found[name] = DemoProblem(name, like.title, like.prior, instrument, like.truth)
     return found
 
 
@@ -71,8 +68,8 @@ def measured(problem: DemoProblem, samples: int, evaluations: int, turns: int = 
     x = y.new_zeros((samples, *problem.truth.shape))
 
     def walk() -> list:
-        settings = {"num_samples": samples, "steps": evaluations}
-        return [step.info for step in iterate(y, problem.operator, prior, **settings)]
+        steps = iterate(y, problem.operator, prior, num_samples=samples, steps=evaluations)
+        return [step.info for step in steps]
 
     infos = walk()
     before = prior.calls

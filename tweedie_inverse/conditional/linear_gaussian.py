@@ -35,7 +35,7 @@ from tweedie_inverse.conditional.preconditioner import preconditioner
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.krylov import Solution, conjugate_gradient
-from tweedie_inverse.numerics.residence import resident
+from tweedie_inverse.numerics.residence import derived, resident
 from tweedie_inverse.numerics.spectral import Basis
 
 # Up to this many measurements a Cholesky factor is cheaper than iterating; the choice may depend
@@ -136,6 +136,10 @@ def _explained(measurement: "Measurement", covariance: Covariance, residual: Ten
     return covariance.changed(covariance.basis.inverse(found.value))
 
 
+def _inverse_square(std: Tensor) -> Tensor:
+    return std.reshape(()) ** -2
+
+
 class _System(NamedTuple):
     """Linear systems ``apply(q) = rhs``, one a walker."""
 
@@ -226,10 +230,14 @@ class IterativeMeasurement(Measurement):
         def pull(z: Tensor) -> Tensor:
             return covariance.filter_transposed(problem.adjoint(noise.whiten_transposed(z)))
 
-        def push(q: Tensor) -> Tensor:
-            return noise.whiten(problem.forward(covariance.filter(q)))
+        def measured(q: Tensor) -> Tensor:
+            image = covariance.filter(q)
+            if noise.is_white:
+                back = problem.normal(image) * derived(resident(noise.std, q), _inverse_square)
+                return covariance.filter_transposed(back)
+            return pull(noise.whiten(problem.forward(image)))
 
-        return _System(lambda q: covariance.precision(q) + pull(push(q)), pull(residual))
+        return _System(lambda q: covariance.precision(q) + measured(q), pull(residual))
 
     def _squared_norm(self, covariance: Covariance, residual: Tensor) -> Solved:
         # It is the minimum over q of |residual - W q|^2 + |q / T|^2, so that an error of q enters

@@ -171,6 +171,12 @@ class Problem:
         self.operator_calls += y.shape[0]
         return self.operator.adjoint(y)
 
+    def normal(self, x: Tensor) -> Tensor:
+        """``A^T A x``, counted as two applications; linear operators only."""
+        assert isinstance(self.operator, LinearOperator)
+        self.operator_calls += 2 * x.shape[0]
+        return self.operator.normal(x)
+
     def linearize(self, x: Tensor) -> "Linearization":
         """``A(x)``, and products with the Jacobian of A at x."""
         if isinstance(self.operator, LinearOperator):
