@@ -59,6 +59,14 @@ class Knowledge(NamedTuple):
         return bad / made.clamp(min=1)
 
 
+class Modelled(NamedTuple):
+    """The covariance of a level."""
+
+    covariance: Covariance
+    known: Knowledge  # what is known now
+    start: Tensor | None = None  # of the solve for a draw with it; None where nothing is known
+
+
 class Place(NamedTuple):
     """Where the walkers stand."""
 
@@ -133,11 +141,11 @@ class Source(ABC):
 
     def covariance(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
-    ) -> tuple[Covariance, Knowledge]:
-        """V at this level for every walker, and what is known now."""
+    ) -> Modelled:
+        """V at this level for every walker."""
         covariance, known = self.model(place, known, problem, prior, streams)
         if not self.takes_secant(place.level.sigma, prior, problem):
-            return covariance, known
+            return Modelled(covariance, known)
         pull = pull_of_data(place.denoised, covariance, problem)
         step = reach(place.level.sigma, place.x[0].numel(), prior.rounding)
         target = directional(
@@ -147,7 +155,7 @@ class Source(ABC):
         pair = secant(pull.direction, target, pull.change, largest)
         taken = pair.taken.to(known.secants)
         known = known._replace(secants=known.secants + taken, refused=known.refused + 1 - taken)
-        return covariance.with_secant(pair.secant), known
+        return Modelled(covariance.with_secant(pair.secant), known, pull.start)
 
     @abstractmethod
     def model(
