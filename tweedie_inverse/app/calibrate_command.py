@@ -45,6 +45,11 @@ def add(commands) -> None:
     command.add_argument(
         "--statistics", metavar="FILE.py:NAME", help="your own statistics, functions by name"
     )
+    command.add_argument(
+        "--classes",
+        metavar="FILE.py:NAME",
+        help="classes of pixels for recalibrated intervals: labels, or a function of the samples",
+    )
     command.add_argument("--count", type=int, help=f"truths, default {COUNT}")
     command.add_argument("--samples", type=int, default=SAMPLES, help=f"default {SAMPLES}")
     command.add_argument("--budget", type=int, help="network evaluations in all")
@@ -145,6 +150,7 @@ def _plan(options: argparse.Namespace, device: str) -> Plan:
         instrument=instrument,
         batch_size=options.batch_size,
         folder=options.folder,
+        classes=_named("--classes", options.classes, object),
         plants=not options.no_power,
     )
 

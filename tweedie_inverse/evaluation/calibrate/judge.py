@@ -53,7 +53,7 @@ def judge(plan: Plan, record: Record, level: float) -> Calibration:
         rank_band=rank_band(len(ranks), ranks.shape[1], plan.seed),
         ranks=ranks[:, 0],
         errors=scores_of(record.values[:, 0], record.values[:, 1:].movedim(1, 0)).float(),
-        below=record.below.mean(0),
+        below=record.below.nanmean(0),
         families=families,
         places=record.places.mean(0),
         spread=record.spread.mean(0),
@@ -66,7 +66,13 @@ def judge(plan: Plan, record: Record, level: float) -> Calibration:
         evaluations=float(record.evaluations.mean()),
         truths=plan.source.words,
         not_tested=not_tested(plan),
+        class_counts=None if plan.classes is None else _having(record.below),
     )
+
+
+def _having(below: Tensor) -> Tensor:
+    """In how many truths each class is, ``(classes,)``."""
+    return (~below[:, 1:, 0].isnan()).sum(0)
 
 
 def families_of(plan: Plan, record: Record) -> tuple[Family, ...]:

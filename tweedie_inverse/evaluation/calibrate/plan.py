@@ -13,6 +13,7 @@ from tweedie_inverse.boundary.arguments import function, instance, positive
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import batch_of, refuse_type
+from tweedie_inverse.evaluation.calibrate.classes import Classes
 from tweedie_inverse.evaluation.calibrate.quantities import Likelihood, Quantities, Statistic
 from tweedie_inverse.evaluation.calibrate.samplers import (
     Own,
@@ -40,6 +41,7 @@ class Plan:
     Attributes:
         instrument: what makes the measurements; the solver is told of `quantities.likelihood`.
         noise: of the measurements, where the instrument has no model of its own.
+        classes: of the pixels, if any were given.
     """
 
     source: Source
@@ -53,6 +55,7 @@ class Plan:
     folder: Path | None
     plants: bool
     settings: Mapping[str, Any]
+    classes: Classes | None = None
 
     def measured(self, x: Tensor, number: int) -> Tensor:
         """The measurement of truth ``(*shape)`` with this number."""
@@ -82,6 +85,7 @@ def prepare_plan(
     batch_size: int | None,
     folder: str | Path | None,
     plants: bool,
+    classes: Any = None,
 ) -> Plan:
     """Check the arguments of `calibrate`, described there."""
     instance("calibrate", "operator", operator, Operator, need="an operator")
@@ -118,6 +122,11 @@ def prepare_plan(
     quantities = Quantities(operator.domain_shape, Likelihood(operator, model), prior, seed, own)
     for name in own:  # a fault in them must not show after the first solve
         quantities.of_user(name, torch.stack([example, example]))
+    labelled = None
+    if classes is not None:
+        labelled = Classes.checked("calibrate", classes, tuple(operator.domain_shape))
+        # A function's labels are judged before the first solve.
+        labelled.of(torch.stack([example] * num_samples))
     settings = {
         "operator": f"{operator!r}, {digest(operator)}",
         "instrument": f"{told!r}, {digest(told)}",
@@ -129,6 +138,7 @@ def prepare_plan(
         "seed": seed,
         "statistics": {name: code_of(one) for name, one in own.items()},
         "power": plants,
+        "classes": None if labelled is None else labelled.identity,
     }
     place = None if folder is None else checked_path("calibrate", "folder", folder)
     return Plan(
@@ -143,6 +153,7 @@ def prepare_plan(
         place,
         plants,
         settings,
+        labelled,
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tweedie_inverse.evaluation.calibrate.conformal import scores_below
+from tweedie_inverse.evaluation.calibrate.classes import Classes, rows_of
+from tweedie_inverse.evaluation.calibrate.conformal import below, scores_of
 from tweedie_inverse.evaluation.calibrate.faults import Planted, plant
 from tweedie_inverse.evaluation.calibrate.quantities import Quantities
 from tweedie_inverse.evaluation.calibrate.relative import relative
@@ -25,7 +26,8 @@ class Record:
         values: ``(S + 1, statistics)``, of the truth first.
         places: ``(*shape)``, share of the samples below the truth at every pixel, ties halved.
         spread, error: ``(*shape)``, sample variance, and squared error of the samples' mean.
-        below: ``(grid,)``, share of the pixels with scores up to `conformal.GRID`.
+        below: ``(grid,)``, share of the pixels with scores up to `conformal.GRID`; with classes
+            ``(1 + classes.MOST, grid)``, of all pixels and of each class, NaN where it has none.
         halves: ``(2, *shape)``, sample variance of either half of the samples.
         crps, energy_score: scalars, fair estimates, in data units.
         fits: 1 where the samples were consistent with y, 0 where not, -1 if nobody judged.
@@ -56,6 +58,7 @@ class Record:
         fits: int = -1,
         evaluations: float = float("nan"),
         plants: bool = True,
+        classes: Classes | None = None,
     ) -> "Record":
         """Measure truth ``(*shape)`` and samples ``(S, *shape)``; `plants` faults or does not."""
         x = torch.cat([truth[None].to(samples), samples])
@@ -68,7 +71,7 @@ class Record:
             places.float(),
             drawn.var(0).float(),
             (drawn.mean(0) - truth).square().float(),
-            scores_below(truth, drawn),
+            _below(scores_of(truth, drawn), None if classes is None else classes.of(samples)),
             torch.stack([half.var(0) for half in drawn.tensor_split(2)]).float(),
             crps_of(drawn, truth).mean(),
             energy_score_of(flat[1:], flat[0]),
@@ -123,3 +126,10 @@ class Record:
             return Record.of_tensors(load(path.read_bytes()))
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged; delete it, and it is made again") from error
+
+
+def _below(scores: Tensor, labels: Tensor | None) -> Tensor:
+    """`Record.below` of one truth."""
+    if labels is None:
+        return below(scores)
+    return torch.stack([below(scores[row]) for row in rows_of(labels)])

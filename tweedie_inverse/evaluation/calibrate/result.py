@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.boundary.arguments import path as checked_path
-from tweedie_inverse.evaluation.calibrate.conformal import Recalibrated
+from tweedie_inverse.evaluation.calibrate.conformal import Known, Recalibrated
 from tweedie_inverse.evaluation.calibrate.curves import Curve
 from tweedie_inverse.evaluation.calibrate.families import Family, slices
 from tweedie_inverse.evaluation.calibrate.faults import NONE
@@ -42,7 +42,8 @@ class Calibration:
         expected_coverage: of balls about random points (TARP), likewise.
         ranks: ``(truths, statistics)``, of each truth among its samples, from 0 to num_samples.
         errors: ``(truths, statistics)``, of the samples' mean, in their standard deviations.
-        below: of every pixel's error likewise, its distribution function (`conformal.GRID`).
+        below: of every pixel's error likewise, its distribution function (`conformal.GRID`); with
+            classes a row of all pixels and one of each class.
         families: the statistics, in the order of `ranks`.
         places: ``(*shape)``, mean share of the samples below the truth: 0.5 is right.
         spread, error: ``(*shape)``, mean variance of the samples and squared error of their mean.
@@ -53,6 +54,7 @@ class Calibration:
         evaluations: network evaluations a sample; NaN where not counted.
         truths: where the truths come from.
         not_tested: what this says nothing of.
+        class_counts: ``(classes,)``, in how many truths each class of pixels was; None without.
     """
 
     p_value: float
@@ -79,6 +81,7 @@ class Calibration:
     evaluations: float
     truths: str
     not_tested: tuple[str, ...]
+    class_counts: Tensor | None = None
 
     @property
     def passed(self) -> bool:
@@ -148,7 +151,11 @@ class Calibration:
                     f"{name} {wanted}; it has {made}"
                 )
         places = dict(zip((f.name for f in self.families), slices(self.families), strict=True))
-        return Recalibrated(posterior, self.below, self.errors, places, self.count)
+        counts, known, below = self.class_counts, None, self.below
+        if counts is not None:
+            known = Known(str(self.settings["classes"]), below[1:], counts)
+            below = below[0]
+        return Recalibrated(posterior, below, self.errors, places, self.count, known)
 
     def plot(self, path: str | Path | None = None):
         """Ranks, coverage, random points, spread against error, maps, power; returns the figure.

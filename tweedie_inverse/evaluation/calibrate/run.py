@@ -35,6 +35,7 @@ def calibrate(
     level: float = 0.05,
     power: bool = True,
     folder: str | Path | None = None,
+    classes: Any = None,
     progress: bool = False,
 ) -> Calibration:
     """Test the error bars of a solver by simulation, and say with which power.
@@ -61,6 +62,9 @@ def calibrate(
         level: of the verdict: the share of false alarms.
         power: plant the faults; without, the certificate does not say what it would have seen.
         folder: where finished truths are kept; run again to go on, or to add truths.
+        classes: of pixels, for `Calibration.recalibrated`, which then has intervals with a promise
+            for each: labels ``(*shape)`` or ``(height, width)``, whole numbers from 0 to 15, or a
+            function of the samples ``(S, *shape)`` of one measurement that returns such labels.
         progress: show a progress bar.
 
     Raises:
@@ -91,6 +95,7 @@ def calibrate(
         batch_size=batch_size,
         folder=folder,
         plants=flag("calibrate", "power", power),
+        classes=classes,
     )
     if plan.folder is not None:
         settle(plan.folder, plan)

@@ -100,6 +100,7 @@ def _records(plan: Plan, block: list[int]) -> list[Record]:
             fits=batch.fits[k],
             evaluations=batch.evaluations,
             plants=plan.plants,
+            classes=plan.classes,
         )
         for k, number in enumerate(block)
     ]
