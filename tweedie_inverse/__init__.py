@@ -22,8 +22,9 @@ from tweedie_inverse.priors.zoo import list_priors, load_prior
 from tweedie_inverse.sampling.own_samples import estimate_denoising_error
 from tweedie_inverse.sampling.sampling import SampleStep, sample, trajectory
 from tweedie_inverse.solving.diagnostics import Diagnostics, PosteriorWarning
+from tweedie_inverse.solving.loop import Step
 from tweedie_inverse.solving.posterior import Posterior
-from tweedie_inverse.solving.solver import Step, iterate, solve
+from tweedie_inverse.solving.solver import iterate, solve
 from tweedie_inverse.solving.stats import Stats
 from tweedie_inverse.walks.base import WalkDivergedError
 
