@@ -14,7 +14,7 @@ from tweedie_inverse.density.probability_flow import ProbabilityFlow
 from tweedie_inverse.evaluation import calibration
 from tweedie_inverse.evaluation.check_prior import check_prior
 from tweedie_inverse.evaluation.prior_check.report import PriorReport
-from tweedie_inverse.numerics import schedules
+from tweedie_inverse.numerics import chains, schedules
 from tweedie_inverse.priors import guidance, measure_denoising_error, tweedie
 from tweedie_inverse.priors.zoo import list_priors, load_prior
 from tweedie_inverse.sampling.own_samples import estimate_denoising_error
@@ -44,6 +44,7 @@ __all__ = [
     "WalkDivergedError",
     "as_image",
     "calibration",
+    "chains",
     "check_prior",
     "estimate_denoising_error",
     "guidance",
