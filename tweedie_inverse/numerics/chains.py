@@ -58,20 +58,16 @@ def effective_sample_size(draws: Tensor, of: str | float = "bulk") -> Tensor:
     Source: Vehtari et al. 2021, equations 10 to 13; Geyer's initial monotone sequence.
     """
     values = _checked("effective_sample_size", draws)
-    if isinstance(of, str):
-        known = ("bulk", "tail", "mean", "std")
-        of = choice("effective_sample_size", "of", of, known)
-    else:
-        of = _level("effective_sample_size", of)
+    if not isinstance(of, str):
+        return _size(_below(values, _level("effective_sample_size", of)))
+    choice("effective_sample_size", "of", of, ("bulk", "tail", "mean", "std"))
     if of == "tail":
         return torch.minimum(*(_size(_below(values, level)) for level in _TAILS))
     if of == "bulk":
         return _geyer(_normal_scores(_split(values)))
     if of == "mean":
         return _size(values)
-    if of == "std":
-        return _size(_squares(values))
-    return _size(_below(values, of))
+    return _size(_squares(values))
 
 
 def standard_error(draws: Tensor, of: str | float = "mean") -> Tensor:
