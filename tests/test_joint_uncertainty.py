@@ -16,10 +16,10 @@ FIELD = random_field(SIDE)
 
 
 def bump(count, key):
-    """Draws of a Gaussian field about a bump: images ``(count, 1, 8, 8)``."""
+    """Draws of a hill in white noise: images ``(count, 1, 8, 8)``."""
     place = torch.arange(SIDE).double() - 3.5
-    hill = 3 * torch.exp(-(place[:, None] ** 2 + place**2) / 12)
-    return hill + FIELD.draw(count, seed=key).double() / FIELD.draw(500, seed=0).std()
+    hill = 4 * torch.exp(-(place[:, None] ** 2 + place**2) / 20)
+    return hill + normal(("bump", key), (count, 1, SIDE, SIDE))
 
 
 def population(samples):
