@@ -33,7 +33,7 @@ def population(samples):
     return ti.Posterior(samples.repeat_interleave(2, 0), diagnostics, STATS)
 
 
-def coverage(make, count, level, repeats=60):
+def coverage(make, count, level, repeats=30):
     """How often a fresh draw exceeds on the whole set, and its standard error, over many sets."""
     fresh, shares, sizes = bump(2000, 10**6), [], []
     for k in range(repeats):
@@ -155,16 +155,15 @@ def titles(figure):
     return [axis.get_title() for axis in figure.axes if axis.get_title()]
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 8, 8), (3, 8, 8), (1, 3, 8, 8), (8, 8), (12,)])
+@pytest.mark.parametrize("shape", [(2, 8, 8), (3, 8, 8), (1, 3, 8, 8), (12,)])
 def test_pictures_of_images_of_any_shape(shape, tmp_path):
-    answer = of_one(normal((6,), (20, *shape)))
+    answer = of_one(normal((6,), (9, *shape)))
     figure = answer.exceedance(0.0).plot(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 2000
     assert titles(figure)[2:] == ["P(above 0)", "P(it and all likelier ones)"]
-    figure = answer.principal_directions(2).plot()
-    assert len(titles(figure)) == 8
-    assert sum("of variance" in title for title in titles(figure)) == 2
-    answer.difference(answer).exceedance().plot()
+    figure = answer.principal_directions(1).plot()
+    assert len(titles(figure)) == 4
+    assert titles(figure)[3].endswith("of variance")
 
 
 def test_pictures_of_one_measurement_of_several():

@@ -20,10 +20,10 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prior = random_field(64)
     mask = ops.Mask(ops.random_mask((1, 64, 64), 0.5), noise=ops.GaussianNoise(0.2))
-    x = prior.draw(3, seed=1)
+    x = prior.draw(2, seed=1)
     y = mask.measure(x, seed=2)
-    before = ti.solve(y, mask, prior, num_samples=12, steps=2)
-    after = ti.solve(y + 0.1, mask, prior, num_samples=12, steps=2)
+    before = ti.solve(y, mask, prior, num_samples=9, steps=2)
+    after = ti.solve(y + 0.1, mask, prior, num_samples=9, steps=2)
     known = {"ti": ti, "torch": torch, "posterior": before, "before": before, "after": after}
     known |= {"x": x, "y": y, "draws": normal(("draws",), (4, 50))}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)

@@ -36,7 +36,7 @@ def r_hat(draws: Tensor) -> Tensor:
     Raises:
         ValueError: fewer axes or draws, NaN or infinity.
 
-    Source: Vehtari et al. 2021, equations 4, 14 and section 4.
+    Source: Vehtari et al. 2021.
     """
     halves = _split(_checked("r_hat", draws))
     folded = (halves - _quantile(halves, 0.5)).abs()
@@ -55,7 +55,7 @@ def effective_sample_size(draws: Tensor, of: str | float = "bulk") -> Tensor:
     Raises:
         ValueError: fewer axes or draws, NaN or infinity, or there is no such `of`.
 
-    Source: Vehtari et al. 2021, equations 10 to 13; Geyer's initial monotone sequence.
+    Source: Vehtari et al. 2021; Geyer's initial monotone sequence (1992).
     """
     values = _checked("effective_sample_size", draws)
     if not isinstance(of, str):
@@ -80,7 +80,7 @@ def standard_error(draws: Tensor, of: str | float = "mean") -> Tensor:
     Raises:
         ValueError: fewer axes or draws, NaN or infinity, or there is no such `of`.
 
-    Source: Vehtari et al. 2021, section 4.4 (quantiles by the beta law of order statistics).
+    Source: Vehtari et al. 2021; quantiles by the beta law of order statistics.
     """
     values = _checked("standard_error", draws)
     if not isinstance(of, str):
