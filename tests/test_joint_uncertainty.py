@@ -5,6 +5,7 @@ import torch
 
 import tweedie_inverse as ti
 from tests.posteriors import random_field
+from tests.pretend_device import Elsewhere, device
 from tests.test_posterior import STATS, posterior
 from tests.test_queries import of_one
 from tweedie_inverse import operators as ops
@@ -174,3 +175,38 @@ def test_pictures_of_one_measurement_of_several():
             found.plot(index=2)
     with pytest.raises(ValueError, match="is no picture"):
         answer.exceedance(0.5, of=lambda x: x.amax((1, 2, 3))).plot()
+
+
+@pytest.mark.parametrize("make", [of_one, population], ids=["independent", "population"])
+def test_samples_on_a_device_give_the_same_answers(make):
+    samples, shift = normal((8,), (12, 1, 4, 4)).float(), normal((9,), (1, 4, 4)).float()
+    here, other = make(samples), make(samples + 1)
+    mask = torch.arange(16).reshape(4, 4) % 3 == 0
+
+    def answers(one, two):
+        exceedance = one.exceedance(shift)
+        directions, change = one.principal_directions(2), two.difference(one)
+        region = one.functional(mask)
+        return [
+            exceedance.joint_probability,
+            exceedance.excursion_set(0.5),
+            directions.directions,
+            directions.std,
+            change.std,
+            change.exceedance(0.5).joint_probability,
+            *region.interval(0.8),
+            region.standard_error,
+            region.standard_error_of_std,
+            region.quantile([0.1, 0.5]),
+            one.probability(lambda x: x > 0.5),
+        ]
+
+    expected = answers(here, other)
+    with Elsewhere():
+        found = answers(here.to(device()), other.to(device()))
+        for one, two in zip(found, expected, strict=True):
+            assert one.device == device()
+            torch.testing.assert_close(one.cpu(), two)
+        here.to(device()).exceedance(0.5).plot()
+        here.to(device()).principal_directions(1).plot()
+        assert here.to(device()).to_xarray().samples.dtype == "float32"

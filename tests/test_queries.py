@@ -75,6 +75,19 @@ def test_a_function_may_change_its_argument():
     assert torch.equal(GREY.samples, before)
 
 
+def test_answers_may_be_arrays_and_lists():
+    """Of scipy, say, or of one image after the other."""
+    expected = GREY.functional(lambda x: x.amax((1, 2, 3)))
+    for largest in (
+        lambda x: x.numpy().max((1, 2, 3)),
+        lambda x: [float(one.max()) for one in x],
+        lambda x: [one.max() for one in x],
+    ):
+        assert torch.equal(GREY.functional(largest).samples, expected.samples)
+    share = GREY.probability(lambda x: x.numpy() > 0.5)
+    torch.testing.assert_close(share, GREY.probability(lambda x: x > 0.5))
+
+
 @pytest.mark.parametrize("law", ["normal", "uniform", "skewed"])
 def test_monte_carlo_errors_are_those_of_repeated_runs(law):
     """2000 posteriors of 60 samples each: the scatter of their mean and std is as predicted."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,7 +60,8 @@ def answers_of(
 ) -> Tensor:
     """What a function of the user answers for every sample, ``(batch, num_samples, ...)``.
 
-    It is given a copy, so that it may change its argument.
+    It is given a copy, so that it may change its argument, and may answer with a tensor, an array
+    or a list of numbers.
 
     Args:
         what: it is given, for messages.
@@ -75,7 +77,15 @@ def answers_of(
     lead = values.shape[: axis + 1]
     flat = values.reshape(-1, *values.shape[axis + 1 :])
     name = f"the function of {caller}"
-    found = called(name, function, flat.clone())
+
+    def asked(some: Tensor) -> Any:
+        answer = called(name, function, some.clone())
+        if not isinstance(answer, np.ndarray | list):
+            return answer
+        answer = tensor_of(caller, "function", answer)  # of NumPy, or one image after the other
+        return answer.to(some.device, some.dtype if answer.is_floating_point() else None)
+
+    found = asked(flat)
     if not isinstance(found, Tensor) or found.ndim == 0 or found.shape[0] != len(flat):
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(
@@ -83,7 +93,7 @@ def answers_of(
             f"a tensor whose first axis is {len(flat)}; it returned {got}"
         )
     if len(flat) > 2 and not found.is_meta:
-        two = called(name, function, flat[:2].clone())
+        two = asked(flat[:2])
         sums = float(flat[:2].detach().abs().sum()) * torch.finfo(flat.dtype).eps
         if not isinstance(two, Tensor) or not _same(found[:2], two, 4 * sums):
             raise ValueError(
