@@ -164,7 +164,8 @@ def test_pictures_of_images_of_any_shape(shape, tmp_path):
     assert titles(figure)[2:] == ["P(above 0)", "P(it and all likelier ones)"]
     figure = answer.principal_directions(1).plot()
     assert len(titles(figure)) == 4
-    assert titles(figure)[3].endswith("of variance")
+    part = {(2, 8, 8): ", channel 0 of 2", (1, 3, 8, 8): ", slice 1"}.get(shape, "% of variance")
+    assert titles(figure)[3].endswith(part)
 
 
 def test_pictures_of_one_measurement_of_several():

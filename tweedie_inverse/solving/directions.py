@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count as whole_number
 from tweedie_inverse.boundary.arguments import path as checked_path
-from tweedie_inverse.solving.panels import Panel, draw
+from tweedie_inverse.solving.panels import Panel, draw, plane
 
 # Parts that are held out one after the other; up to so many samples each one alone.  Of many
 # samples fewer parts, because each costs the eigenvectors of a matrix of their number.
@@ -72,11 +72,11 @@ class PrincipalDirections:
             if not -len(mean) <= index < len(mean):
                 raise IndexError(f"plot(index={index}): it holds {len(mean)} measurement(s)")
             mean, found, std, share = mean[index], found[index], std[index], share[index]
-        is_complex = mean.ndim > 2 and mean.shape[0] == 2
+        is_complex, part_shown = mean.ndim > 2 and mean.shape[0] == 2, plane(mean)[1]
 
         def shown(name: str, image: Tensor) -> Panel:
             if not is_complex:
-                return Panel(name, image, "image", self.units)
+                return Panel(name + part_shown, image, "image", self.units)
             return Panel(name, image.square().sum(0).sqrt(), "image", f"magnitude {self.units}")
 
         rows = []
@@ -90,7 +90,7 @@ class PrincipalDirections:
                     shown("mean", mean),
                     shown("mean + 2 std", mean + move),
                     Panel(
-                        f"direction {k + 1}: {float(part):.1%} of variance",
+                        f"direction {k + 1}: {float(part):.1%}{part_shown or ' of variance'}",
                         move / 2,
                         "signed",
                         self.units,

@@ -24,7 +24,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import number
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.boundary.arrays import real_tensor, refuse_spread
-from tweedie_inverse.solving.panels import Panel, draw
+from tweedie_inverse.solving.panels import Panel, draw, plane
 
 _LEVEL = 0.9
 # Of float32, which the probabilities may have.
@@ -105,7 +105,7 @@ class Exceedance:
         if self.threshold.ndim == 0:
             above = f"above {float(self.threshold):.3g} {self.units}".rstrip()
         row = [
-            Panel("posterior mean", mean, "image", self.units),
+            Panel("posterior mean" + plane(mean)[1], mean, "image", self.units),
             Panel("standard deviation", std, "spread", self.units),
             Panel(f"P({above})", single, "probability"),
             Panel("P(it and all likelier ones)", joint, "probability"),
