@@ -24,7 +24,7 @@ def test_mnist_digits(tmp_path):
     assert 2 < result.report.usable[1] < 12
     assert len(result.scores) == 2
     for scores in result.scores.values():
-        assert scores.psnr > 17
+        assert scores.psnr > 14  # with 2 samples of 16 evaluations; the example has 23
         assert scores.coverage[0] >= scores.coverage[1]
 
 

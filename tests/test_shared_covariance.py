@@ -33,11 +33,21 @@ def test_separate_modes_get_their_shares():
     """The decoupled walk is wrong by 0.1 and more here: its draws know one Gaussian."""
     for seed in (0, 1):
         one = problem(seed)
-        found = ti.solve(
-            one.y, one.operator, one.prior, method="particle", num_samples=2000, steps=50
-        )
-        drawn = found.samples
-        assert float((shares_of(drawn) - one.shares).abs().max()) < 0.05
+        # The shares of one population scatter by 0.035 in problem 1, those of four by half of it.
+        populations = [
+            ti.solve(
+                one.y,
+                one.operator,
+                one.prior,
+                method="particle",
+                num_samples=2000,
+                steps=50,
+                seed=own,
+            ).samples
+            for own in range(4)
+        ]
+        drawn = torch.cat(populations)
+        assert float((shares_of(drawn) - one.shares).abs().max()) < 5 * 0.035 / 2
         floor = ti.calibration.sliced_wasserstein(one.exact(2000, 1), one.exact(2000, 2))
         distance = ti.calibration.sliced_wasserstein(one.exact(2000, 1), drawn)
         assert distance < floor + 0.15

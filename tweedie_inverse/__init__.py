@@ -12,6 +12,8 @@ from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.likelihood import Likelihood, likelihood
 from tweedie_inverse.density.probability_flow import ProbabilityFlow
 from tweedie_inverse.evaluation import calibration
+from tweedie_inverse.evaluation.calibrate.result import Calibration
+from tweedie_inverse.evaluation.calibrate.run import calibrate
 from tweedie_inverse.evaluation.check_prior import check_prior
 from tweedie_inverse.evaluation.prior_check.report import PriorReport
 from tweedie_inverse.numerics import chains, schedules
@@ -32,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bound",
+    "Calibration",
     "Diagnostics",
     "Likelihood",
     "Posterior",
@@ -43,6 +46,7 @@ __all__ = [
     "Step",
     "WalkDivergedError",
     "as_image",
+    "calibrate",
     "calibration",
     "chains",
     "check_prior",

@@ -12,6 +12,8 @@ python -m tweedie_inverse.benchmarks run ct --methods decoupled mine.py:MyMethod
 python -m tweedie_inverse.benchmarks run mine.py:suite --prior weights.safetensors --out results
 torchrun --nproc-per-node 4 -m tweedie_inverse.benchmarks run images --out results
 python -m tweedie_inverse.benchmarks report results
+python -m tweedie_inverse.benchmarks acceptance --device cuda
+    does everything hold on this machine? one page, in ten minutes
 """
 
 import argparse
@@ -32,6 +34,7 @@ from tweedie_inverse.app.distributed import (
     under_torchrun,
 )
 from tweedie_inverse.app.endings import WRONG, endings
+from tweedie_inverse.benchmarks.acceptance import command as acceptance
 from tweedie_inverse.benchmarks.harness import metrics, report, runner, tuning
 from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.benchmarks.harness.plan import Plan
@@ -75,6 +78,9 @@ def main(arguments: list[str] | None = None) -> None:
                     # An exit code would make torchrun stop the processes that are still at work.
                     if not under_torchrun(os.environ):
                         raise SystemExit(WRONG)
+            case "acceptance":
+                check_numbers(options)
+                acceptance.run(options)
             case "report":
                 require(("jinja2",), "the report")
                 print(report.write(options.folders, options.out or options.folders[0]))
@@ -119,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     two = commands.add_parser("report", help="tables of one or more folders of results")
     two.add_argument("folders", nargs="+")
     two.add_argument("--out", help="where to write; by default the first folder")
+    acceptance.add(commands)
     return top
 
 

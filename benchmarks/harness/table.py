@@ -12,6 +12,7 @@ import torch
 
 from tweedie_inverse.benchmarks.harness import records
 from tweedie_inverse.benchmarks.harness.metrics import unflatness
+from tweedie_inverse.benchmarks.harness.profile import NETWORK, PARTS
 from tweedie_inverse.benchmarks.problems.suites import STUDIES, SUITES
 
 
@@ -68,6 +69,7 @@ COLUMNS = (
     Column("run", "seconds", "seconds", 2, "none"),
     Column("run", "ratio_to_network", "ratio to the network", 2, "none"),
     Column("run", "ratio_to_whole", "ratio to the whole", 1, "none"),
+    *(Column("run", part, f"{part}, %", 0, "none") for part in PARTS if part != NETWORK),
     Column("run", "samples_per_second", "samples/s", 2, "none"),
     Column("run", "peak_memory", "peak MiB", 0, "none"),
 )

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tweedie_inverse.priors.analytic import Gaussian
 from tweedie_inverse.priors.base import Prior
@@ -14,12 +15,16 @@ FIELD = "field-"
 _DIGITS = 16
 
 
-def field_prior(size: int) -> Gaussian:
-    """Periodic field like an image: mean 0.5, std 0.15, spectrum ``1 / (f^2 + 0.0375^2)^1.3``."""
+def field_spectrum(size: int) -> Tensor:
+    """Power spectrum ``(size, size)`` of a field like an image, of standard deviation 0.15."""
     f = torch.fft.fftfreq(size, dtype=torch.float64)
     spectrum = (f[:, None] ** 2 + f**2 + 0.0375**2) ** -1.3
-    spectrum *= 0.15**2 / spectrum.mean()
-    return Gaussian(torch.full((1, size, size), 0.5), power_spectrum=spectrum)
+    return spectrum * 0.15**2 / spectrum.mean()
+
+
+def field_prior(size: int) -> Gaussian:
+    """Periodic field like an image: mean 0.5, std 0.15, spectrum ``1 / (f^2 + 0.0375^2)^1.3``."""
+    return Gaussian(torch.full((1, size, size), 0.5), power_spectrum=field_spectrum(size))
 
 
 def load(prior: str | Path | Prior, device: str = "cpu") -> Prior:

@@ -42,6 +42,7 @@ from tweedie_inverse.benchmarks.methods.registry import METHODS
 from tweedie_inverse.benchmarks.problems.priors import checksum, load
 from tweedie_inverse.benchmarks.problems.suites import ct
 from tweedie_inverse.benchmarks.problems.task import Task
+from tweedie_inverse.benchmarks.studies import overhead
 from tweedie_inverse.numerics.schedules import karras
 from tweedie_inverse.priors.counting import Count, CountedPrior
 
@@ -222,9 +223,20 @@ def record(
     place: Place | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
-    """All tables, made by the first process alone: others would slow it down."""
-    if place is None or place.rank == 0:
-        finish(tables(request), measured, store, request.device, log=log)
+    """All tables, made by the first process alone: others would slow it down.
+
+    First one row for each kind of instrument (`studies.overhead`), then one table for each batch
+    size; methods other than the decoupled walk are in the latter only.
+    """
+    if place is not None and place.rank != 0:
+        return
+    instruments, batches = overhead.rows(request), tables(replace(request, tasks=()))
+    of_tasks([*instruments, *batches], request.tasks)  # type: ignore[type-var]  # refuses names
+    asked = lambda item: not request.tasks or item.units[0].task in request.tasks  # noqa: E731
+    if not request.methods or overhead.METHOD in request.methods:
+        instruments = [item for item in instruments if asked(item)]
+        finish(instruments, overhead.result, store, request.device, log=log)
+    finish([item for item in batches if asked(item)], measured, store, request.device, log=log)
 
 
 def main() -> None:

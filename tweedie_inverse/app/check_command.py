@@ -43,7 +43,7 @@ def _check(options: argparse.Namespace) -> None:
     from tweedie_inverse.runtime.devices import usable
 
     device = usable(options.device, "check")
-    files = _files(options.images)
+    _files(options.images)
     prior = load_prior(
         options.prior,
         format=options.format,
@@ -51,15 +51,27 @@ def _check(options: argparse.Namespace) -> None:
         weights=options.weights,
         device=device,
     )
-    images = None
-    if files:
-        parts = [_images_in(file, prior, options.key) for file in files]
-        images = torch.cat(parts)[:_MOST].to(device)
-        print(f"{len(images)} images of {tuple(prior.shape)}")
+    images = images_of(prior, options.images, options.key, most=_MOST)
+    if images is not None:
+        images = images.to(device)
     report = check_prior(prior, images, seed=options.seed)
     print(report)
     if not report.passed:
         raise SystemExit(FAILED)
+
+
+def images_of(prior: Prior, given: Sequence[str], key: str | None, *, most: int) -> Tensor | None:
+    """The images of files and folders in the prior's units, `most` or fewer; None if none given.
+
+    Raises:
+        ValueError: there is no such file, or one holds no images of the prior's shape.
+    """
+    files = _files(given)
+    if not files:
+        return None
+    images = torch.cat([_images_in(file, prior, key) for file in files])[:most]
+    print(f"{len(images)} images of {tuple(prior.shape)}")
+    return images
 
 
 def _files(given: Sequence[str]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The command line: demo, solve, check, priors, info, convert, train."""
+"""The command line: demo, solve, check, calibrate, priors, info, convert, train."""
 
 import argparse
 import dataclasses
@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
-from tweedie_inverse.app import check_command, solve_command
+from tweedie_inverse.app import calibrate_command, check_command, solve_command
 from tweedie_inverse.app.endings import endings
 from tweedie_inverse.datasets.registry import Dataset, dataset
 from tweedie_inverse.training.config import TrainingConfig
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
     solve_command.add(commands)
     check_command.add(commands)
+    calibrate_command.add(commands)
     priors = commands.add_parser("priors", help="list the shipped priors")
     priors.set_defaults(run=_priors)
     info = commands.add_parser("info", help="versions and devices, or what a network file holds")
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(run=_convert)
 
     # Listed here, run by `tweedie_inverse.__main__`: the benchmarks lie above this package.
-    commands.add_parser("benchmarks", help="list, run, tune and report benchmark suites")
+    commands.add_parser("benchmarks", help="list, run, tune, report and acceptance")
 
     train = commands.add_parser("train", help="train a prior; run again to resume")
     train.add_argument("folder", help="checkpoint, prior file and card go here")

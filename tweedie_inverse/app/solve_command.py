@@ -242,7 +242,7 @@ def _equipment(options: argparse.Namespace) -> tuple[Operator, Prior, dict[str, 
     from tweedie_inverse.priors.zoo import WEIGHTS_FOLDER, load_prior
     from tweedie_inverse.runtime.checksums import checksum
 
-    operator, read = _load_operator(options.operator)
+    operator, read = load_operator(options.operator)
     contents = {f"content of {name}": digest[:16] for name, digest in read.items()}
     shipped = WEIGHTS_FOLDER / f"{options.prior}.safetensors"
     path = shipped if shipped.is_file() else Path(options.prior)
@@ -310,16 +310,13 @@ def _show(posterior: Posterior, out: Path, exported: list[Path]) -> None:
         print(f"written: {path.resolve()}")
 
 
-def _load_operator(place: str) -> tuple[Operator, dict[str, str]]:
+def load_operator(place: str) -> tuple[Operator, dict[str, str]]:
     """The object NAME of FILE.py, which is executed; and the checksums of what the file read."""
-    from tweedie_inverse.app.user_files import execute
+    from tweedie_inverse.app.user_files import named
 
-    file, _, name = place.rpartition(":")
-    if not file or not Path(file).is_file():
-        raise ValueError(f"--operator {place}: needs FILE.py:NAME, with a file that exists")
-    ran = execute(f"--operator {place}", file)
-    found = vars(ran.module).get(name)
+    found, ran = named("--operator", place)
     if not isinstance(found, Operator):
+        file, _, name = place.rpartition(":")
         raise ValueError(
             f"--operator {place}: {file} must define {name} as an instance of ops.Operator, found "
             f"{type(found).__name__}"

@@ -95,6 +95,19 @@ def execute(place: str, file: str | Path) -> UserFile:
     return _KNOWN[path]
 
 
+def named(option: str, place: str) -> tuple[Any, UserFile]:
+    """The object NAME of ``FILE.py:NAME``, as an option of the command line has it; None if absent.
+
+    Raises:
+        ValueError: there is no such file, or it stopped with an error.
+    """
+    file, _, name = place.rpartition(":")
+    if not file or not Path(file).is_file():
+        raise ValueError(f"{option} {place}: needs FILE.py:NAME, with a file that exists")
+    ran = execute(f"{option} {place}", file)
+    return vars(ran.module).get(name), ran
+
+
 # What was executed, the names of the modules that it brought, and the files that it read.
 _KNOWN: dict[Path, UserFile] = {}
 _HELPERS: dict[Path, set[str]] = {}

@@ -39,8 +39,8 @@ class Determinant:
         # det (I + R V R^T) = det (I + V^1/2 R^T R V^1/2), whose R^T R is the same for every V.
         self._square = None if self._on_data else self._matrix.mT @ self._matrix
 
-    def log(self, variance: Tensor) -> float:
-        """``log det K`` where V has the diagonal `variance`, ``(coefficients,)``."""
+    def log(self, variance: Tensor) -> Tensor:
+        """``log det K``, ``()``, where V has the diagonal `variance`, ``(coefficients,)``."""
         deviations = variance.to(self._matrix).sqrt()
         if self._square is None:
             scaled = self._matrix * deviations
@@ -48,4 +48,4 @@ class Determinant:
         else:
             system = deviations[:, None] * self._square * deviations
         system.diagonal().add_(1)
-        return float(2 * torch.linalg.cholesky(system).diagonal().log().sum())
+        return 2 * torch.linalg.cholesky(system).diagonal().log().sum()

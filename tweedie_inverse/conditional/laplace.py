@@ -97,6 +97,7 @@ class CurvaturePrecision(Precision):
 
     def __init__(self, target: Target, u: Tensor):
         self._covariance, self._noise = target.covariance, target.problem.noise
+        self._problem = target.problem
         self._y = target.problem.y
         self._at = target.problem.linearize(target.place(u))
         self._range_shape = target.problem.operator.range_shape
@@ -120,7 +121,9 @@ class CurvaturePrecision(Precision):
             tolerance=tolerance,
             max_iterations=iterations,
             precondition=lambda r: r / self._diagonal,
+            first_look=self._problem.first_look(tolerance),
         )
+        self._problem.note_end(tolerance, found.iterations)
         return found._replace(solution=self._covariance.unscaled(found.solution))
 
     def draw(self, streams: Streams, like: Tensor) -> Tensor:

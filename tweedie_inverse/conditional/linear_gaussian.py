@@ -17,7 +17,7 @@ has a scale, and with it a K, of its own.
 """
 
 import math
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -25,26 +25,36 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.conditional.determinant import Determinant, is_affordable
+from tweedie_inverse.conditional.measurement import (
+    DiagonalMeasurement,
+    FactoredMeasurement,
+    Measurement,
+    Solved,
+)
+from tweedie_inverse.conditional.preconditioner import preconditioner
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.krylov import Solution, conjugate_gradient
-from tweedie_inverse.numerics.residence import resident, resident_on
+from tweedie_inverse.numerics.residence import derived, resident
 from tweedie_inverse.numerics.spectral import Basis
 
 # Up to this many measurements a Cholesky factor is cheaper than iterating; the choice may depend
 # on the operator only, or a sample would depend on the batch it is drawn in.
 DIRECT_LIMIT = 512
-# Error of the iterative solve, in posterior standard deviations, root mean square.
-TOLERANCE = 1e-3
+# Error of the iterative solve of a draw, root mean square over the coefficients that the noise
+# which follows does not hide, in standard deviations of the posterior widened by that noise.  The
+# walk forgets such an error as it forgets its noise: that of every level adds to the distance
+# (Kullback-Leibler) of the samples from their law by half its square, and no later level adds to
+# it.  100 samples tell a mean to 0.1 standard deviations.
+TOLERANCE = 2e-2
+# Share of the coefficients that count as not hidden however large the noise is.
+_FEWEST_SEEN = 0.1
+# Where no noise follows, and of weights, whose errors add up over all coefficients.
+_EXACT = 1e-3
 MAX_ITERATIONS = 2000
-
-
-class Solved(NamedTuple):
-    """What a solve with K led to, and how it went."""
-
-    value: Tensor  # one entry a walker: coefficients (walkers, ...), or numbers (walkers,)
-    iterations: int = 0
-    error: float = 0.0  # of the worst walker, in posterior standard deviations, root mean square
+# A secant may be taken along any direction, so that the pull of the data may be rough: a share of
+# what there was at first, and so few iterations that an accelerator need not ask for their end.
+_ROUGH, _FEW_ITERATIONS = 0.2, 8
 
 
 class Draw(NamedTuple):
@@ -52,7 +62,7 @@ class Draw(NamedTuple):
 
     x: Tensor
     iterations: int
-    error: float  # of the worst walker, in posterior standard deviations, root mean square
+    error: float  # of the worst walker, root mean square, as `TOLERANCE` counts it
 
 
 class Pull(NamedTuple):
@@ -60,8 +70,7 @@ class Pull(NamedTuple):
 
     direction: Tensor
     change: Tensor
-    iterations: int
-    error: float
+    start: Tensor | None  # where an iteration for a draw may begin; None where there is none
 
 
 def conditional_draw(
@@ -70,6 +79,9 @@ def conditional_draw(
     problem: Problem,
     prior_noise: Tensor,
     data_noise: Tensor,
+    *,
+    noise_after: float = 0.0,
+    start: Tensor | None = None,
 ) -> Draw:
     """Draw images from the product of ``N(mean, covariance)`` and the likelihood, exactly.
 
@@ -79,19 +91,26 @@ def conditional_draw(
         problem: linear operator, Gaussian noise.
         prior_noise: standard normal, like `mean`.
         data_noise: standard normal, like ``problem.y``.
+        noise_after: standard deviation of the white noise that the caller adds to the draw, which
+            hides errors of an iterative solve.
+        start: that of a `pull_of_data` with the same V up to secants.
     """
     if covariance.variance.ndim == 0:  # isotropic: take the basis that suits the operator
         covariance = Covariance(problem.basis, covariance.variance)
     free = mean + covariance.colour(prior_noise)
     residual = problem.gaussian_noise.whiten(problem.y - problem.forward(free)) - data_noise
-    change, iterations, error = _explained(covariance, problem, residual)
-    return Draw(free + change, iterations, error)
+    measurement = measurement_in(covariance.basis, problem, covariance)
+    if isinstance(measurement, IterativeMeasurement):
+        found = measurement.solve(covariance, residual, noise_after=noise_after, start=start)
+        return Draw(free + covariance.filter(found.solution), found.iterations, found.worst)
+    return Draw(free + _explained(measurement, covariance, residual), 0, 0.0)
 
 
 def pull_of_data(mean: Tensor, covariance: Covariance, problem: Problem) -> Pull:
     """How ``N(mean, covariance)`` is corrected by the data, and what pulls it there.
 
-    With ``s = A^T (A V A^T + S)^-1 (y - A m)`` the posterior mean is ``m + V s``.
+    With ``s = A^T (A V A^T + S)^-1 (y - A m)`` the posterior mean is ``m + V s``.  Where a solve
+    takes iterations, s is rough; `change` is ``V s`` all the same.
 
     Args:
         mean, covariance, problem: as of `conditional_draw`.
@@ -100,174 +119,32 @@ def pull_of_data(mean: Tensor, covariance: Covariance, problem: Problem) -> Pull
         covariance = Covariance(problem.basis, covariance.variance)
     noise = problem.gaussian_noise
     residual = noise.whiten(problem.y - problem.forward(mean))
-    change, iterations, error = _explained(covariance, problem, residual)
+    measurement = measurement_in(covariance.basis, problem, covariance)
+    if isinstance(measurement, IterativeMeasurement):
+        start = measurement.roughly(covariance, residual)
+        change = covariance.filter(start)
+    else:
+        start, change = None, _explained(measurement, covariance, residual)
     left = residual - noise.whiten(problem.forward(change))
     direction = problem.adjoint(noise.whiten_transposed(left))
-    return Pull(direction, change, iterations, error)
+    return Pull(direction, change if start is None else covariance.apply(direction), start)
 
 
-def _explained(
-    covariance: Covariance, problem: Problem, residual: Tensor
-) -> tuple[Tensor, int, float]:
-    """``V A^T (A V A^T + S)^-1`` times a residual, whitened; with iterations and error."""
-    measurement = measurement_in(covariance.basis, problem, covariance)
+def _explained(measurement: "Measurement", covariance: Covariance, residual: Tensor) -> Tensor:
+    """``V A^T (A V A^T + S)^-1`` times a residual, whitened, like an image."""
     found = measurement.correct(covariance, measurement.project(residual))
-    change = covariance.changed(covariance.basis.inverse(found.value))
-    return change, found.iterations, found.error
+    return covariance.changed(covariance.basis.inverse(found.value))
 
 
-class Measurement(ABC):
-    """A linear measurement with Gaussian noise, whitened, of an image written in `basis`.
-
-    Attributes:
-        shape: of the coefficients c of one image.
-        noise_shape: of the whitened data z of one measurement, and of their noise.
-    """
-
-    noise_shape: tuple[int, ...]
-    has_determinant = True  # whether that of K is worked out
-
-    def __init__(self, problem: Problem, basis: Basis):
-        self.basis, self._problem = basis, problem
-        zeros = problem.y.new_zeros((1, *problem.operator.domain_shape))
-        self.shape = tuple(basis.transform(zeros).shape[1:])
-
-    @abstractmethod
-    def residual(self, c: Tensor) -> Tensor:
-        """``z - R c``, ``(walkers, *noise_shape)``."""
-
-    @abstractmethod
-    def correct(self, covariance: Covariance, residual: Tensor) -> Solved:
-        """``V R^T K^-1 residual``: how c changes when the residual is explained."""
-
-    def project(self, whitened: Tensor) -> Tensor:
-        """``(walkers, *noise_shape)`` of whitened data in the shape of y."""
-        return whitened
-
-    def draw(
-        self, mean: Tensor, covariance: Covariance, white: Tensor, data_white: Tensor
-    ) -> Solved:
-        """Draw from ``N(mean, covariance)`` given y.
-
-        Args:
-            mean: coefficients ``(walkers, *shape)``.
-            covariance: V, in `basis`, the same for all walkers.
-            white: standard normal, like `mean`.
-            data_white: standard normal, ``(walkers, *noise_shape)``.
-        """
-        free = mean + covariance.variance.sqrt() * white
-        correction = self.correct(covariance, self.residual(free) - data_white)
-        return correction._replace(value=free + correction.value)
-
-    def posterior_mean(self, mean: Tensor, covariance: Covariance) -> Solved:
-        """Mean of ``N(mean, covariance)`` given y, like `mean`."""
-        correction = self.correct(covariance, self.residual(mean))
-        return correction._replace(value=mean + correction.value)
-
-    def log_marginal(self, mean: Tensor, covariance: Covariance) -> Solved:
-        """``log p(y)`` for ``c ~ N(mean, covariance)`` less `log_scale`, ``(walkers,)`` float64."""
-        squared = self._squared_norm(covariance, self.residual(mean))
-        return squared._replace(value=-0.5 * squared.value.double())
-
-    def log_scale(self, covariance: Covariance) -> float:
-        """The part of ``log p(y)`` that no mean changes; NaN unless `has_determinant`."""
-        return self._log_noise_density - 0.5 * self._log_determinant(covariance)
-
-    @abstractmethod
-    def _squared_norm(self, covariance: Covariance, residual: Tensor) -> Solved:
-        """``|residual|^2`` in the metric K^-1, ``(walkers,)``."""
-
-    @abstractmethod
-    def _log_determinant(self, covariance: Covariance) -> float:
-        """``log det K``; NaN unless `has_determinant`."""
-
-    @property
-    def _log_noise_density(self) -> float:
-        """Logarithm of the density of the noise at 0, in units of y; observed entries only."""
-        operator, std = self._problem.operator, self._problem.gaussian_noise.std
-        scale = std.expand(operator.range_shape).log()
-        observed = operator.observed
-        logs = (
-            scale
-            if observed is None
-            else scale[resident_on(observed, scale.device).expand(scale.shape)]
-        )
-        return -float(logs.sum()) - 0.5 * logs.numel() * math.log(2 * math.pi)
+def _inverse_square(std: Tensor) -> Tensor:
+    return std.reshape(()) ** -2
 
 
-class DiagonalMeasurement(Measurement):
-    """``A = U s B`` and white noise: each coefficient is measured on its own, ``R = s / std``."""
+class _System(NamedTuple):
+    """Linear systems ``apply(q) = rhs``, one a walker."""
 
-    def __init__(self, problem: Problem, basis: Basis):
-        super().__init__(problem, basis)
-        self.noise_shape = self.shape
-        self._std, self._spectrum = problem.gaussian_noise.std.reshape(()), problem.spectrum
-        self._r = problem.response
-
-    def project(self, whitened: Tensor) -> Tensor:
-        return self._spectrum.to_modes(whitened)
-
-    def residual(self, c: Tensor) -> Tensor:
-        return self._z - self._r * c
-
-    @cached_property
-    def _z(self) -> Tensor:
-        return self._spectrum.to_modes(self._problem.y) / resident(self._std, self._problem.y)
-
-    def correct(self, covariance: Covariance, residual: Tensor) -> Solved:
-        v = resident(covariance.variance, residual)
-        return Solved(v * self._r / (1 + v * self._r**2) * residual)
-
-    def _squared_norm(self, covariance: Covariance, residual: Tensor) -> Solved:
-        squares = residual.square() / (1 + resident(covariance.variance, residual) * self._r**2)
-        return Solved(squares.flatten(1).sum(1, dtype=torch.float64) + self._unexplained)
-
-    @cached_property
-    def _unexplained(self) -> Tensor:
-        """The squared norm of the part of z that no image changes, ``(walkers,)``."""
-        y = self._problem.y.double()
-        beyond = y - self._spectrum.from_modes(self._spectrum.to_modes(y))
-        return (beyond / resident(self._std, beyond)).square().flatten(1).sum(1)
-
-    def _log_determinant(self, covariance: Covariance) -> float:
-        information = resident(covariance.variance, self._r) * self._r**2
-        return float(torch.log1p(information).double().expand(self.shape).sum())
-
-
-class FactoredMeasurement(Measurement):
-    """Few measurements: R is a matrix, and K is assembled and factored in float64."""
-
-    def __init__(self, problem: Problem, basis: Basis):
-        super().__init__(problem, basis)
-        self.noise_shape = tuple(problem.y.shape[1:])
-        self._matrix = problem.whitened_matrix(basis)  # (measurements, coefficients)
-
-    def residual(self, c: Tensor) -> Tensor:
-        return (self._z - c.flatten(1) @ self._matrix.mT).reshape(-1, *self.noise_shape)
-
-    @cached_property
-    def _z(self) -> Tensor:
-        return self._problem.gaussian_noise.whiten(self._problem.y).flatten(1)
-
-    def correct(self, covariance: Covariance, residual: Tensor) -> Solved:
-        w = torch.cholesky_solve(residual.flatten(1).double().mT, self._factor(covariance)).mT
-        pulled = (w.to(residual) @ self._matrix).reshape(-1, *self.shape)
-        return Solved(resident(covariance.variance, residual) * pulled)
-
-    def _squared_norm(self, covariance: Covariance, residual: Tensor) -> Solved:
-        flat = residual.flatten(1).double().mT
-        w = torch.linalg.solve_triangular(self._factor(covariance), flat, upper=False)
-        return Solved(w.square().sum(0))
-
-    def _log_determinant(self, covariance: Covariance) -> float:
-        return float(2 * self._factor(covariance).diagonal().log().sum())
-
-    def _factor(self, covariance: Covariance) -> Tensor:
-        """The Cholesky factor of K."""
-        deviations = resident(covariance.variance, self._matrix).expand(self.shape).flatten().sqrt()
-        scaled = (self._matrix * deviations).double()
-        units = torch.eye(len(scaled), dtype=scaled.dtype, device=scaled.device)
-        return torch.linalg.cholesky(units + scaled @ scaled.mT)
+    apply: Callable[[Tensor], Tensor]
+    rhs: Tensor
 
 
 class IterativeMeasurement(Measurement):
@@ -296,34 +173,76 @@ class IterativeMeasurement(Measurement):
         return self._problem.gaussian_noise.whiten(self._problem.y)
 
     def correct(self, covariance: Covariance, residual: Tensor) -> Solved:
-        found = self._solve(covariance, residual)
+        found = self.solve(covariance, residual)
         change = found.solution * covariance.deviation(residual)
         return Solved(change, found.iterations, found.worst)
 
-    def _solve(self, covariance: Covariance, residual: Tensor) -> Solution:
-        """q."""
+    def solve(
+        self,
+        covariance: Covariance,
+        residual: Tensor,
+        *,
+        noise_after: float = 0.0,
+        start: Tensor | None = None,
+    ) -> Solution:
+        """q, where white noise of this standard deviation will be added to ``F q``."""
+        system = self._system(covariance, residual)
+        near = preconditioner(self._problem, covariance, system.rhs)
+        weights, size, tolerance = None, None, TOLERANCE if noise_after else _EXACT
+        if noise_after:
+            # An error d of a coefficient counts as d^2 / (posterior variance + noise_after^2), and
+            # the mean goes over the coefficients that the noise does not hide.
+            v = resident(covariance.variance, residual)
+            weights = v / (v * near.diagonal + noise_after**2)
+            seen = (v / (v + noise_after**2)).expand_as(system.rhs).flatten(1).mean(1)
+            size = seen.clamp(min=_FEWEST_SEEN) * math.prod(self.shape)
+        found = conjugate_gradient(
+            system.apply,
+            system.rhs,
+            tolerance=tolerance,
+            max_iterations=MAX_ITERATIONS,
+            precondition=near.apply,
+            weights=weights,
+            size=size,
+            start=start,
+            first_look=self._problem.first_look(tolerance),
+        )
+        self._problem.note_end(tolerance, found.iterations)
+        return found
+
+    def roughly(self, covariance: Covariance, residual: Tensor) -> Tensor:
+        """q, of which Python does not ask how good it is."""
+        system = self._system(covariance, residual)
+        return conjugate_gradient(
+            system.apply,
+            system.rhs,
+            tolerance=TOLERANCE,
+            reduction=_ROUGH,
+            max_iterations=_FEW_ITERATIONS,
+            precondition=preconditioner(self._problem, covariance, system.rhs).apply,
+            first_look=_FEW_ITERATIONS,
+        ).solution
+
+    def _system(self, covariance: Covariance, residual: Tensor) -> _System:
+        """The system for q."""
         problem, noise = self._problem, self._problem.gaussian_noise
 
         def pull(z: Tensor) -> Tensor:
             return covariance.filter_transposed(problem.adjoint(noise.whiten_transposed(z)))
 
-        def push(q: Tensor) -> Tensor:
-            return noise.whiten(problem.forward(covariance.filter(q)))
+        def measured(q: Tensor) -> Tensor:
+            image = covariance.filter(q)
+            if noise.is_white:
+                back = problem.normal(image) * derived(resident(noise.std, q), _inverse_square)
+                return covariance.filter_transposed(back)
+            return pull(noise.whiten(problem.forward(image)))
 
-        v = resident(covariance.variance, residual)
-        diagonal = resident(covariance.mean_precision(), v) + v * problem.curvature(self.basis)
-        return conjugate_gradient(
-            lambda q: covariance.precision(q) + pull(push(q)),
-            pull(residual),
-            tolerance=TOLERANCE,
-            max_iterations=MAX_ITERATIONS,
-            precondition=lambda r: r / diagonal,
-        )
+        return _System(lambda q: covariance.precision(q) + measured(q), pull(residual))
 
     def _squared_norm(self, covariance: Covariance, residual: Tensor) -> Solved:
         # It is the minimum over q of |residual - W q|^2 + |q / T|^2, so that an error of q enters
         # it in second order only.
-        found = self._solve(covariance, residual)
+        found = self.solve(covariance, residual)
         q = found.solution
         rest = residual - self._push(covariance.deviation(q) * q)
         squares = rest.square(), q * covariance.precision(q)
@@ -338,9 +257,9 @@ class IterativeMeasurement(Measurement):
     def _determinant(self) -> Determinant:
         return Determinant(self._problem.whitened_matrix(self.basis))
 
-    def _log_determinant(self, covariance: Covariance) -> float:
+    def _log_determinant(self, covariance: Covariance) -> Tensor:
         if not self.has_determinant:
-            return math.nan
+            return torch.full((), math.nan, dtype=torch.float64, device=self._problem.y.device)
         return self._determinant.log(covariance.variance.expand(self.shape).flatten())
 
     def _push(self, c: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Applications of the operator are counted here too.
 import math
 from collections.abc import Callable
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from tweedie_inverse.operators import (
 )
 
 _PROBES = 8
+_LOOK_AFTER, _FIRST_LOOK = 2, 16
 _TOGETHER = 2**20  # numbers in the probes that are taken at once: bounds the memory
 
 
@@ -42,13 +43,28 @@ class Problem:
         populations: number of measurements among them, for walks whose walkers interact; each has
             equally many walkers, and they stand one measurement after the other.
         operator_calls: applications of A or its adjoint so far, counted per walker.
+        kept: what the modules of linear solves made of it once, by name.
     """
 
     def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel, *, populations: int = 1):
         self.y, self.operator, self.noise, self.populations = y, operator, noise, populations
         self.operator_calls = 0
+        self._ends: dict[float, int] = {}
+        self.kept: dict[str, Any] = {}
         self._curvatures: dict[Basis, Tensor] = {}
         self._matrix: tuple[Basis, Tensor] | None = None
+
+    def first_look(self, tolerance: float) -> int:
+        """Iterations after which an accelerator asks whether a linear solve has ended.
+
+        They are more than the last solve of this tolerance took, because an iteration costs less
+        than a question.  No result depends on them.
+        """
+        return max(_FIRST_LOOK, _LOOK_AFTER * self._ends.get(tolerance, 0))
+
+    def note_end(self, tolerance: float, iterations: int) -> None:
+        """What a linear solve took."""
+        self._ends[tolerance] = iterations
 
     @property
     def is_linear_gaussian(self) -> bool:
@@ -154,6 +170,12 @@ class Problem:
         assert isinstance(self.operator, LinearOperator)
         self.operator_calls += y.shape[0]
         return self.operator.adjoint(y)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """``A^T A x``, counted as two applications; linear operators only."""
+        assert isinstance(self.operator, LinearOperator)
+        self.operator_calls += 2 * x.shape[0]
+        return self.operator.normal(x)
 
     def linearize(self, x: Tensor) -> "Linearization":
         """``A(x)``, and products with the Jacobian of A at x."""

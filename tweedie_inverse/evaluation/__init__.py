@@ -1,4 +1,4 @@
-"""Judging posteriors and priors: calibration, metrics, and the self-test of a wrapped network.
+"""Judging posteriors and priors: calibration, scores, metrics, the self-test of a network.
 
 It reads results and never changes how they are made; nothing that solves imports it.
 """

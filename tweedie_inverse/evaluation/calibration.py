@@ -14,6 +14,7 @@ from tweedie_inverse.boundary.arguments import count as whole_number
 from tweedie_inverse.boundary.arguments import instance, number
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, refuse_type
+from tweedie_inverse.evaluation.scores import crps_of, energy_score_of
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.solving.posterior import Posterior
 
@@ -64,13 +65,41 @@ def crps(posterior: Posterior, truth: Tensor) -> Tensor:
     """
     truth = _like("crps", posterior, truth)
     axis = _sample_axis(posterior)
-    samples = posterior.samples.movedim(axis, 0)
-    count = len(samples)
-    accuracy = (samples - truth).abs().mean(0)
-    rank = torch.arange(count, dtype=samples.dtype, device=samples.device)
-    factor = (2 * rank - count + 1).reshape(-1, *[1] * (samples.ndim - 1))
-    spread = (factor * samples.sort(dim=0).values).sum(0) / (count * max(count - 1, 1))
-    return (accuracy - spread).flatten(axis).mean(-1)
+    return crps_of(posterior.samples.movedim(axis, 0), truth).flatten(axis).mean(-1)
+
+
+def energy_score(posterior: Posterior, truth: Tensor) -> Tensor:
+    """Energy score of whole images, ``(batch,)``, in data units (Gneiting and Raftery 2007).
+
+    ``E|x - truth| - E|x - x'| / 2`` with Euclidean norms, the second term again the fair estimate.
+    Unlike `crps` it sees whether pixels go together as they should, though weakly.
+    """
+    truth = _like("energy_score", posterior, truth)
+    axis = _sample_axis(posterior)
+    samples, images = posterior.samples.flatten(axis + 1), truth.flatten(axis)
+    if axis == 0:
+        return energy_score_of(samples, images)
+    pairs = zip(samples, images, strict=True)
+    return torch.stack([energy_score_of(x, image) for x, image in pairs])
+
+
+def spread_over_skill(posterior: Posterior, truth: Tensor) -> Tensor:
+    """Spread of the samples over the error of their mean, ``(batch,)``; 1 on average if calibrated.
+
+    Root mean squares over pixels; what the error of a mean of few samples adds is taken out
+    (Fortin et al. 2014).
+
+    Raises:
+        ValueError: a single sample, which has no spread.
+    """
+    truth = _like("spread_over_skill", posterior, truth)
+    axis = _sample_axis(posterior)
+    count = posterior.samples.shape[axis]
+    if count < 2:
+        raise ValueError("spread_over_skill: needs two or more samples a measurement, got 1")
+    variance, error = posterior.std.square(), (posterior.mean - truth).square()
+    ratio = variance.flatten(axis).mean(-1) / error.flatten(axis).mean(-1)
+    return (ratio * (1 + 1 / count)).sqrt()
 
 
 def sliced_wasserstein(

@@ -118,9 +118,10 @@ class Covariance:
     def _multiplied(self, coefficients: Tensor, scale: Tensor | None) -> Tensor:
         if scale is None:
             return coefficients
-        return self.basis.transform(
-            resident(scale, coefficients) * self.basis.inverse(coefficients)
-        )
+        # What is the same for all channels does not care how they are mixed.
+        alike = scale.ndim == coefficients.ndim and scale.shape[1] == 1
+        basis = self.basis.unmixed() if alike else self.basis
+        return basis.transform(resident(scale, coefficients) * basis.inverse(coefficients))
 
 
 def _inverse(scale: Tensor) -> Tensor:

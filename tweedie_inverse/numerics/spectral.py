@@ -33,6 +33,10 @@ class Basis(ABC):
         """Spectra ``(batch, ...)`` averaged over neighbours, where coefficients have neighbours."""
         return spectrum
 
+    def unmixed(self) -> "Basis":
+        """The same change of coordinates of each channel, without a mixing of the channels."""
+        return self
+
 
 @dataclass(frozen=True)
 class Pixels(Basis):
@@ -46,7 +50,7 @@ class Pixels(Basis):
 
 
 @lru_cache(maxsize=32)
-def _cosine_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def cosine_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The orthonormal DCT-II matrix; rows are frequencies."""
     k = torch.arange(size, dtype=torch.float64)
     matrix = torch.cos(math.pi / size * k[:, None] * (k[None, :] + 0.5))
@@ -75,18 +79,21 @@ class Cosines(Basis):
         if self.mixing is not None:
             x = torch.einsum("kc,bc...->bk...", resident(self.mixing, x), x)
         for axis in range(-self.axes, 0):
-            matrix = _cosine_matrix(x.shape[axis], x.dtype, x.device)
+            matrix = cosine_matrix(x.shape[axis], x.dtype, x.device)
             x = _along_axis(matrix, x, axis)
         return x
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         x = coefficients
         for axis in range(-self.axes, 0):
-            matrix = _cosine_matrix(x.shape[axis], x.dtype, x.device)
+            matrix = cosine_matrix(x.shape[axis], x.dtype, x.device)
             x = _along_axis(matrix.mT, x, axis)
         if self.mixing is not None:
             x = torch.einsum("kc,bk...->bc...", resident(self.mixing, x), x)
         return x
+
+    def unmixed(self) -> Basis:
+        return Cosines(axes=self.axes)
 
     def smooth(self, spectrum: Tensor) -> Tensor:
         # It averages 5 neighbours along each axis, or fewer where the image itself is smaller.

@@ -60,6 +60,16 @@ def refuse_level(caller: str, sigma: Any, *, zero: bool = True) -> None:
         )
 
 
+# Root mean square rounding of numbers near 1, 0.4 of the largest one; float32
+# convolutions of accelerators may have fewer bits.
+ROUNDOFF = {
+    torch.float64: 0.4 * 2.0**-53,
+    torch.float32: 0.4 * 2.0**-24,
+    torch.float16: 0.4 * 2.0**-11,
+    torch.bfloat16: 0.4 * 2.0**-8,
+}
+TF32_ROUNDOFF = 0.4 * 2.0**-11
+
 _ROUNDING = 5e-3  # of an end that was read from a report, which prints three digits
 
 
@@ -214,6 +224,14 @@ class Prior(ABC):
     def error_is_measured(self) -> bool:
         """Whether `denoising_error` is exact or measured, and not a guess."""
         return True
+
+    @property
+    def rounding(self) -> float:
+        """Root mean square rounding of a number of `denoise`, roughly, in data units.
+
+        Differences of two answers say nothing where they are as small.  By default that of float32.
+        """
+        return self.unit * ROUNDOFF[torch.float32]
 
     @property
     def error_is_exact(self) -> bool:

@@ -6,7 +6,6 @@ to its own range, in its own coordinates, with its own noise label; the prior an
 
 import copy
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,30 +26,25 @@ from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
-from tweedie_inverse.priors.labels import LabelFunction, called_with, own_label, usual_label
-from tweedie_inverse.priors.tiles import TiledNetwork, sides_of
-from tweedie_inverse.priors.tweedie import (
-    denoised_from_epsilon,
-    denoised_from_flow,
-    denoised_from_score,
-    denoised_from_v,
+from tweedie_inverse.priors.execution import (
+    Autocast,
+    Execution,
+    FastNetwork,
+    checked_execution,
+    precision_of,
+    roundoff_of,
 )
+from tweedie_inverse.priors.labels import LabelFunction, called_with, own_label, usual_label
+from tweedie_inverse.priors.modules import device_of, floating_weight, refuse_training
+from tweedie_inverse.priors.parameterizations import (
+    USUAL,
+    Coordinates,
+    Parameterization,
+    denoised_from,
+    divisor,
+)
+from tweedie_inverse.priors.tiles import TiledNetwork, sides_of
 
-Parameterization = Literal["x0", "epsilon", "v", "score", "edm", "flow"]
-Coordinates = Literal["ve", "vp", "flow", "edm"]
-
-# What a network of this kind is usually fed with; `coordinates=` overrides.
-_COORDINATES: dict[str, Coordinates] = {
-    "x0": "ve",
-    "epsilon": "vp",
-    "v": "vp",
-    "score": "ve",
-    "edm": "edm",
-    "flow": "flow",
-}
-
-
-_OF_THE_MODE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 _HINT = "A network in training mode does that: call .eval() on it."
 
 
@@ -97,6 +91,9 @@ class NetworkPrior(Prior):
         TypeError, ValueError: a setting that is none of these, or weights of whole numbers.
     """
 
+    # Set where it is not torch's usual way, and then part of what the prior is (`solving.origin`).
+    execution: Execution | None = None
+
     def __init__(
         self,
         module: nn.Module,
@@ -125,13 +122,13 @@ class NetworkPrior(Prior):
                 f"NetworkPrior(module=): needs a torch.nn.Module, got {type(module).__name__}; a "
                 "function becomes one as the forward() of a class that derives from it"
             )
-        choice(me, "parameterization", parameterization, sorted(_COORDINATES))
+        choice(me, "parameterization", parameterization, sorted(USUAL))
         if coordinates is not None:
             choice(me, "coordinates", coordinates, ("ve", "vp", "flow", "edm"))
         self.module = module
         self.parameterization = parameterization
         self.shape = sizes(me, "shape", shape)
-        self.coordinates = _COORDINATES[parameterization] if coordinates is None else coordinates
+        self.coordinates = USUAL[parameterization] if coordinates is None else coordinates
         self.timesteps = None if timesteps is None else _increasing(timesteps)
         need = "a function of sigma, or None"
         self.label_function = None if label is None else function(me, "label", label, need=need)
@@ -143,7 +140,7 @@ class NetworkPrior(Prior):
         self.sigma_min, self.sigma_max = self._range(sigma_min, sigma_max)
         self.unit, self.error = self.scale, error_or_none(me, error)
         self.centre = self.offset if centre is None else number(me, "centre", centre)
-        _floating_weight(module)
+        floating_weight(module)
         self.fully_convolutional = flag(me, "fully_convolutional", fully_convolutional)
         if not isinstance(name, str):
             raise TypeError(f"NetworkPrior(name={name!r}): needs text")
@@ -170,7 +167,7 @@ class NetworkPrior(Prior):
         return low, high
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        weight = _floating_weight(self.module, x)
+        weight = floating_weight(self.module, x)
         # Noise labels and the mixing of input and output need float32 even round a half-precision
         # network, whose images are cast once, on the way in and on the way out.
         exact = torch.promote_types(weight.dtype, torch.float32)
@@ -180,7 +177,11 @@ class NetworkPrior(Prior):
         given, label = state / self._divisor(level), self.label(level.flatten())
         output = called_with(self._network, self.module, given.to(weight), label)
         output = checked_result(self._network, output, tuple(x.shape), weight).to(exact)
-        denoised = self.offset + self.scale * self._denoised(state, output, level)
+        clean = denoised_from(
+            self.parameterization, state, output, level,
+            divisor=self._divisor(level), sigma_data=self.sigma_data,
+        )  # fmt: skip
+        denoised = self.offset + self.scale * clean
         if self.error is not None:
             if isinstance(sigma, float | int):
                 # The same arithmetic on the CPU, so that the tables are read without a wait.
@@ -197,14 +198,15 @@ class NetworkPrior(Prior):
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
         """That of the network itself, in its own units and number type."""
         refuse_training(self._network, self.module)
-        weight = _floating_weight(self.module, x)
+        weight = floating_weight(self.module, x)
         exact = torch.promote_types(weight.dtype, torch.float32)
         level = sigma_column(x.to(weight.device, exact), sigma) / self.scale
         state = (x.to(weight.device, exact) - self.offset) / self.scale
         given = (state / self._divisor(level)).to(weight), self.label(level.flatten())
         call = partial(called_with, self._network, self.module)
         shape = tuple(self.shape)
-        contract = Contract(self._network, call, given, shape, (1,), weight.dtype, _HINT)
+        precision = precision_of(self.module, weight.dtype)
+        contract = Contract(self._network, call, given, shape, (1,), precision, _HINT)
         return [(self.module, contract)]
 
     def denoising_error(self, sigma: float) -> Covariance:
@@ -229,6 +231,11 @@ class NetworkPrior(Prior):
     @property
     def device(self) -> torch.device:
         return device_of(self.module)
+
+    @property
+    def rounding(self) -> float:
+        weight = floating_weight(self.module)
+        return self.scale * roundoff_of(precision_of(self.module, weight.dtype), weight.device)
 
     @property
     def error_is_measured(self) -> bool:
@@ -286,21 +293,65 @@ class NetworkPrior(Prior):
         other = copy.copy(self)
         shared = min(sides) // 4 if overlap is None else count("tiled", "overlap", overlap, least=0)
         pixels = count("tiled", "pixels", pixels)
-        tiles = TiledNetwork(self.module, sides, shared, pixels)
-        tiles.training = self.module.training  # not by train(), which reaches into the network
-        other.module = tiles
+        other.module = TiledNetwork(self.module, sides, shared, pixels)
         other.fully_convolutional = True
+        return other
+
+    def faster(
+        self,
+        *,
+        autocast: Autocast | None = None,
+        channels_last: bool = False,
+        compile: bool | str = False,
+        graphs: bool = False,
+        batch: int | None = None,
+    ) -> "NetworkPrior":
+        """This prior with its network run otherwise; each option is off unless it is asked for.
+
+        The samples of a seed change by rounding, with autocast by that of half precision, so that
+        the settings are part of the new prior's name and of ``posterior.origin``.  The noise label,
+        the scaling of input and output and all linear algebra of a walk stay in float32 or better.
+
+        Args:
+            autocast: ``"bf16"`` or ``"fp16"``, for matrix products and convolutions.
+            channels_last: lay images and weights out so that channels are innermost, in a copy of
+                the network's convolutions.
+            compile: `torch.compile` the network, once for each size of a batch; a backend's name
+                instead of inductor's.
+            graphs: capture each size of a batch as a CUDA graph, and replay it.
+            batch: images that a compiled or captured network is given at once, the fixed size that
+                smaller batches are filled up to and larger ones cut into.  By default that is the
+                smallest of the sizes met so far, up to 16 times as large.
+
+        Where a gradient is asked for, the network runs neither compiled nor from a graph, under the
+        same autocast.
+
+        Raises:
+            ValueError, TypeError: what the network or its device cannot do, or a prior that is
+                faster already.
+        """
+        tiles = self.module if isinstance(self.module, TiledNetwork) else None
+        network = self.module if tiles is None else tiles.network
+        if isinstance(network, FastNetwork):
+            raise ValueError(
+                f"{self!r}.faster(): its network is run as {network.how} already; ask the prior "
+                "that it was made from"
+            )
+        how = checked_execution(
+            f"{type(self).__name__}.faster", network, self.shape, autocast=autocast,
+            channels_last=channels_last, compile=compile, graphs=graphs, batch=batch,
+        )  # fmt: skip
+        other = copy.copy(self)
+        if not str(how):
+            return other
+        fast = FastNetwork(network, how)
+        other.module = fast if tiles is None else tiles.of(fast)
+        other.name, other.execution = f"{self.name} ({how})", how
         return other
 
     def _divisor(self, sigma: Tensor) -> Tensor | float:
         """The network sees ``x / divisor``."""
-        if self.coordinates == "vp":
-            return (1 + sigma**2).sqrt()
-        if self.coordinates == "flow":
-            return 1 + sigma
-        if self.coordinates == "edm":
-            return (sigma**2 + self.sigma_data**2).sqrt()
-        return 1.0
+        return divisor(self.coordinates, sigma, self.sigma_data)
 
     def label(self, sigma: Tensor) -> Tensor:
         """What the network is told, ``(batch,)``, for levels `sigma` ``(batch,)`` in its units."""
@@ -317,64 +368,6 @@ class NetworkPrior(Prior):
         """Whether the network is told anything else than the usual label of its coordinates."""
         settings = (self.label_function, self.label_scale, self.label_offset, self.integer_labels)
         return settings != (None, 1.0, 0.0, False)
-
-    def _denoised(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
-        match self.parameterization:
-            case "x0":
-                return output
-            case "epsilon":
-                return denoised_from_epsilon(x, output, sigma)
-            case "v":
-                return denoised_from_v(x, output, sigma)
-            case "score":
-                # Of z = x / c the score is c times that of x.
-                return denoised_from_score(x, output / self._divisor(sigma), sigma)
-            case "flow":
-                return denoised_from_flow(x, output, sigma)
-        total = sigma**2 + self.sigma_data**2  # edm: Karras et al. 2022, table 1
-        skip, out = self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
-        return skip * x + out * output
-
-
-def refuse_training(name: str, module: nn.Module) -> None:
-    """Raise a `ValueError` where a layer that answers otherwise in training is in training mode.
-
-    Dropout and batch normalization are such layers.  The mode of all others makes no difference,
-    and is left as it is: nothing here switches a user's network.
-    """
-    for path, layer in module.named_modules():
-        differs = isinstance(layer, _OF_THE_MODE) or getattr(layer, "track_running_stats", False)
-        if layer.training and differs and getattr(layer, "p", 1.0) > 0:
-            raise ValueError(
-                f"{name}: {path or type(layer).__name__} is in training mode, where it depends on "
-                "chance or on the batch; call .eval() first"
-            )
-
-
-def _floating_weight(module: nn.Module, like: Tensor | None = None) -> Tensor:
-    """The first weight of floating-point numbers, whose type and device the network works in.
-
-    A network without any works as `like` does.
-
-    Raises:
-        TypeError: there are weights, but of whole numbers only.
-    """
-    first = None
-    for weight in module.parameters():
-        if weight.is_floating_point():
-            return weight
-        first = weight if first is None else first
-    if first is not None and not first.is_complex():
-        raise TypeError(
-            f"NetworkPrior(module=): the weights of {type(module).__name__} are {first.dtype}; a "
-            "network needs floating-point weights. Convert them first (module.float())"
-        )
-    return torch.zeros(()) if like is None else like
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where a module's weights are; the CPU for a module without any."""
-    return next(module.parameters(), torch.zeros(())).device
 
 
 def error_or_none(caller: str, error: DenoisingError | None) -> DenoisingError | None:

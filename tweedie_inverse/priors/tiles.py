@@ -32,6 +32,11 @@ class TiledNetwork(nn.Module):
                 f"{tile[0]} x {tile[1]}"
             )
         self.network, self.tile, self.overlap, self.pixels = network, tile, overlap, pixels
+        self.training = network.training  # not by train(), which reaches into the network
+
+    def of(self, network: nn.Module) -> "TiledNetwork":
+        """The same tiles of another network."""
+        return TiledNetwork(network, self.tile, self.overlap, self.pixels)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         size = tuple(x.shape[-2:])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.numerics.covariance import Covariance
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.base import ROUNDOFF, Prior
 
 
 class WrappedPrior(Prior):
@@ -37,6 +37,10 @@ class WrappedPrior(Prior):
         return self.prior.device
 
     @property
+    def rounding(self) -> float:
+        return self.prior.rounding
+
+    @property
     def error_is_measured(self) -> bool:
         return self.prior.error_is_measured
 
@@ -55,6 +59,10 @@ class UnderAutocast(WrappedPrior):
         super().__init__(prior)
         kind = device.type
         self._mode: dict[str, Any] = {"device_type": kind, "dtype": torch.get_autocast_dtype(kind)}
+
+    @property
+    def rounding(self) -> float:
+        return max(self.prior.rounding, self.unit * ROUNDOFF[self._mode["dtype"]])
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         with torch.autocast(**self._mode):

@@ -1,8 +1,9 @@
-"""Work in parts that are as large as the accelerator's memory allows, which is found by trying."""
+"""Work in parts that are as large as memory allows: how much is free, and what to do without."""
 
 import operator
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -61,3 +62,49 @@ def in_parts(
             "saves the attempt"
         )
         warnings.warn(SmallerParts(message, size), stacklevel=2)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free for tensors; None where it is not known.
+
+    On CUDA, with what torch's allocator holds unused.  On the CPU, what Linux can give without
+    swapping, or what is left of the limit of this process's control group, as in a container.
+    """
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
+    if device.type != "cpu":
+        return None
+    found = [one for one in (_available(), _left_of_limit()) if one is not None]
+    return min(found, default=None)
+
+
+_MEMINFO = Path("/proc/meminfo")
+# A limit and what is used of it, of control groups of version 2 and 1.
+_LIMITS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ),
+)
+
+
+def _available() -> int | None:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _left_of_limit() -> int | None:
+    """A limit of "max", and files that are not there, limit nothing."""
+    left = []
+    for limit, used in _LIMITS:
+        try:
+            left.append(max(0, int(limit.read_text()) - int(used.read_text())))
+        except (OSError, ValueError):
+            continue
+    return min(left, default=None)

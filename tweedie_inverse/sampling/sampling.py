@@ -17,6 +17,7 @@ from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.schedules import SCHEDULES, Schedule, check_schedule
 from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.runtime.memory import in_parts
@@ -31,8 +32,6 @@ ScheduleLike = str | Tensor | np.ndarray | Schedule
 DEFAULT_STEPS = 50
 # Names that belong to samplers of another kind of prior, and what to call for them.
 ELSEWHERE: dict[str, str] = {}
-# Samples that run together unless the user says otherwise: this many numbers of state.
-_CHUNK_NUMBERS = 2**24
 # A grid made from a prior's own range may leave it by rounding.
 _ROUNDING = 1e-6
 
@@ -91,8 +90,9 @@ def sample(
         schedule: a name in `schedules.SCHEDULES`, a function ``(steps, sigma_min, sigma_max)``,
             or the grid itself, ``(steps + 1,)`` falling to 0, in data units.  Default Karras.
         seed: fixes every sample; each has a stream of its own.
-        batch_size: samples that run together; changes memory and speed, not the samples.  Where an
-            accelerator's memory is too small, half as many run together, with a warning.
+        batch_size: samples that run together; changes memory and speed, not the samples.  By
+            default what free memory holds (`priors.batches`).  Where an accelerator's memory is too
+            small, half as many run together, with a warning.
         progress: show a progress bar.
         dtype: of the samples.
         device: where the walk runs; default ``prior.device``, where the prior's tensors are.
@@ -110,9 +110,9 @@ def sample(
     if batch_size is not None:
         batch_size = count("sample", "batch_size", batch_size, need="a positive number of samples")
     seed, progress = checked_seed("sample", "seed", seed), flag("sample", "progress", progress)
-    chunk = batch_size or max(1, _CHUNK_NUMBERS // torch.Size(prior.shape).numel())
     like = _like("sample", prior, dtype, device)
     hold_contracts(prior, like)
+    chunk = batch_size or default_batch(prior, like, num_samples)
     with _progress_bar(progress, num_samples * plan.evaluations, plan.integrator.name) as bar:
 
         def work(first: int, last: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.runtime.atomic import ready, replace
 from tweedie_inverse.solving.assembly import Part, origin_of
-from tweedie_inverse.solving.origin import checksum
+from tweedie_inverse.solving.origin import digest
 from tweedie_inverse.solving.setup import Run
 from tweedie_inverse.solving.tree import flattened, rebuilt
 from tweedie_inverse.walks.base import PopulationInfo
@@ -58,7 +58,7 @@ def fingerprint(run: Run) -> dict[str, Any]:
     origin = asdict(origin_of(run))
     del origin["versions"]  # other versions walk on
     contents = {"y": run.y, "content of the operator": run.operator, "content of noise": run.noise}
-    marks = {name: checksum(content) for name, content in contents.items()}
+    marks = {name: digest(content) for name, content in contents.items()}
     return json.loads(json.dumps({**origin, **marks, "dtype": str(run.y.dtype)}))
 
 

@@ -70,15 +70,20 @@ def name_of(prior: Prior) -> str:
     return getattr(prior, "name", "") or type(prior).__name__
 
 
-def checksum(value: Any) -> str:
-    """First digits of the SHA-256 of everything that a prior, say, holds: weights and settings."""
-    digest = hashlib.sha256()
-    for part in _parts(_inside(value), set()):
-        digest.update(part)
-    return digest.hexdigest()[:_DIGITS]
+def checksum(prior: Prior) -> str:
+    """First digits of the SHA-256 of everything that the prior holds: weights and settings."""
+    return digest(_inside(prior))
 
 
-def _inside(prior: Any) -> Any:
+def digest(value: Any) -> str:
+    """First digits of the SHA-256 of everything that an object holds: tensors and settings."""
+    found = hashlib.sha256()
+    for part in _parts(value, set()):
+        found.update(part)
+    return found.hexdigest()[:_DIGITS]
+
+
+def _inside(prior: Prior) -> Prior:
     """The prior that wrappers, which count its evaluations, say, pass on."""
     while isinstance(prior, WrappedPrior):
         prior = prior.prior

@@ -17,6 +17,7 @@ from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.solving.assembly import History, Part, assemble
@@ -25,9 +26,6 @@ from tweedie_inverse.solving.diagnostics import PosteriorWarning
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.setup import Run, prepare
 from tweedie_inverse.walks.base import Info, Level, Walk, WalkDivergedError
-
-# Walkers that run together unless the user says otherwise: this many numbers of state.
-_CHUNK_NUMBERS = 2**24
 
 
 class Step(NamedTuple):
@@ -131,9 +129,11 @@ def solve(
             walkers of a population depend on each other, and on no other measurement.  A seed for
             each measurement gives each what it gets when it is solved alone with that seed.
         noise: noise model, or a standard deviation; None uses ``operator.noise``.
-        batch_size: walkers that run together; changes memory and speed, not the samples.  A
-            population runs as a whole, and only evaluations of the prior are split.  Where an
-            accelerator's memory is too small, half as many run together, with a warning.
+        batch_size: walkers that run together; changes memory and speed, not the samples.  By
+            default what free memory holds, measured by one evaluation of two images where there
+            are many (`priors.batches`).  A population runs as a whole, and only evaluations of the
+            prior are split.  Where an accelerator's memory is too small, half as many run together,
+            with a warning.
         progress: show a progress bar.
         callback: called with each `Step`; again from a part's first one, if it ran out of memory.
         checkpoint: a file where a long walk is kept once a minute.  A call with the same arguments
@@ -163,7 +163,7 @@ def solve(
     run.walk.communicator.share(run.num_samples)
     keeper = None if checkpoint is None else Keeper(checkpoint, run)
     saved = Saved([], None) if keeper is None else keeper.found()
-    chunk = batch_size or max(1, _CHUNK_NUMBERS // torch.Size(run.prior.shape).numel())
+    chunk = batch_size or default_batch(run.prior, run.y, run.total)
     if saved.underway is not None and batch_size is None:
         chunk = saved.underway.last - saved.underway.first
     begin = time.monotonic() - saved.seconds

@@ -12,7 +12,7 @@ from tweedie_inverse.boundary.arguments import (
     sizes,
 )
 from tweedie_inverse.boundary.arguments import seed as checked_seed
-from tweedie_inverse.priors.network import Parameterization
+from tweedie_inverse.priors.parameterizations import Parameterization
 
 
 @dataclass(frozen=True)

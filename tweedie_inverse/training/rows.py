@@ -7,7 +7,7 @@ Park et al. 2024, table 1 (v1), and the methods after it.  Every row is the temp
 
 from typing import NamedTuple
 
-from tweedie_inverse.priors.network import Parameterization
+from tweedie_inverse.priors.parameterizations import Parameterization
 
 
 class TrainingRow(NamedTuple):

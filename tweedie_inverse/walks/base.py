@@ -56,7 +56,9 @@ class Info(NamedTuple):
 
     denoised: Tensor  # (walkers, *shape), D(x, sigma)
     iterations: int = 0  # of the inner linear solver
-    solver_error: float = 0.0  # of the inner linear solver, in posterior standard deviations
+    # Of the inner linear solver, in standard deviations of the posterior, widened by the noise that
+    # the walk adds to its draw.
+    solver_error: float = 0.0
     doubts: Doubts | None = None  # about the network, up to this step
     acceptance: Tensor | None = None  # (walkers,), of the inner Hamiltonian moves
     population: PopulationInfo | None = None  # where walkers interact

@@ -6,8 +6,9 @@ exact along the pull of the data, by a secant, at levels where the noise hides l
 differ (sigma below ``prior.unit``).  Probes and secants cost an evaluation each.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
@@ -23,10 +24,12 @@ from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error.from_network import (
     Denoiser,
     Probes,
+    can_probe,
     covariance_of,
     directional,
     observe,
     probe,
+    reach,
 )
 from tweedie_inverse.priors.error.layout import layout_for
 from tweedie_inverse.walks.base import Level
@@ -54,6 +57,14 @@ class Knowledge(NamedTuple):
         if self.probes is not None:
             bad, made = bad + self.probes.left_out, made + self.probes.made
         return bad / made.clamp(min=1)
+
+
+class Modelled(NamedTuple):
+    """The covariance of a level."""
+
+    covariance: Covariance
+    known: Knowledge  # what is known now
+    start: Tensor | None = None  # of the solve for a draw with it; None where nothing is known
 
 
 class Place(NamedTuple):
@@ -93,8 +104,8 @@ class Source(ABC):
         """Whether V is made exact along the pull of the data at this level."""
         return False
 
-    def probes(self, levels: int) -> int:
-        """Random probes of each sample on a walk of so many levels."""
+    def probes(self, levels: Sequence[float], prior: Prior) -> int:
+        """Random probes of each sample on a walk through these levels."""
         return 0
 
     def evaluations(self, sigmas: Tensor, prior: Prior, problem: Problem) -> int:
@@ -105,7 +116,7 @@ class Source(ABC):
         """Levels, probes and secants of each sample."""
         levels = sigmas[:-1].tolist()
         secants = sum(self.takes_secant(sigma, prior, problem) for sigma in levels)
-        return len(levels), self.probes(len(levels)), secants
+        return len(levels), self.probes(levels, prior), secants
 
     def begin(self, prior: Prior, like: Tensor) -> Knowledge:
         """What is known before the first level; `like` has dtype and device of the state."""
@@ -130,20 +141,21 @@ class Source(ABC):
 
     def covariance(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
-    ) -> tuple[Covariance, Knowledge]:
-        """V at this level for every walker, and what is known now."""
+    ) -> Modelled:
+        """V at this level for every walker."""
         covariance, known = self.model(place, known, problem, prior, streams)
         if not self.takes_secant(place.level.sigma, prior, problem):
-            return covariance, known
+            return Modelled(covariance, known)
         pull = pull_of_data(place.denoised, covariance, problem)
+        step = reach(place.level.sigma, place.x[0].numel(), prior.rounding)
         target = directional(
-            place.denoise, place.x, place.answer, place.level.sigma, pull.direction
+            place.denoise, place.x, place.answer, place.level.sigma, pull.direction, step
         )
         largest = _MOST * place.level.sigma**2
         pair = secant(pull.direction, target, pull.change, largest)
         taken = pair.taken.to(known.secants)
         known = known._replace(secants=known.secants + taken, refused=known.refused + 1 - taken)
-        return covariance.with_secant(pair.secant), known
+        return Modelled(covariance.with_secant(pair.secant), known, pull.start)
 
     @abstractmethod
     def model(
@@ -153,7 +165,8 @@ class Source(ABC):
 
     def _can_pull(self, sigma: float, prior: Prior, problem: Problem) -> bool:
         useful = problem.is_linear_gaussian and not prior.error_is_exact
-        return self.secants and useful and sigma <= prior.unit
+        seen = reach(sigma, math.prod(prior.shape), prior.rounding) is not None
+        return self.secants and useful and seen and sigma <= prior.unit
 
 
 @dataclass(frozen=True)
@@ -242,20 +255,25 @@ class Network(Source):
     def takes_secant(self, sigma: float, prior: Prior, problem: Problem) -> bool:
         return self._can_pull(sigma, prior, problem)
 
-    def probes(self, levels: int) -> int:
-        return -(-levels // _EVERY)
+    def probes(self, levels: Sequence[float], prior: Prior) -> int:
+        return sum(_is_probed(index, sigma, prior) for index, sigma in enumerate(levels))
 
     def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
         (x, answer, _, level, _), layout = place, layout_for(tuple(prior.shape))
         probes = known.probes
-        if level.index % _EVERY == 0:
+        if _is_probed(level.index, level.sigma, prior):
             white = streams.normal(prior.shape, like=x)
             response = probe(place.denoise, x, answer, level.sigma, white)
             probes = observe(probes, white, response, level.sigma, layout)
         assert probes is not None
         return covariance_of(probes, level.sigma, layout), known._replace(probes=probes)
+
+
+def _is_probed(index: int, sigma: float, prior: Prior) -> bool:
+    """Whether a random probe is taken at a level, the first one always."""
+    return index == 0 or (index % _EVERY == 0 and can_probe(sigma, prior.rounding))
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ class Decoupled(Walk[DecoupledState]):
         denoise = partial(prior.denoise_drawing, noise=drawn)
         answer = denoise(state.x, level.sigma)
         denoised, known = source.trusted(state.x, answer, level.sigma, state.known, prior)
-        covariance, known = source.covariance(
+        covariance, known, start = source.covariance(
             Place(state.x, answer, denoised, level, denoise), known, problem, prior, streams
         )
         doubts = Doubts(known.left_out, known.held_back)
@@ -175,6 +175,8 @@ class Decoupled(Walk[DecoupledState]):
                 problem,
                 streams.normal(prior.shape, like=state.x),
                 streams.normal(problem.operator.range_shape, like=state.x),
+                noise_after=level.sigma_next * math.sqrt(1 - self._kept(level, prior) ** 2),
+                start=start,
             )
             info = Info(denoised, draw.iterations, draw.error, doubts=doubts)
             x = self._renoise(draw.x, state.x, level, prior, streams)
@@ -202,10 +204,16 @@ class Decoupled(Walk[DecoupledState]):
         self, x0: Tensor, x: Tensor, level: Level, prior: Prior, streams: Streams
     ) -> Tensor:
         """The next x, with some of the noise of x and fresh noise for the rest."""
-        rho = 0.0 if self._source(prior).renews else (level.sigma_next / level.sigma) ** self.memory
+        rho = self._kept(level, prior)
         fresh = streams.normal(x0.shape[1:], like=x0)
         kept = (x - x0) / level.sigma
         return x0 + level.sigma_next * (rho * kept + math.sqrt(1 - rho**2) * fresh)
+
+    def _kept(self, level: Level, prior: Prior) -> float:
+        """The correlation rho of the noise of this level with that of the next."""
+        if self._source(prior).renews:
+            return 0.0
+        return float((level.sigma_next / level.sigma) ** self.memory)
 
     def _source(self, prior: Prior) -> Source:
         name = self.error

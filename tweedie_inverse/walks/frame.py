@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from tweedie_inverse.conditional.linear_gaussian import Measurement, Solved, measurement_in
+from tweedie_inverse.conditional.linear_gaussian import measurement_in
+from tweedie_inverse.conditional.measurement import Measurement, Solved
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance, along, common_basis
 from tweedie_inverse.numerics.spectral import Basis
@@ -22,7 +23,7 @@ class Likelihood(NamedTuple):
     """``log integral N(x0; mean, variance) p(y | x0)``, split so that no precision is lost."""
 
     relative: Tensor  # (walkers,), float64: the part that differs between walkers
-    scale: float  # the part that is the same for all of them
+    scale: Tensor  # the part that is the same for all of them
     error: float  # of the linear solves, in posterior standard deviations
 
 

@@ -17,7 +17,7 @@ class ParticleState(NamedTuple):
     x: Tensor  # (walkers, *shape)
     log_weights: Tensor  # (populations, walkers of one), float64; weights sum to 1
     log_likelihood: Tensor  # like log_weights: log l_k(x) less log_scale, part of the weights
-    log_scale: float  # the part of log l_k(x) that is the same for all walkers
+    log_scale: Tensor  # the part of log l_k(x) that is the same for all walkers
     log_evidence: Tensor  # (populations,), float64
     ancestors: Tensor  # like log_weights: the walker of the start that each one descends from
     frame: Frame
@@ -57,5 +57,5 @@ def arrived(state: ParticleState, x: Tensor, model: Model, error: float) -> Part
 
 def places(m: Tensor, moments: Moments) -> Tensor:
     """Where each walker stands along the prior's widest direction, ``(walkers,)``."""
-    widest = int(moments.variance.expand(m.shape[1:]).flatten().argmax())
-    return m.flatten(1)[:, widest]
+    widest = moments.variance.expand(m.shape[1:]).flatten().argmax()
+    return m.flatten(1).index_select(1, widest.to(m.device).reshape(1))[:, 0]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tweedie_inverse.numerics.timesteps import TABLES, sigma_to_timestep
 from tweedie_inverse.priors import NetworkPrior, Prior
-from tweedie_inverse.priors.network import Coordinates, Parameterization
+from tweedie_inverse.priors.parameterizations import Coordinates, Parameterization
 from tweedie_inverse.priors.wrapped import WrappedPrior
 
 

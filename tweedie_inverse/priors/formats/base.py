@@ -13,7 +13,8 @@ from tweedie_inverse.boundary.arguments import choice, count, flag, number, pair
 from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.formats.reading.files import Checkpoint
-from tweedie_inverse.priors.network import NetworkPrior, Parameterization
+from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.parameterizations import Parameterization
 
 
 @dataclass(frozen=True)

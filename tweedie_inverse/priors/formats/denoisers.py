@@ -16,13 +16,10 @@ from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.priors.formats.adm import adm_prior
 from tweedie_inverse.priors.formats.base import Format, Source, Target
 from tweedie_inverse.priors.labels import LabelFunction
-from tweedie_inverse.priors.network import (
-    Coordinates,
-    NetworkPrior,
-    Parameterization,
-    refuse_training,
-)
+from tweedie_inverse.priors.modules import refuse_training
+from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.one_level import ONE_LEVEL, OneLevelPrior
+from tweedie_inverse.priors.parameterizations import Coordinates, Parameterization
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tweedie_inverse.numerics.timesteps import levels_of_betas
 from tweedie_inverse.priors.formats.base import Target, timestep_prior
-from tweedie_inverse.priors.network import NetworkPrior, Parameterization
+from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.parameterizations import Parameterization
 
 PREDICTIONS: dict[str, Parameterization] = {
     "epsilon": "epsilon",

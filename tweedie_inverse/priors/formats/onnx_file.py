@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from tweedie_inverse.priors.formats.base import Format, Source, Target
 from tweedie_inverse.priors.formats.denoisers import Module
 from tweedie_inverse.priors.labels import LabelFunction
-from tweedie_inverse.priors.network import Coordinates, NetworkPrior, Parameterization
+from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.parameterizations import Coordinates, Parameterization
 from tweedie_inverse.runtime.checksums import checksum
 
 _NUMBERS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}

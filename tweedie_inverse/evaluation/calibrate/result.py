@@ -1,0 +1,236 @@
+"""The certificate: one verdict, the power behind it, and what it cannot see."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tweedie_inverse.boundary.arguments import instance
+from tweedie_inverse.boundary.arguments import path as checked_path
+from tweedie_inverse.evaluation.calibrate.conformal import Recalibrated
+from tweedie_inverse.evaluation.calibrate.curves import Curve
+from tweedie_inverse.evaluation.calibrate.families import Family, slices
+from tweedie_inverse.evaluation.calibrate.faults import NONE
+from tweedie_inverse.evaluation.calibrate.page import page
+from tweedie_inverse.evaluation.calibrate.pictures import draw
+from tweedie_inverse.evaluation.calibrate.power import Power
+from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.solving.posterior import Posterior
+
+# Power of which a calibration is told to see a fault.
+_SURE = 0.9
+_FORMAT, _SUFFIX = "tweedie-inverse-calibration-1", ".safetensors"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration:
+    """What `calibrate` found; print it, `plot` it, or write its `report`.
+
+    Attributes:
+        p_value: of the whole test: how often a right sampler looks as bad as this.
+        p_values: by family of statistics, each by itself.
+        level: at which the verdict is made.
+        findings: which families are off, and which way, the clearest first.
+        power: by fault, how often this calibration would have seen it, "none" for false alarms.
+        scores: ``crps``, ``energy score`` (both in data units, fair, averaged over truths),
+            ``spread over skill`` (1 is right), ``missing mass`` (share of truths that lie apart
+            from all samples beyond chance, with its 95 % upper end).
+        coverage: of central intervals of the pixels, with a simultaneous band.
+        expected_coverage: of balls about random points (TARP), likewise.
+        ranks: ``(truths, statistics)``, of each truth among its samples, from 0 to num_samples.
+        errors: ``(truths, statistics)``, of the samples' mean, in their standard deviations.
+        below: of every pixel's error likewise, its distribution function (`conformal.GRID`).
+        families: the statistics, in the order of `ranks`.
+        places: ``(*shape)``, mean share of the samples below the truth: 0.5 is right.
+        spread, error: ``(*shape)``, mean variance of the samples and squared error of their mean.
+        groups: ``(bins, 2)``, spread and error of pixels that are alike in spread.
+        count, num_samples: truths, and samples of each.
+        settings: what it was made with.
+        inconsistent: truths whose samples were not consistent with y, as `solve` judged.
+        evaluations: network evaluations a sample; NaN where not counted.
+        truths: where the truths come from.
+        not_tested: what this says nothing of.
+    """
+
+    p_value: float
+    p_values: Mapping[str, float]
+    level: float
+    findings: tuple[str, ...]
+    power: Mapping[str, Power]
+    scores: Mapping[str, float]
+    coverage: Curve
+    expected_coverage: Curve
+    rank_band: Curve
+    ranks: Tensor
+    errors: Tensor
+    below: Tensor
+    families: tuple[Family, ...]
+    places: Tensor
+    spread: Tensor
+    error: Tensor
+    groups: Tensor
+    count: int
+    num_samples: int
+    settings: Mapping[str, Any]
+    inconsistent: int
+    evaluations: float
+    truths: str
+    not_tested: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no fault was seen at the level; `power` says what that is worth."""
+        return self.p_value > self.level
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        size = f"{self.count} truths with {self.num_samples} samples"
+        if self.passed:
+            start = f"passed: no fault seen (p = {self.p_value:.2g}, {size})"
+            return f"{start}; {self._worth()}"
+        return f"failed: p = {self.p_value:.2g} ({size}); {self.findings[0]}"
+
+    def _worth(self) -> str:
+        """What it says that no fault was seen."""
+        if not self.power:
+            return "what it would have seen was not asked (power=False)"
+        faults = [one for name, one in self.power.items() if name != NONE]
+        weak = [one.fault for one in faults if one.seen < _SURE]
+        often = f"at least {_SURE:.0%} of the times"
+        if not weak:
+            return f"every fault of the list would show, {often}"
+        if len(weak) <= 2:
+            return f"every fault of the list would show, {often}, but: {', '.join(weak)}"
+        shown = len(faults) - len(weak)
+        return f"only {shown} of {len(faults)} faults of the list would show, {often}: more truths"
+
+    def __repr__(self) -> str:
+        return f"Calibration({self.verdict})"
+
+    def __str__(self) -> str:
+        lines = [f"calibration: {self.verdict}", *(f"  {line}" for line in self.findings)]
+        lines += [f"{name}: {value:.4g}" for name, value in self.scores.items()]
+        if self.inconsistent:
+            lines.append(f"{self.inconsistent} of {self.count} solves do not fit their measurement")
+        if self.power:
+            lines.append(f"faults that {self.count} truths would show (share of repeats):")
+        lines += [f"  {p.seen:.2f}  {p.fault}" for p in self.power.values() if p.fault != NONE]
+        lines += ["not tested:", *(f"  {line}" for line in self.not_tested)]
+        return "\n".join(lines)
+
+    def recalibrated(self, posterior: Posterior) -> Recalibrated:
+        """A posterior with intervals that are scaled to cover what they say (`conformal`).
+
+        The promise is for measurements of images like the truths: take your own, `images=`, where
+        the prior may not fit them.
+
+        Args:
+            posterior: by the same operator, prior, walk and numbers of steps and samples.
+
+        Raises:
+            ValueError: it has another number of samples, or another prior or operator.
+        """
+        need = "a posterior, such as ti.solve returns"
+        instance("recalibrated", "posterior", posterior, Posterior, need=need)
+        number = posterior.samples.shape[posterior.diagnostics.residual_chi_square.ndim - 1]
+        there = {"num_samples": (str(number), str(self.num_samples))}
+        if posterior.origin is not None:
+            there["operator"] = (posterior.origin.operator, str(self.settings["operator"]))
+            there["prior"] = (posterior.origin.prior_checksum, str(self.settings["prior"]))
+        for name, (made, wanted) in there.items():
+            if made not in wanted.split(", ") and not wanted.startswith(f"{made}, "):
+                raise ValueError(
+                    f"recalibrated(posterior): needs one made as the calibration's were, "
+                    f"{name} {wanted}; it has {made}"
+                )
+        places = dict(zip((f.name for f in self.families), slices(self.families), strict=True))
+        return Recalibrated(posterior, self.below, self.errors, places, self.count)
+
+    def plot(self, path: str | Path | None = None):
+        """Ranks, coverage, random points, spread against error, maps, power; returns the figure.
+
+        Args:
+            path: where to save the picture; its suffix says the format.
+        """
+        target = None if path is None else checked_path("plot", "path", path)
+        return draw(self, target)
+
+    def report(self, path: str | Path) -> None:
+        """Write one HTML page that needs no other file."""
+        target = checked_page(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace(target, page(self).encode())
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one safetensors file; `Calibration.load` reads it."""
+        from safetensors.torch import save
+
+        target = checked_path("save", "path", path)
+        if target.suffix != _SUFFIX:
+            raise ValueError(
+                f"save({str(path)!r}): calibrations are written as safetensors; name a file such "
+                f"as {target.with_suffix(_SUFFIX).name}"
+            )
+        notes, tensors = {}, {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                tensors[name] = value.clone().contiguous()
+            elif isinstance(value, Curve):
+                tensors |= {
+                    f"{name}/{key}": t.clone().contiguous() for key, t in value._asdict().items()
+                }
+            else:
+                notes[name] = value
+        notes["power"] = {name: list(one) for name, one in self.power.items()}
+        notes["families"] = [list(family) for family in self.families]
+        header = {"format": _FORMAT, "notes": json.dumps(notes, default=str)}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace(target, save(tensors, metadata=header))
+
+    @staticmethod
+    def load(path: str | Path) -> "Calibration":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: no such file of this version of the package.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        source = checked_path("Calibration.load", "path", path)
+        if not source.is_file():
+            raise FileNotFoundError(f"Calibration.load({str(path)!r}): there is no such file")
+        try:
+            with safe_open(source, framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"Calibration.load({str(path)!r}): no safetensors file") from error
+        if header.get("format") != _FORMAT:
+            raise ValueError(
+                f"Calibration.load({str(path)!r}): needs a file of calibration.save ({_FORMAT})"
+            )
+        notes = json.loads(header["notes"])
+        for name in ("findings", "not_tested"):
+            notes[name] = tuple(notes[name])
+        notes["power"] = {name: Power(*one) for name, one in notes["power"].items()}
+        notes["families"] = tuple(Family(n, tuple(c), a) for n, c, a in notes["families"])
+        notes |= {key: value for key, value in tensors.items() if "/" not in key}
+        for name in ("coverage", "expected_coverage", "rank_band"):
+            notes[name] = Curve(*(tensors[f"{name}/{field}"] for field in Curve._fields))
+        return Calibration(**notes)
+
+
+def checked_page(path: str | Path) -> Path:
+    """The path of a report.
+
+    Raises:
+        ValueError: its suffix promises something else than HTML.
+    """
+    target = checked_path("report", "path", path)
+    if target.suffix not in (".html", ".htm"):
+        raise ValueError(f"report({str(path)!r}): writes HTML; name a file such as report.html")
+    return target

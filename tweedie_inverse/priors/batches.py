@@ -1,0 +1,88 @@
+"""How many images run together where the user does not say: what free memory holds.
+
+One evaluation of two images is tried, and its peak measured (`runtime.live_memory`): what a network
+needs beside its weights cannot be told from them.  A solve needs the forward pass, and a number of
+further images for each walker: state, denoised image, draws, noise, and what a linear solve keeps.
+"""
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.boundary.modes import of_a_walk
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.execution import fixed_batch
+from tweedie_inverse.runtime.live_memory import peak_bytes
+from tweedie_inverse.runtime.memory import free_bytes
+
+# Beside the forward pass a solve keeps so many images a walker, in the number type of y: measured
+# for the decoupled walk (`tests/test_batch_sizes.py`), rounded up.  Other walks need fewer.
+IMAGE_BUFFERS = 24
+# Walkers that run together at most: this many numbers of state.
+MOST_NUMBERS = 2**24
+# On the CPU nothing is tried for fewer numbers of state: the networks of small images are small.
+_FEW_NUMBERS = 2**20
+# Memory is shared, and an allocator needs room: of what is free, so much is used.  On the CPU the
+# work space of convolutions is not seen.
+_SHARE = {"cuda": 0.8, "cpu": 0.4}
+_TRIED = 2
+
+# Bytes of an evaluation: (of each image, of all together).
+_Need = tuple[float, float]
+_MEASURED: weakref.WeakKeyDictionary[Any, dict[Any, _Need]] = weakref.WeakKeyDictionary()
+
+
+def default_batch(prior: Prior, like: Tensor, total: int) -> int:
+    """Walkers that run together by default, at least one.
+
+    On an accelerator of CUDA, and on a CPU where Linux says how much memory is free, as many as
+    the free memory holds, 2^24 numbers of state at most; elsewhere so many.  Samples do not depend
+    on it.
+
+    Args:
+        like: has the number type and the device of the walk.
+        total: all walkers; fewer than that are measured for nothing.
+    """
+    numbers = torch.Size(prior.shape).numel()
+    most, kind = max(1, MOST_NUMBERS // numbers), like.device.type
+    together = min(most, total)
+    if kind not in _SHARE or together <= 1:
+        return most
+    if kind == "cpu" and together * numbers <= _FEW_NUMBERS:
+        return most
+    free = free_bytes(like.device)
+    if free is None:
+        return most
+    try:
+        each, all_together = _need(prior, like)
+    except torch.OutOfMemoryError:
+        return 1  # the walk will say what is missing
+    if each == 0 == all_together:
+        return most
+    each += IMAGE_BUFFERS * numbers * like.element_size()
+    room = _SHARE[kind] * free - all_together
+    return max(1, min(most, int(room / each)))
+
+
+def _need(prior: Prior, like: Tensor) -> _Need:
+    """Measured once for each network, shape, number type and device."""
+    owner, key = getattr(prior, "module", prior), (tuple(prior.shape), like.dtype, like.device)
+    known = _MEASURED.setdefault(owner, {})
+    if key not in known:
+        known[key] = _measured(prior, like)
+    return known[key]
+
+
+def _measured(prior: Prior, like: Tensor) -> _Need:
+    module = getattr(prior, "module", None)
+    batch = None if module is None else fixed_batch(module)
+    sigma = min(max(prior.unit, prior.sigma_min), prior.sigma_max)
+    tried = _TRIED if batch is None else batch
+    with of_a_walk(like.device):
+        centre = torch.as_tensor(prior.centre).to(like)
+        x = centre.expand(tried, *prior.shape).contiguous()
+        peak = float(peak_bytes(lambda: prior.denoise(x, sigma), like.device))
+    # A network that is always given the same number of images needs no more for more walkers.
+    return (peak / tried, 0.0) if batch is None else (0.0, peak)
