@@ -16,7 +16,7 @@ from tweedie_inverse.evaluation.calibrate.result import Calibration
 from tweedie_inverse.evaluation.calibrate.run import calibrate
 from tweedie_inverse.evaluation.check_prior import check_prior
 from tweedie_inverse.evaluation.prior_check.report import PriorReport
-from tweedie_inverse.numerics import schedules
+from tweedie_inverse.numerics import chains, schedules
 from tweedie_inverse.priors import guidance, measure_denoising_error, tweedie
 from tweedie_inverse.priors.zoo import list_priors, load_prior
 from tweedie_inverse.sampling.own_samples import estimate_denoising_error
@@ -49,6 +49,7 @@ __all__ = [
     "as_image",
     "calibrate",
     "calibration",
+    "chains",
     "check_prior",
     "estimate_denoising_error",
     "guidance",
