@@ -214,8 +214,15 @@ TABLE = [
         ("quantile(q=): needs a tensor or an array of numbers, got NoneType"),
     ),
     (
-        lambda: POSTERIOR.quantile([0.1, 0.9]),
-        ("quantile(q=[0.1, 0.9]): needs a number in [0, 1], or one for each of 1 measurements"),
+        lambda: POSTERIOR.quantile([0.1, 90]),
+        ("quantile(q=90): needs numbers in [0, 1]"),
+    ),
+    (
+        lambda: POSTERIOR.quantile(np.array([0.1, 0.9])),
+        (
+            "quantile(q=[0.1 0.9]): needs a number in [0, 1], or one for each of 1 measurements; a "
+            "list asks for several of all"
+        ),
     ),
     (
         lambda: POSTERIOR.probability(3),

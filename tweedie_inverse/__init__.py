@@ -16,14 +16,15 @@ from tweedie_inverse.evaluation.calibrate.result import Calibration
 from tweedie_inverse.evaluation.calibrate.run import calibrate
 from tweedie_inverse.evaluation.check_prior import check_prior
 from tweedie_inverse.evaluation.prior_check.report import PriorReport
-from tweedie_inverse.numerics import schedules
+from tweedie_inverse.numerics import chains, schedules
 from tweedie_inverse.priors import guidance, measure_denoising_error, tweedie
 from tweedie_inverse.priors.zoo import list_priors, load_prior
 from tweedie_inverse.sampling.own_samples import estimate_denoising_error
 from tweedie_inverse.sampling.sampling import SampleStep, sample, trajectory
 from tweedie_inverse.solving.diagnostics import Diagnostics, PosteriorWarning
+from tweedie_inverse.solving.loop import Step
 from tweedie_inverse.solving.posterior import Posterior
-from tweedie_inverse.solving.solver import Step, iterate, solve
+from tweedie_inverse.solving.solver import iterate, solve
 from tweedie_inverse.solving.stats import Stats
 from tweedie_inverse.walks.base import WalkDivergedError
 
@@ -48,6 +49,7 @@ __all__ = [
     "as_image",
     "calibrate",
     "calibration",
+    "chains",
     "check_prior",
     "estimate_denoising_error",
     "guidance",

@@ -34,7 +34,7 @@ _FUNCTIONS = {
     "checks and verdict": (
         "solving.setup:prepare",
         "solving.assembly:assemble",
-        "solving.solver:_refuse_divergence",
+        "solving.loop:_refuse_divergence",
     ),
 }
 PARTS = (NETWORK, *_FUNCTIONS, "transforms", OTHER)

@@ -154,6 +154,7 @@ class FactoredMeasurement(Measurement):
         super().__init__(problem, basis)
         self.noise_shape = tuple(problem.y.shape[1:])
         self._matrix = problem.whitened_matrix(basis)  # (measurements, coefficients)
+        self._latest: tuple[Tensor, Tensor] | None = None  # variances, and their factor
 
     def residual(self, c: Tensor) -> Tensor:
         return (self._z - c.flatten(1) @ self._matrix.mT).reshape(-1, *self.noise_shape)
@@ -176,8 +177,11 @@ class FactoredMeasurement(Measurement):
         return 2 * self._factor(covariance).diagonal().log().sum()
 
     def _factor(self, covariance: Covariance) -> Tensor:
-        """The Cholesky factor of K."""
+        """The Cholesky factor of K; that of the latest variances is kept."""
+        if self._latest is not None and self._latest[0] is covariance.variance:
+            return self._latest[1]
         deviations = resident(covariance.variance, self._matrix).expand(self.shape).flatten().sqrt()
         scaled = (self._matrix * deviations).double()
         units = torch.eye(len(scaled), dtype=scaled.dtype, device=scaled.device)
-        return torch.linalg.cholesky(units + scaled @ scaled.mT)
+        self._latest = covariance.variance, torch.linalg.cholesky(units + scaled @ scaled.mT)
+        return self._latest[1]

@@ -17,8 +17,8 @@ _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10
-# After this many rounds every word depends on the counter's first word; before, words are as small
-# as what they depend on.
+# After this many rounds every word depends on the counter's first; before, a word is as large as
+# what it depends on.
 _SPREADS = 2
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -31,14 +31,13 @@ def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
         counter: four words, int64 below 2^32, whose shapes broadcast.
         key: two words that broadcast with them; they may not be larger.
     """
-    shape = torch.broadcast_shapes(*(word.shape for word in counter))
-    for made in range(_SPREADS):
-        counter = _round(*counter, *_round_key(key, made))
-    c0, c1, c2, c3 = (word.expand(shape).contiguous() for word in counter)
+    keys = list(zip(*map(_of_rounds, key, _WEYL), strict=True))
+    for k0, k1 in keys[:_SPREADS]:
+        counter = _round(*counter, k0, k1)
+    c0, c1, c2, c3 = (word.contiguous() for word in torch.broadcast_tensors(*counter))
     # From here on in place: `p0` and `p1` take turns with the words whose products they were.
     p0, p1 = torch.empty_like(c0), torch.empty_like(c0)
-    for made in range(_SPREADS, _ROUNDS):
-        k0, k1 = _round_key(key, made)
+    for k0, k1 in keys[_SPREADS:]:
         torch.mul(c0, _MULTIPLIERS[0], out=p0)
         torch.mul(c2, _MULTIPLIERS[1], out=p1)
         torch.bitwise_right_shift(p1, 32, out=c0)
@@ -56,9 +55,10 @@ def _round(c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor, k0: Tensor, k1: Tenso
     return ((p1 >> 32) ^ c1 ^ k0) & _WORD, p1, ((p0 >> 32) ^ c3 ^ k1) & _WORD, p0
 
 
-def _round_key(key: tuple[Tensor, Tensor], made: int) -> tuple[Tensor, Tensor]:
-    first, second = ((k + made * step) & _WORD for k, step in zip(key, _WEYL, strict=True))
-    return first, second
+def _of_rounds(key: Tensor, step: int) -> tuple[Tensor, ...]:
+    """The word of a key for every round."""
+    made = torch.arange(_ROUNDS, device=key.device) * step
+    return ((key[..., None] + made) & _WORD).unbind(-1)
 
 
 def write_normal(words: Words, out: Tensor) -> None:

@@ -104,10 +104,11 @@ def _form(constant: Tensor, name: Hashable, make: Callable[[], Tensor]) -> Tenso
 def _entered(constant: Tensor) -> _Kept:
     key = id(constant)
 
-    def forget(reference: weakref.ref) -> None:
-        gone = _kept.get(key)
+    def forget(reference: weakref.ref, kept: dict[int, _Kept] = _kept) -> None:
+        # Not the global name, which is gone when the interpreter ends.
+        gone = kept.get(key)
         if gone is not None and gone.of is reference:  # the number may be another tensor's by now
-            _kept.pop(key, None)
+            kept.pop(key, None)
 
     kept = _kept[key] = _Kept(constant, forget)
     return kept

@@ -25,7 +25,7 @@ _BLOCKS_CPU, _BLOCKS = 2**17, 2**20
 _LARGE = 2**10
 # Smaller ones are made ahead, at least so many numbers of all walkers together: what takes time
 # there is the number of operations.
-_AHEAD = 2**12
+_AHEAD, _MOST_AHEAD = 2**12, 2**20
 _WORD = 0xFFFFFFFF
 
 Write = Callable[[Words, Tensor], None]
@@ -40,6 +40,8 @@ class Streams:
 
     def __init__(self, keys: Sequence[Key]):
         self._names = _names(keys)
+        # How many numbers a step took, by kind; it changes what is made at once, and no number.
+        self._taken: dict[tuple, int] = {}
         self._begin(0)
 
     def __len__(self) -> int:
@@ -48,7 +50,7 @@ class Streams:
     def at(self, step: int) -> "Streams":
         """The streams of the same walkers at a step, from their first number on."""
         other = object.__new__(Streams)
-        other._names = self._names
+        other._names, other._taken = self._names, self._taken
         other._begin(step)
         return other
 
@@ -83,9 +85,11 @@ class Streams:
         start, made = self._made.get(kind, (0, None))
         if made is None or not start <= first <= start + made.shape[1] - count:
             start = first // 4 * 4
-            ahead = max(count + 3, _AHEAD // max(1, len(self)))
+            expected = max(self._taken.get(kind, 0) - start, _AHEAD // max(1, len(self)))
+            ahead = max(count + 3, min(expected, _MOST_AHEAD // max(1, len(self))))
             made = self._lanes(write, start, ahead, like).mT.flatten(1)
             self._made[kind] = start, made
+        self._taken[kind] = max(first + count, self._taken.get(kind, 0))
         return made[:, first - start : first - start + count]
 
     def _lanes(self, write: Write, first: int, count: int, like: Tensor) -> Tensor:

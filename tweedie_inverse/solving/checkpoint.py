@@ -10,15 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.runtime.atomic import ready, replace
-from tweedie_inverse.solving.assembly import Part, origin_of
+from tweedie_inverse.solving.assembly import History, Part, origin_of
 from tweedie_inverse.solving.origin import digest
 from tweedie_inverse.solving.setup import Run
 from tweedie_inverse.solving.tree import flattened, rebuilt
-from tweedie_inverse.walks.base import PopulationInfo
+from tweedie_inverse.walks.base import Info, PopulationInfo
 
 _FORMAT = "tweedie-inverse-walk-1"
 # Seconds from one writing to the next.
@@ -28,11 +29,41 @@ _EVERY = 60.0
 class Spent(NamedTuple):
     """What the steps of a part have said and cost so far."""
 
-    populations: list[PopulationInfo | None]
-    accepted: list[Tensor]
-    solver_errors: list[float]
-    denoiser_calls: int
-    operator_calls: int
+    populations: tuple[PopulationInfo | None, ...] = ()
+    accepted: tuple[Tensor, ...] = ()
+    solver_errors: tuple[float, ...] = ()
+    denoiser_calls: int = 0
+    operator_calls: int = 0
+
+    def after(self, info: Info) -> "Spent":
+        """With one more step."""
+        accepted = () if info.acceptance is None else (info.acceptance,)
+        return self._replace(
+            populations=(*self.populations, info.population),
+            accepted=(*self.accepted, *accepted),
+            solver_errors=(*self.solver_errors, info.solver_error),
+        )
+
+    def paid(self, denoiser_calls: int, operator_calls: int) -> "Spent":
+        """With further calls."""
+        return self._replace(
+            denoiser_calls=self.denoiser_calls + denoiser_calls,
+            operator_calls=self.operator_calls + operator_calls,
+        )
+
+    def part(self, x: Tensor, last: Info) -> Part:
+        """The part whose walkers have arrived at x; `last` is of their last step."""
+        doubts = last.doubts
+        shares = (0.0, 0.0) if doubts is None else tuple(float(each.mean()) for each in doubts)
+        return Part(
+            x,
+            History.of(self.populations),
+            self.denoiser_calls,
+            self.operator_calls,
+            max(map(float, self.solver_errors)),
+            shares,
+            torch.stack(self.accepted).mean(0) if self.accepted else None,
+        )
 
 
 class Underway(NamedTuple):
@@ -43,6 +74,12 @@ class Underway(NamedTuple):
     step: int
     state: Any
     spent: Spent | None = None  # of `solve`
+
+
+def of_part(underway: Underway | None, first: int, last: int) -> Underway | None:
+    """What is under way, if it is these walkers."""
+    same = underway is not None and (underway.first, underway.last) == (first, last)
+    return underway if same else None
 
 
 class Saved(NamedTuple):

@@ -13,7 +13,19 @@ def quantile_along(samples: Tensor, axis: int, levels: Tensor) -> Tensor:
     Args:
         levels: in [0, 1], a number or one for each of the axes before `axis`.
     """
+    return _between(samples.sort(dim=axis).values.movedim(axis, -1), levels)
+
+
+def quantiles_along(samples: Tensor, axis: int, levels: Tensor, is_list: bool) -> Tensor:
+    """`quantile_along`; of a list all levels for all measurements, along a first axis."""
+    if not is_list:
+        return quantile_along(samples, axis, levels)
     values = samples.sort(dim=axis).values.movedim(axis, -1)
+    return torch.stack([_between(values, level) for level in levels])
+
+
+def _between(values: Tensor, levels: Tensor) -> Tensor:
+    """Quantiles along the last axis, in increasing order there."""
     count = values.shape[-1]
     place = (levels.cpu().double() * count - 0.5).clamp(0, count - 1)
     left = place.floor().long().clamp(max=max(count - 2, 0))

@@ -13,9 +13,19 @@ import torch
 from torch import Tensor
 
 # "image" shares one range of values, in which a "guess" is drawn too; "spread" shares one scale
-# from 0 on; "data", "width" and "ratio" have their own; "phase" goes from -pi to pi.
-Kind = Literal["image", "guess", "data", "spread", "width", "ratio", "phase"]
-_COLOURS = {"spread": "magma", "width": "magma", "ratio": "viridis", "phase": "twilight"}
+# from 0 on; "data", "width" and "ratio" have their own; "phase" goes from -pi to pi, "probability"
+# from 0 to 1, and "signed" as far below 0 as above.
+Kind = Literal[
+    "image", "guess", "data", "spread", "width", "ratio", "phase", "probability", "signed"
+]
+_COLOURS = {
+    "spread": "magma",
+    "width": "magma",
+    "ratio": "viridis",
+    "phase": "twilight",
+    "probability": "viridis",
+    "signed": "RdBu_r",
+}
 _MOST_DEVIATIONS = 4.0
 # In inches: a panel, its title and its colour bar.
 _SIDE, _ABOVE, _BELOW, _GAP = 2.2, 0.32, 0.46, 0.34
@@ -119,8 +129,10 @@ def _draw(figure, axis, panel: Panel, limits: tuple[float, float], top: float) -
         "width": (0.0, _largest(panel.image)),
         "ratio": (0.0, _MOST_DEVIATIONS),
         "phase": (-np.pi, np.pi),
+        "probability": (0.0, 1.0),
+        "signed": (-_largest(panel.image.abs()), _largest(panel.image.abs())),
     }[panel.kind]
-    colour = panel.kind in ("image", "guess", "data")
+    colour = panel.kind in ("image", "guess", "data", "probability", "signed")
     pixels = _pixels(panel.image, low, high) if colour else _root_mean_square(panel)
     is_data = panel.kind == "data" and pixels.ndim == 2
     shown = axis.imshow(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.panels import Panel, draw, plane
 
 _SAMPLES = 3
@@ -46,6 +47,19 @@ class Summary(NamedTuple):
         lower, upper = (end.detach().cpu() for end in self.interval)
         samples, mean, std = (x.detach().cpu() for x in (self.samples, self.mean, self.std))
         return self._replace(samples=samples, mean=mean, std=std, interval=(lower, upper))
+
+
+def summary_of(
+    samples: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    interval: tuple[Tensor, Tensor],
+    origin: Origin | None,
+) -> Summary:
+    """What to draw of one measurement, with the range and units of its origin."""
+    if origin is None:
+        return Summary(samples, mean, std, interval)
+    return Summary(samples, mean, std, interval, origin.value_range, origin.units)
 
 
 def plot_posterior(

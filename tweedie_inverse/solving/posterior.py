@@ -1,8 +1,7 @@
 """The answer: samples of ``p(x | y)``, their summaries, and how they were made."""
 
-import operator as arithmetic
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import instance, number
+from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.boundary.arguments import path as checked_path
-from tweedie_inverse.boundary.arrays import (
-    advice_on_shape,
-    batch_of,
-    real_tensor,
-    refuse_type,
-    tensor_of,
-)
-from tweedie_inverse.boundary.contracts import called
 from tweedie_inverse.runtime.devices import usable
-from tweedie_inverse.solving import posterior_file
+from tweedie_inverse.solving import export, posterior_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
-from tweedie_inverse.solving.interval import central_interval, quantile_along
+from tweedie_inverse.solving.difference import difference_of
+from tweedie_inverse.solving.directions import PrincipalDirections
+from tweedie_inverse.solving.exceedance import Exceedance
+from tweedie_inverse.solving.functional import Functional, functional_of, share_of
+from tweedie_inverse.solving.member import measurement_shown, place_of, truth_shown
 from tweedie_inverse.solving.origin import Origin
-from tweedie_inverse.solving.plots import Summary, as_html, plot_posterior
+from tweedie_inverse.solving.plots import Summary, as_html, plot_posterior, summary_of
+from tweedie_inverse.solving.quantity import Quantity
 from tweedie_inverse.solving.stats import Stats
 
 
@@ -74,22 +70,7 @@ class Posterior:
         Raises:
             IndexError: there is no such measurement.
         """
-        if isinstance(index, slice):
-            if not self._axis:
-                raise IndexError(
-                    f"posterior[{index}]: y came without a batch axis, so that there is one "
-                    "measurement; its samples are posterior.samples"
-                )
-            return replace(
-                self, samples=self.samples[index], diagnostics=self.diagnostics.of(index)
-            )
-        if isinstance(index, bool) or not hasattr(type(index), "__index__"):
-            raise TypeError(
-                f"posterior[{index!r}]: needs the number of a measurement, or a slice of them"
-            )
-        place = arithmetic.index(index)
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"posterior[{place}]: it holds {len(self)} measurement(s)")
+        place = place_of(index, len(self), bool(self._axis))
         if not self._axis:
             return self
         return replace(self, samples=self.samples[place], diagnostics=self.diagnostics.of(place))
@@ -113,8 +94,7 @@ class Posterior:
             ValueError: none given, or samples of different shapes, numbers or methods.
         """
         need = "a list of posteriors"
-        listed = instance("concatenate", "posteriors", posteriors, Sequence, need=need)
-        for part in listed:
+        for part in instance("concatenate", "posteriors", posteriors, Sequence, need=need):
             instance("concatenate", "posteriors", part, Posterior, need=need)
         parts = [part if part._axis else part._as_batch() for part in posteriors]
         kinds = {(tuple(p.samples.shape[1:]), p.stats.method, p.stats.steps) for p in parts}
@@ -159,31 +139,45 @@ class Posterior:
             return torch.full_like(self.mean, torch.nan)
         return self.samples.std(self._axis)
 
-    def quantile(self, q: float | Tensor) -> Tensor:
-        """Quantile of every pixel, ``(batch, *shape)``; linear between the samples.
+    def functional(self, of: Quantity | None = None) -> Functional:
+        """The posterior of a quantity of the image, with Monte Carlo standard errors.
+
+        Args:
+            of: ``(walkers, *shape) -> (walkers, ...)``, such as ``lambda x: x.amax((1, 2, 3))``, or
+                a boolean mask of a region, ``(height, width)`` or ``(*shape)``, for the mean over
+                it: that of every channel where the mask has none and there are several.  Default
+                the values of the image itself.
+
+        Raises:
+            TypeError: neither a function of real values nor a boolean mask.
+            ValueError: the function does not keep the first axis, mixes the samples or is not
+                finite; a mask of another shape, or without a pixel.
+        """
+        return self._functional("functional(of=)", of)
+
+    def _functional(self, caller: str, of: Quantity | None) -> Functional:
+        return functional_of(caller, of, self.samples, self.diagnostics, self.origin)
+
+    def quantile(self, q: float | Sequence[float] | Tensor, of: Quantity | None = None) -> Tensor:
+        """Quantile of every pixel, or of a quantity; linear between the samples.
 
         Sample k of n in increasing order stands at ``(k - 1/2) / n``; a single sample is every
         quantile, and says nothing of the spread (`interval` is NaN then).
 
         Args:
-            q: in [0, 1], one for all measurements or ``(batch,)``.
+            q: in [0, 1]: one for all measurements, a tensor ``(batch,)`` with one for each, or a
+                list or tuple of several for all.
+            of: as of `functional`.
+
+        Returns:
+            ``(batch, *shape)`` or ``(batch, ...)``; of a list ``(len(q), batch, ...)``.
 
         Raises:
-            ValueError: q outside [0, 1].
+            ValueError: q outside [0, 1]; or as `functional` raises.
         """
-        levels = real_tensor("quantile", "q", q, finite=False).double()
-        if isinstance(q, bool) or levels.ndim > 1 or (levels.ndim and len(levels) != len(self)):
-            raise ValueError(
-                f"quantile(q={q}): needs a number in [0, 1], or one for each of {len(self)} "
-                "measurements"
-            )
-        if not bool(((levels >= 0) & (levels <= 1)).all()):
-            raise ValueError(f"quantile(q={q}): needs a number in [0, 1]")
-        return quantile_along(self.samples, self._axis, levels)
+        return self._functional("quantile(of=)", of).quantile(q)
 
-    def interval(
-        self, level: float = 0.9, of: Callable[[Tensor], Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def interval(self, level: float = 0.9, of: Quantity | None = None) -> tuple[Tensor, Tensor]:
         """Lower and upper end of a central interval; a calibrated one covers `level` on average.
 
         Between order statistics of rank ``(n + 1) (1 - level) / 2`` where there are enough samples
@@ -192,25 +186,23 @@ class Posterior:
 
         Args:
             level: between 0 and 1.
-            of: ``(walkers, *shape) -> (walkers, ...)``, a quantity of each image, such as its
-                mean over a region; default the values of its pixels.
+            of: as of `functional`.
 
         Returns:
             Two tensors ``(batch, ...)``; NaN for a single sample, which has no spread.
 
         Raises:
-            ValueError: a level outside (0, 1), or `of` does not keep the first axis.
+            ValueError: a level outside (0, 1); or as `functional` raises.
         """
-        need = "a share between 0 and 1, such as 0.9"
-        level = number("interval", "level", level, above=0, high=1 - 1e-9, need=need)
-        values = self.samples if of is None else self._each("interval(of=)", of)
-        return central_interval(values, self._axis, level, self.diagnostics.effective_sample_size)
+        return self._functional("interval(of=)", of).interval(level)
 
-    def probability(self, event: Callable[[Tensor], Tensor]) -> Tensor:
+    def probability(self, event: Callable[[Tensor], Tensor], of: Quantity | None = None) -> Tensor:
         """Share of the samples for which something holds: ``lambda x: x > 0.5``.
 
         Args:
-            event: ``(walkers, *shape) -> (walkers, ...)``, boolean.
+            event: ``(walkers, *shape) -> (walkers, ...)``, boolean; of the quantity where there is
+                `of`, such as ``(lambda mean: mean > 0.5, of=mask)``.
+            of: as of `functional`.
 
         Returns:
             ``(batch, ...)``, in multiples of ``1 / num_samples``.
@@ -218,29 +210,49 @@ class Posterior:
         Raises:
             ValueError: the answer is not boolean, or does not keep the first axis.
         """
-        found = self._each("probability(event)", event)
-        if found.dtype != torch.bool:
-            raise ValueError(
-                f"probability(event): needs a function with boolean values, such as lambda x: "
-                f"x > 0.5; it returned {found.dtype}"
-            )
-        return found.to(self.samples.dtype).mean(self._axis)
+        values = self._functional("probability(of=)", of).samples
+        return share_of(event, values, self._axis, "images" if of is None else "values")
 
-    def _each(self, caller: str, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """A quantity of every sample, ``(batch, num_samples, ...)``."""
-        need = "a function of images (walkers, *shape), such as lambda x: x > 0.5"
-        if not callable(function):
-            raise TypeError(f"{caller}: needs {need}, got {type(function).__name__}")
-        lead = self.samples.shape[: self._axis + 1]
-        flat = self.samples.reshape(-1, *self.samples.shape[self._axis + 1 :])
-        found = called(f"the function of {caller}", function, flat)
-        if not isinstance(found, Tensor) or found.ndim == 0 or found.shape[0] != len(flat):
-            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise ValueError(
-                f"{caller}: the function is given images {tuple(flat.shape)} and must return "
-                f"a tensor whose first axis is {len(flat)}; it returned {got}"
-            )
-        return found.reshape(*lead, *found.shape[1:])
+    def exceedance(self, threshold: float | Tensor, of: Quantity | None = None) -> Exceedance:
+        """Where the image lies above a threshold: of each pixel, and of whole sets at once.
+
+        "Below" is ``exceedance(-threshold, of=lambda x: -x)``.
+
+        Args:
+            threshold: in data units, a number or an image ``(*shape)``.
+            of: as of `functional`.
+
+        Raises:
+            ValueError: a threshold that is not for one image, or NaN; or as `functional` raises.
+        """
+        return self._functional("exceedance(of=)", of).exceedance(threshold)
+
+    def principal_directions(self, count: int = 4) -> PrincipalDirections:
+        """Directions in which the samples differ most, and how much of the variance they hold.
+
+        Args:
+            count: at most ``num_samples - 1``.
+
+        Raises:
+            ValueError: more directions than the samples have, or fewer than three samples.
+        """
+        return self._functional("", None).principal_directions(count)
+
+    def difference(self, other: "Posterior", of: Quantity | None = None) -> Functional:
+        """The posterior of ``x - x'`` of two independent measurements, such as before and after.
+
+        Only samples of different numbers are paired: solves with one seed share random numbers.
+
+        Args:
+            other: of images of the same shape and units, with as many measurements.
+            of: as of `functional`; the difference is then that of the quantity.
+
+        Raises:
+            ValueError: the two do not match; or as `functional` raises.
+        """
+        instance("difference", "other", other, Posterior, need="a posterior, as of ti.solve")
+        mine, theirs = (one._functional("difference(of=)", of) for one in (self, other))
+        return difference_of(mine, theirs)
 
     def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """Arrays by name: samples, mean, std, and the diagnostics of every sample."""
@@ -254,12 +266,42 @@ class Posterior:
         Raises:
             ValueError: the name has another suffix than ``.safetensors``.
         """
-        notes = {
-            "stats": asdict(self.stats),
-            "origin": None if self.origin is None else asdict(self.origin),
-            **self.diagnostics.notes(),
-        }
-        posterior_file.write(path, {"samples": self.samples, **self.diagnostics.tensors()}, notes)
+        posterior_file.save(path, self.samples, self.diagnostics, self.stats, self.origin)
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` with named axes: measurement, sample, channel, y, x (z of volumes).
+
+        It holds `samples` and the diagnostics of every sample and measurement; how they were made
+        are its attributes.  Two channels, a complex image, are called "real" and "imaginary".
+
+        Raises:
+            ImportError: xarray is not installed.
+        """
+        return export.dataset(self.samples, self.diagnostics, self.stats, self.origin)
+
+    def to_arviz(self) -> Any:
+        """What arviz computes with: `arviz.InferenceData`, or a `DataTree` from its version 1 on.
+
+        Group `posterior` has the variable `image`, one chain of num_samples draws; `sample_stats`
+        has the diagnostics of every sample.
+
+        Raises:
+            ImportError: arviz is not installed.
+        """
+        return export.inference_data(self.samples, self.diagnostics, self.stats, self.origin)
+
+    def export(self, path: str | Path) -> None:
+        """Write the samples for other programs, in the format that the suffix says.
+
+        netCDF (``.nc``) holds what `to_xarray` gives; HDF5 (``.h5``) the array ``samples`` and how
+        they were made; TIFF (``.tif``) a stack of pages in the order (measurement, sample, channel,
+        y, x).  `save` keeps everything for this package.
+
+        Raises:
+            ImportError: the package that writes the format is not installed.
+            ValueError: another suffix.
+        """
+        export.write(path, self.samples, self.diagnostics, self.stats, self.origin)
 
     @staticmethod
     def load(path: str | Path) -> "Posterior":
@@ -268,24 +310,13 @@ class Posterior:
         Raises:
             ValueError: no such file of this version of the package.
         """
-        tensors, notes = posterior_file.read(path)
-        origin = None if notes["origin"] is None else Origin.from_notes(notes["origin"])
-        diagnostics = Diagnostics.of_file(tensors, notes)
-        return Posterior(tensors["samples"], diagnostics, Stats(**notes["stats"]), origin)
+        return Posterior(*posterior_file.load(path))
 
     @property
     def summary(self) -> Summary:
         """What pictures of the first measurement show."""
         one = self[0]
-        known = one.origin
-        return Summary(
-            one.samples,
-            one.mean,
-            one.std,
-            one.interval(),
-            None if known is None else known.value_range,
-            "" if known is None else known.units,
-        )
+        return summary_of(one.samples, one.mean, one.std, one.interval(), one.origin)
 
     def plot(
         self,
@@ -313,35 +344,8 @@ class Posterior:
         if path is not None:
             path = checked_path("plot", "path", path)
         one = self[index]
-        shape = tuple(one.mean.shape)
         if truth is not None:
-            truth = real_tensor("plot", "truth", truth)
-            refuse_type("plot(truth=)", truth)
-            truth = _member("truth", truth, shape, index, len(self))
+            truth = truth_shown(truth, tuple(one.mean.shape), index, len(self))
         if measurement is not None:
-            measurement = tensor_of("plot", "measurement", measurement)
-            if self.origin is not None:  # as `solve` took it, complex or without its first axis
-                known = self.origin.range_shape
-                measurement = batch_of(
-                    "plot(measurement=)",
-                    "measurement",
-                    measurement,
-                    known,
-                    is_complex=known[0] % 2 == 0,
-                    single=True,
-                    need=f"needs shape {known}, as solve took it",
-                )
-                measurement = _member("measurement", measurement, known, index, len(self))
+            measurement = measurement_shown(measurement, self.origin, index, len(self))
         return plot_posterior(one.summary, path, truth=truth, measurement=measurement)
-
-
-def _member(name: str, given: Tensor, shape: tuple[int, ...], index: int, batch: int) -> Tensor:
-    """One of a batch, or the only one; a `ValueError` where the shape is neither."""
-    if tuple(given.shape) == shape:
-        return given
-    if tuple(given.shape) != (batch, *shape):
-        raise ValueError(
-            f"plot({name}=): needs shape {shape}, or a batch of {batch}, got {tuple(given.shape)}"
-            f"{advice_on_shape(given.shape, shape)}"
-        )
-    return given[index]

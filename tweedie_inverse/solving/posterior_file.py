@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.io.kinds import known_suffix
 from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.solving.diagnostics import Diagnostics
+from tweedie_inverse.solving.origin import Origin
+from tweedie_inverse.solving.stats import Stats
 
 SUFFIX = ".safetensors"
+# What `Posterior.export` writes.
+_EXPORTED = (".nc", ".h5", ".hdf5", ".tif", ".tiff")
 _FORMAT = "tweedie-inverse-posterior-2"
 
 
@@ -20,15 +26,42 @@ def refuse_suffix(path: str | Path) -> None:
     suffix = checked_path("save", "path", path).suffix
     if suffix == SUFFIX:
         return
-    other = ""
+    ways = []
     if known_suffix(Path(path)) is not None:
-        other = "; for other programs, ti.io.write(path, posterior.mean, like=data)"
+        ways.append("ti.io.write(path, posterior.mean, like=data)")
     if suffix == ".npz":
-        other += ", or np.savez(path, **posterior.numpy())"
+        ways.append("np.savez(path, **posterior.numpy())")
+    if suffix in _EXPORTED:
+        ways.append("posterior.export(path)")
+    other = f"; for other programs, {', or '.join(ways)}" if ways else ""
     raise ValueError(
         f"save({str(path)!r}): posteriors are written as safetensors, and the name must say so: "
         f"{str(Path(path).with_suffix(SUFFIX))!r}{other}"
     )
+
+
+def save(
+    path: str | Path,
+    samples: Tensor,
+    diagnostics: Diagnostics,
+    stats: Stats,
+    origin: Origin | None,
+) -> None:
+    """Write a posterior; raises as `write` does."""
+    notes = {
+        "stats": asdict(stats),
+        "origin": None if origin is None else asdict(origin),
+        **diagnostics.notes(),
+    }
+    write(path, {"samples": samples, **diagnostics.tensors()}, notes)
+
+
+def load(path: str | Path) -> tuple[Tensor, Diagnostics, Stats, Origin | None]:
+    """What `save` wrote; raises as `read` does."""
+    tensors, notes = read(path)
+    origin = None if notes["origin"] is None else Origin.from_notes(notes["origin"])
+    diagnostics = Diagnostics.of_file(tensors, notes)
+    return tensors["samples"], diagnostics, Stats(**notes["stats"]), origin
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:

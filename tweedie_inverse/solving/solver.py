@@ -1,63 +1,29 @@
-"""The verb: one loop (`iterate`), and `solve`, which drains it."""
+"""The verb: `iterate`, the loop for users, and `solve`, which drains it."""
 
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, flag
 from tweedie_inverse.boundary.arguments import path as checked_path
-from tweedie_inverse.boundary.modes import of_a_walk
-from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.runtime.memory import in_parts
-from tweedie_inverse.solving.assembly import History, Part, assemble
-from tweedie_inverse.solving.checkpoint import Keeper, Saved, Spent, Underway, read, write
+from tweedie_inverse.solving.assembly import Part, assemble
+from tweedie_inverse.solving.checkpoint import Keeper, Saved, Spent, Underway, of_part, read
 from tweedie_inverse.solving.diagnostics import PosteriorWarning
+from tweedie_inverse.solving.loop import Step, end_of_part, problem_of, walk, whole_parts
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.setup import Run, prepare
-from tweedie_inverse.walks.base import Info, Level, Walk, WalkDivergedError
-
-
-class Step(NamedTuple):
-    """One step of a run, as `iterate` yields it and `callback` receives it.
-
-    Attributes:
-        level: index, number of steps, sigma before and after.
-        x: ``(walkers, *shape)``, state after the step.
-        info: the denoised image and the inner solver's effort.
-        walkers: (first, last + 1) of all measurements x samples, in that order.
-        total: number of all walkers.
-        state: everything that the next step needs.
-        run: the call that it belongs to.
-    """
-
-    level: Level
-    x: Tensor
-    info: Info
-    walkers: tuple[int, int]
-    total: int
-    state: Any
-    run: Run
-
-    def save(self, path: str | Path) -> None:
-        """Write a file from which ``iterate(..., resume=path)`` goes on; the folder must be there.
-
-        Raises:
-            ValueError: the population is spread over processes.
-            TypeError: the walk is one of the user's, whose state cannot be written.
-        """
-        underway = Underway(*self.walkers, self.level.index, self.state)
-        write(checked_path("step.save", "path", path), self.run, Saved([], underway))
+from tweedie_inverse.walks.base import Walk, WalkDivergedError
 
 
 def iterate(
@@ -91,8 +57,8 @@ def iterate(
     saved = None if resume is None else read(resume, run, "iterate(resume=)").underway
     return (
         step
-        for first, last in _whole_parts(run, 0 if saved is None else saved.first)
-        for step in _walk(run, run.prior, _problem(run, first, last), first, last, saved)
+        for first, last in whole_parts(run, 0 if saved is None else saved.first)
+        for step in walk(run, run.prior, problem_of(run, first, last), first, last, saved)
     )
 
 
@@ -204,140 +170,28 @@ def _parts(
     arrived = sum(len(part.x) for part in saved.finished)
 
     def work(first: int, last: int) -> Part:
-        problem, before = _problem(run, first, last), prior.calls
-        taken_up = _taken_up(saved.underway, first, last)
-        spent = Spent([], [], [], 0, 0)
-        if taken_up is not None and taken_up.spent is not None:
-            spent = taken_up.spent
-        bar.n = first * steps + (0 if taken_up is None else taken_up.step + 1) * (last - first)
-        for step in _walk(run, prior, problem, first, last, taken_up):
+        problem, before = problem_of(run, first, last), prior.calls
+        taken_up = of_part(saved.underway, first, last)
+        bar.n, spent = first * steps, Spent()
+        if taken_up is not None:
+            bar.n += (taken_up.step + 1) * (last - first)
+            spent = taken_up.spent or spent
+        for step in walk(run, prior, problem, first, last, taken_up):
             bar.update(last - first)
-            spent = _with(spent, step.info)
+            spent = spent.after(step.info)
             if callback is not None:
                 callback(step)
             if keeper is not None and keeper.is_due:
-                so_far = _paid(spent, prior.calls - before, problem.operator_calls)
+                so_far = spent.paid(prior.calls - before, problem.operator_calls)
                 underway = Underway(first, last, step.level.index, step.state, so_far)
                 keeper.keep(Saved(saved.finished, underway))
-        spent = _paid(spent, prior.calls - before, problem.operator_calls)
-        return _part(_everyone(run, step.x), step.info, spent)
+        spent = spent.paid(prior.calls - before, problem.operator_calls)
+        return spent.part(_everyone(run, step.x), step.info)
 
     if run.walk.communicator.size > 1:
         # Trying a part again would leave the other processes waiting.
-        return (work(first, last) for first, last in _whole_parts(run))
-    return in_parts(run.total, chunk, work, partial(_end, run), first=arrived)
-
-
-def _taken_up(underway: Underway | None, first: int, last: int) -> Underway | None:
-    """What is under way, if these are its walkers."""
-    same = underway is not None and (underway.first, underway.last) == (first, last)
-    return underway if same else None
-
-
-def _with(spent: Spent, info: Info) -> Spent:
-    accepted = [] if info.acceptance is None else [info.acceptance]
-    return spent._replace(
-        populations=[*spent.populations, info.population],
-        accepted=[*spent.accepted, *accepted],
-        solver_errors=[*spent.solver_errors, info.solver_error],
-    )
-
-
-def _paid(spent: Spent, denoiser_calls: int, operator_calls: int) -> Spent:
-    return spent._replace(
-        denoiser_calls=spent.denoiser_calls + denoiser_calls,
-        operator_calls=spent.operator_calls + operator_calls,
-    )
-
-
-def _part(x: Tensor, last: Info, spent: Spent) -> Part:
-    doubts = last.doubts
-    shares = (0.0, 0.0) if doubts is None else tuple(float(each.mean()) for each in doubts)
-    return Part(
-        x,
-        History.of(spent.populations),
-        spent.denoiser_calls,
-        spent.operator_calls,
-        max(map(float, spent.solver_errors)),
-        shares,
-        torch.stack(spent.accepted).mean(0) if spent.accepted else None,
-    )
-
-
-def _end(run: Run, first: int, size: int) -> int:
-    """Last + 1 of the walkers that run together from `first` on: `size` or fewer.
-
-    They share one operator, and a population stays whole even where it is larger than `size`.
-    """
-    if run.walk.is_population:
-        together = 1 if run.walk.one_population else max(1, size // run.num_samples)
-        size = together * run.num_samples
-    same_operator = run.total if run.operator.images is None else run.num_samples
-    return min(first + size, (first // same_operator + 1) * same_operator)
-
-
-def _whole_parts(run: Run, first: int = 0) -> Iterator[tuple[int, int]]:
-    """(first, last + 1) of walkers that run together, as many as one operator has."""
-    while first < run.total:
-        last = _end(run, first, run.total)
-        yield first, last
-        first = last
-
-
-def _here(run: Run, first: int, last: int) -> list[tuple[int, int]]:
-    """(measurement, sample) of the walkers `first` to `last` that belong to this process."""
-    mine = run.walk.communicator.share(run.num_samples)
-    pairs = (divmod(index, run.num_samples) for index in range(first, last))
-    return [pair for pair in pairs if pair[1] in mine]
-
-
-def _problem(run: Run, first: int, last: int) -> Problem:
-    """The measurement of each of these walkers, with the operator that all of them share."""
-    measurements = [measurement for measurement, _ in _here(run, first, last)]
-    return Problem(
-        run.y[torch.tensor(measurements, device=run.y.device)],
-        run.operator.select(measurements[0]),
-        run.noise,
-        populations=measurements[-1] - measurements[0] + 1,
-    )
-
-
-def _walk(
-    run: Run, prior: Prior, problem: Problem, first: int, last: int, saved: Underway | None
-) -> Iterator[Step]:
-    """The loop: walkers `first` to `last` of all (measurement, sample) pairs.
-
-    Where `saved` is theirs, it goes on after that step.
-    """
-    streams = Streams([run.key(*pair) for pair in _here(run, first, last)])
-    taken_up = _taken_up(saved, first, last)
-    steps = len(run.sigmas) - 1
-    values = run.sigmas.tolist()
-    with of_a_walk(run.y.device):
-        state = (
-            run.walk.start(problem, prior, values[0], streams)
-            if taken_up is None
-            else run.walk.restored(taken_up.state, problem, prior, len(streams))
-        )
-    for index in range(0 if taken_up is None else taken_up.step + 1, steps):
-        level = Level(index, steps, values[index], values[index + 1])
-        with of_a_walk(run.y.device):
-            state, info = run.walk.step(state, level, problem, prior, streams.at(index + 1))
-        _refuse_divergence(state.x, info, level, run.walk)
-        yield Step(level, state.x, info, (first, last), run.total, state, run)
-
-
-def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:
-    if bool(x.isfinite().all()):
-        return
-    if not bool(info.denoised.isfinite().all()):
-        cause = "the prior returned NaN or infinity; check its trained range and its number type"
-    else:
-        cause = "the likelihood step overshot; use a smaller step, or check the noise level"
-    raise WalkDivergedError(
-        f"the {walk.name} walk became non-finite at step {level.index + 1} of {level.steps} "
-        f"(sigma {level.sigma:.3g}): {cause}"
-    )
+        return (work(first, last) for first, last in whole_parts(run))
+    return in_parts(run.total, chunk, work, partial(end_of_part, run), first=arrived)
 
 
 def _everyone(run: Run, x: Tensor) -> Tensor:

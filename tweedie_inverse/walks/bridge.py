@@ -7,6 +7,8 @@ of x0 is weighed and drawn from.
 Everything is diagonal in one basis; arrays are coefficients there.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -25,7 +27,8 @@ class Model(NamedTuple):
         return self.slope * x + self.offset
 
 
-class Bridge(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Bridge:
     """A step ``x' = x0 + keep (x - x0) + spread n``, of a walker with ``x0 ~ N(denoised, error)``.
 
     ``keep = sigma'^2 / sigma^2`` is the reverse of the noising process; less of it renews more
@@ -43,29 +46,30 @@ class Bridge(NamedTuple):
         """``x' ~ N(mean, error + sigma^2)``, whatever x is."""
         return cls(x=mean, denoised=mean, error=error, keep=0.0, spread=sigma)
 
-    @property
+    @cached_property
     def mean(self) -> Tensor:
         """``E[x' | x]``."""
         return self.denoised + self.keep * (self.x - self.denoised)
 
-    @property
+    @cached_property
     def variance(self) -> Tensor:
         """``Var(x' | x)``."""
         return self.spread**2 + (1 - self.keep) ** 2 * self.error
 
 
-class Joint(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Joint:
     """The law of ``(x', x0)`` given x: x' from the bridge, x0 from the model at x'."""
 
     bridge: Bridge
     model: Model
 
-    @property
+    @cached_property
     def clean_mean(self) -> Tensor:
         """``E[x0 | x]``."""
         return self.model.mean(self.bridge.mean)
 
-    @property
+    @cached_property
     def clean_variance(self) -> Tensor:
         """``Var(x0 | x)``."""
         return self.model.slope**2 * self.bridge.variance + self.model.variance
@@ -75,7 +79,7 @@ class Joint(NamedTuple):
         slope = _ratio(self.bridge.variance * self.model.slope, self.clean_variance)
         return self.bridge.mean + slope * (x0 - self.clean_mean)
 
-    @property
+    @cached_property
     def deviation_given_clean(self) -> Tensor:
         """Standard deviations of x' given x0 and x."""
         return _ratio(self.bridge.variance * self.model.variance, self.clean_variance).sqrt()

@@ -210,8 +210,10 @@ class Particle(Walk[ParticleState]):
         joint = Joint(bridge, self._path.model(bridge, level.sigma_next, frame.moments))
         expected = frame.likelihood(joint.clean_mean, joint.clean_variance)
         chosen = self._select(state, bridge, expected, streams)
-        model = self._path.model(chosen.bridge, level.sigma_next, frame.moments)
-        state = propose(chosen.state, Joint(chosen.bridge, model), streams)
+        if chosen.bridge is not bridge:  # some populations were resampled
+            model = self._path.model(chosen.bridge, level.sigma_next, frame.moments)
+            joint = Joint(chosen.bridge, model)
+        state = propose(chosen.state, joint, streams)
         return state, self._info(state, denoised, chosen)
 
     def portable(self, state: ParticleState) -> tuple:
@@ -257,7 +259,7 @@ class Particle(Walk[ParticleState]):
         # Equal weights are no reason, whichever way their sum is rounded.
         resampled = size < self.threshold * log_weights.shape[1] * (1 - _ROUNDING)
         # The number of a population is that of its first walker.
-        numbers = streams.normal((), like=log_weights).reshape_as(gain)
+        numbers = streams.normal((), like=state.x).to(log_weights).reshape_as(gain)
         ancestors = state.ancestors
         if bool(resampled.any()):
             place = places(bridge.denoised, moments).reshape_as(gain)
@@ -267,7 +269,8 @@ class Particle(Walk[ParticleState]):
             parents = systematic_along(communicator.gather(place), log_weights.exp(), uniform)
             own = torch.arange(parents.shape[1], device=parents.device).expand_as(parents)
             parents = torch.where(resampled[:, None], parents, own)
-            bridge = bridge._replace(
+            bridge = replace(
+                bridge,
                 x=communicator.fetch(bridge.x, parents),
                 denoised=communicator.fetch(bridge.denoised, parents),
             )
