@@ -249,15 +249,11 @@ def rows_of(options: argparse.Namespace) -> Iterator[Row]:
     """All lines that were asked for, each as soon as it is known."""
     wanted = [name for name in CASES for start in options.cases if name.startswith(start)]
     for case in dict.fromkeys(wanted):
+        count, samples = options.count, options.samples
+        if options.exact and case.startswith("field"):
+            count, samples = options.exact
         for method in options.methods:
-            yield calibrated(
-                case,
-                method,
-                options.count,
-                options.samples,
-                options.evaluations,
-                options.folder,
-            )
+            yield calibrated(case, method, count, samples, options.evaluations, options.folder)
 
 
 def main() -> None:
@@ -271,6 +267,13 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=[OURS, *PEERS], default=[OURS])
     parser.add_argument("--count", type=int, default=100, help=f"truths, at most {MOST}")
     parser.add_argument("--samples", type=int, default=15)
+    parser.add_argument(
+        "--exact",
+        nargs=2,
+        type=int,
+        metavar=("COUNT", "SAMPLES"),
+        help="truths and samples of the fields, whose prior costs no network",
+    )
     parser.add_argument("--evaluations", type=int, default=20, help="of the network, a sample")
     parser.add_argument("--folder", type=Path, help="where finished truths are kept")
     parser.add_argument("--figure", type=Path, help="coverage curves, such as coverage.png")
