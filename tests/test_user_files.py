@@ -85,7 +85,8 @@ def test_a_second_file_knows_the_helper_that_the_first_one_brought(folder):
 )
 def test_a_file_that_does_not_run_is_refused(name, text, said, folder):
     (folder / name).write_text(text)
+    before = set(sys.modules)
     with pytest.raises(ValueError, match="--operator x: ") as error:
         execute("--operator x", name)
     assert said in str(error.value)
-    assert not [module for module in sys.modules if module.endswith(name)]
+    assert not [module for module in set(sys.modules) - before if module.endswith(name)]

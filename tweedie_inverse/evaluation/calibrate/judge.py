@@ -1,7 +1,6 @@
 """From the records of all truths to the certificate."""
 
 import torch
-from scipy.stats import beta
 from torch import Tensor
 
 from tweedie_inverse.evaluation.calibrate import relative
@@ -85,6 +84,8 @@ def families_of(plan: Plan, record: Record) -> tuple[Family, ...]:
 
 
 def _scores(record: Record, nearest: Tensor) -> dict[str, float]:
+    from scipy.stats import beta
+
     count = record.values.shape[1] - 1
     apart = int((nearest == count).sum())
     # Of a right sampler 1 truth of S + 1 lies further from its nearest sample than all the others.

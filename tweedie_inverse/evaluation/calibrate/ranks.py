@@ -7,7 +7,6 @@ quantity f(x, y) is then uniform (Cook, Gelman and Rubin 2006; Talts et al. 2018
 """
 
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from tweedie_inverse.numerics.random import generator
@@ -69,7 +68,7 @@ def score_table(size: int) -> Tensor:
     a shift, the second a wrong spread, the others wrong tails and lopsidedness.
     """
     orders = min(ORDERS, size - 1)
-    z = torch.from_numpy(ndtri((torch.arange(size).double() + 0.5).numpy() / size))
+    z = torch.special.ndtri((torch.arange(size).double() + 0.5) / size)
     powers = torch.stack([z**k for k in range(orders + 1)], dim=1)
     basis, triangle = torch.linalg.qr(powers)
     return (basis * triangle.diagonal().sign() * size**0.5)[:, 1:].mT.contiguous()
