@@ -5,6 +5,8 @@
     python -m tweedie_inverse.benchmarks.studies.calibrated --cases field images ct --methods ours dps diffpir pigdm ddrm \
         --folder kept --figure coverage.png
         deepinv's samplers beside it, on the same truths and measurements
+    python -m tweedie_inverse.benchmarks.studies.calibrated --own --folder kept
+        truths that the network has drawn: what is wrong then is not that the prior does not fit
 
 Truths are exact draws where the prior is written down, and else images of the kind that the network
 was trained on, which it has never seen.  With a folder the same command goes on where it stopped.
@@ -182,8 +184,13 @@ def calibrated(
     num_samples: int,
     evaluations: int,
     folder: Path | None,
+    own: bool = False,
 ) -> Row:
-    """One line: `ti.calibrate` of a case by a method, `evaluations` of the network a sample."""
+    """One line: `ti.calibrate` of a case by a method, `evaluations` of the network a sample.
+
+    Args:
+        own: truths are draws of the network's own sampler, so that the prior fits them.
+    """
     task = CASES[case]()
     prior, peer = load(task.prior), None
     if method != OURS:
@@ -193,13 +200,14 @@ def calibrated(
             return Row(case, method, evaluations, None, refused)
         peer = Peer(method, settings, task, prior)
     name = f"{case}-{method}-{evaluations}-{num_samples}".replace(", ", "-").replace(" ", "-")
+    name += "-own" if own else ""
     try:
         found = ti.calibrate(
             task.operator,
             prior,
             count=count,
             num_samples=num_samples,
-            images=truths(task),
+            images=None if own else truths(task),
             steps=evaluations,
             sampler=peer,
             power=False,
@@ -253,7 +261,9 @@ def rows_of(options: argparse.Namespace) -> Iterator[Row]:
         if options.exact and case.startswith("field"):
             count, samples = options.exact
         for method in options.methods:
-            yield calibrated(case, method, count, samples, options.evaluations, options.folder)
+            yield calibrated(
+                case, method, count, samples, options.evaluations, options.folder, options.own
+            )
 
 
 def main() -> None:
@@ -275,6 +285,9 @@ def main() -> None:
         help="truths and samples of the fields, whose prior costs no network",
     )
     parser.add_argument("--evaluations", type=int, default=20, help="of the network, a sample")
+    parser.add_argument(
+        "--own", action="store_true", help="truths are drawn by the network's own sampler"
+    )
     parser.add_argument("--folder", type=Path, help="where finished truths are kept")
     parser.add_argument("--figure", type=Path, help="coverage curves, such as coverage.png")
     options = parser.parse_args()
