@@ -13,6 +13,7 @@ was trained on, which it has never seen.  With a folder the same command goes on
 """  # noqa: E501
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -227,13 +228,14 @@ def coverage_figure(rows: Sequence[Row], path: Path) -> None:
 
     shown = [row for row in rows if row.calibration is not None]
     cases = list(dict.fromkeys(row.case for row in shown))
-    across = min(3, len(cases))
+    across = math.ceil(math.sqrt(len(cases)))
     down = -(-len(cases) // across)
     figure = Figure(figsize=(3.6 * across, 3.4 * down), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(down, across, squeeze=False).flat
     colours = {method: f"C{k}" for k, method in enumerate(dict.fromkeys(r.method for r in shown))}
-    for axes, case in zip(panels, cases, strict=False):
+    # Cases first, so that no panel is taken that has none.
+    for case, axes in zip(cases, panels, strict=False):
         mine = [row for row in shown if row.case == case]
         for row in mine:
             curve = row.calibration.coverage  # type: ignore[union-attr]
