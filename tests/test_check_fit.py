@@ -15,6 +15,7 @@ from tweedie_inverse.evaluation.calibrate.samplers import Solving
 from tweedie_inverse.evaluation.fit.judge import held_to_others, judge
 from tweedie_inverse.evaluation.fit.layout import Layout
 from tweedie_inverse.evaluation.fit.statistics import Statistics
+from tweedie_inverse.evaluation.fit.truths import Truths
 from tweedie_inverse.numerics.random import normal
 
 SIZE, STD = 12, 0.3
@@ -193,6 +194,16 @@ def test_references_are_kept_and_added_to(tmp_path, reference, monkeypatch):
         references(file=file)
 
 
+def test_an_image_is_drawn_once(monkeypatch):
+    """A network's sampler is asked for each of the references, and for none a second time."""
+    drawn, own = [], Truths._drawn
+    monkeypatch.setattr(
+        Truths, "_drawn", lambda self, numbers: drawn.extend(numbers) or own(self, numbers)
+    )
+    references(count=19, steps=1)
+    assert sorted(drawn) == list(range(19))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -201,6 +212,7 @@ def test_references_are_kept_and_added_to(tmp_path, reference, monkeypatch):
         ({"images": torch.zeros(30, *SHAPE), "count": 31}, "there are 30 images"),
         ({"images": torch.zeros(5, *SHAPE)}, "19 references or more, got 5"),
         ({"images": torch.full((30, *SHAPE), torch.nan)}, "NaN"),
+        ({"images": torch.ones(30, *SHAPE)}, "all of one value"),
         ({"y": torch.zeros(2, *SHAPE)}, "one measurement, got 2"),
         ({"y": torch.zeros(3)}, "measurements of shape"),
         ({"operator": ops.Mask(MASK)}, "noise level is unknown"),

@@ -1,7 +1,8 @@
 """The images behind the references: exact draws of the prior, its own samples, or the user's."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ _STEPS = 50
 _FEW, _LEVELS = 8, (0.05, 0.2, 0.8)
 
 
-class Truths(NamedTuple):
+@dataclass(frozen=True)
+class Truths:
     """Images by number, each fixed by the seed and its number.
 
     Attributes:
@@ -46,11 +48,6 @@ class Truths(NamedTuple):
         return self.prior.means.dtype if isinstance(self.prior, GaussianMixture) else torch.float32
 
     @property
-    def evaluations(self) -> int:
-        """Network evaluations for one."""
-        return 0 if self.images is not None or self.is_exact else _STEPS
-
-    @property
     def words(self) -> str:
         """Where they come from, and what an alarm therefore means."""
         if self.images is not None:
@@ -68,6 +65,16 @@ class Truths(NamedTuple):
         """Those of these numbers, ``(len(numbers), *shape)``, on the prior's device."""
         if self.images is not None:
             return self.images[list(numbers)].to(self.prior.device)
+        # The first are asked for twice, and a network takes its time.
+        return torch.cat(
+            [self._first[k : k + 1] if k < _FEW else self._drawn([k]) for k in numbers]
+        )
+
+    @cached_property
+    def _first(self) -> Tensor:
+        return self._drawn(range(_FEW))
+
+    def _drawn(self, numbers: Sequence[int]) -> Tensor:
         seeds = [seed_of("check_fit truth", self.seed, number) for number in numbers]
         prior = self.prior
         if isinstance(prior, Gaussian | GaussianMixture):
@@ -75,11 +82,16 @@ class Truths(NamedTuple):
         return torch.cat([sample(prior, 1, steps=_STEPS, seed=one) for one in seeds])
 
     def levels(self) -> tuple[float, ...]:
-        """Noise levels for the denoiser, small, middling and large beside the images' spread."""
-        few = range(_FEW) if self.images is None else range(min(_FEW, len(self.images)))
-        spread = float(self.draw(list(few)).double().std())
+        """Noise levels for the denoiser, small, middling and large beside the images' spread.
+
+        Raises:
+            ValueError: they have none.
+        """
+        spread = float(self.draw(range(_FEW)).double().std())
+        if not spread > 0:
+            raise ValueError("fit_reference: its images are all of one value, and tell nothing")
         found = [share * spread for share in _LEVELS]
         if not self.prior.any_sigma:
             low, high = self.prior.sigma_min, self.prior.sigma_max
             found = [min(max(level, low), high) for level in found]
-        return tuple(dict.fromkeys(level for level in found if level > 0))
+        return tuple(dict.fromkeys(found))
