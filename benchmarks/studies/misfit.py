@@ -236,13 +236,19 @@ def phantoms(options: argparse.Namespace) -> None:
     chosen = ("held-out phantoms", "photographs", "real head CT")
     title = "phantom-64, CT; references of held-out phantoms"
     table(title, given, {name: cases[name] for name in chosen}, scan())
-    few = {"held-out phantoms": own[:10]}
+
+
+def mistakes(options: argparse.Namespace) -> None:
+    """`phantom-64` called at twice sigma, and told another value range, on phantoms."""
+    prior, count = ti.load_prior("phantom-64"), options.count
+    assert isinstance(prior, NetworkPrior)
+    own = {"held-out phantoms": held_out("slices", 64, min(options.each, 10), _FIRST)}
     twice = made(options, scan(), AtOtherSigma(prior, 2.0), count=count)
-    table("phantom-64 at twice sigma, CT", twice, few, scan())
+    table("phantom-64 at twice sigma, CT", twice, own, scan())
     other = copy.copy(prior.uncorrected())
     other.scale, other.offset, other.unit = 2 * prior.scale, 2 * prior.offset, 2 * prior.unit
     doubled = made(options, scan(), other, count=count)
-    table("phantom-64 told the range 0 to 2, CT", doubled, few, scan())
+    table("phantom-64 told the range 0 to 2, CT", doubled, own, scan())
 
 
 def colour(images: Tensor) -> Tensor:
@@ -285,7 +291,13 @@ def brightness(options: argparse.Namespace) -> None:
         print(row("photo-64, CT of the brightness", name, alarms(reference, y)), flush=True)
 
 
-PARTS = {"exact": exact, "phantoms": phantoms, "photographs": photos, "brightness": brightness}
+PARTS = {
+    "exact": exact,
+    "phantoms": phantoms,
+    "mistakes": mistakes,
+    "photographs": photos,
+    "brightness": brightness,
+}
 
 
 def main() -> None:

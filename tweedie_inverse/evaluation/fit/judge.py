@@ -90,7 +90,8 @@ def _scores(values: Tensor, deviations: Tensor) -> Tensor:
     square = deviations.square()
     found = [deviations.mean(1).square(), square.mean(1), square.amax(1)]
     found.append(_distances(values, deviations))
-    return torch.stack(found, dim=1).clamp(min=1e-12).log()
+    # The root, not the logarithm, which would hide what is far out in a long tail of what is not.
+    return torch.stack(found, dim=1).clamp(min=0).sqrt()
 
 
 def _distances(values: Tensor, deviations: Tensor) -> Tensor:
