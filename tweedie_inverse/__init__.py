@@ -15,6 +15,9 @@ from tweedie_inverse.evaluation import calibration
 from tweedie_inverse.evaluation.calibrate.result import Calibration
 from tweedie_inverse.evaluation.calibrate.run import calibrate
 from tweedie_inverse.evaluation.check_prior import check_prior
+from tweedie_inverse.evaluation.fit.reference import FitReference, fit_reference
+from tweedie_inverse.evaluation.fit.report import FitReport
+from tweedie_inverse.evaluation.fit.run import check_fit
 from tweedie_inverse.evaluation.prior_check.report import PriorReport
 from tweedie_inverse.numerics import chains, schedules
 from tweedie_inverse.priors import guidance, measure_denoising_error, tweedie
@@ -37,6 +40,8 @@ __all__ = [
     "Bound",
     "Calibration",
     "Diagnostics",
+    "FitReference",
+    "FitReport",
     "Likelihood",
     "Posterior",
     "PosteriorWarning",
@@ -50,8 +55,10 @@ __all__ = [
     "calibrate",
     "calibration",
     "chains",
+    "check_fit",
     "check_prior",
     "estimate_denoising_error",
+    "fit_reference",
     "guidance",
     "io",
     "iterate",

@@ -1,4 +1,4 @@
-"""The command line: demo, solve, check, calibrate, priors, info, convert, train."""
+"""The command line: demo, solve, check, check-fit, calibrate, priors, info, convert, train."""
 
 import argparse
 import dataclasses
@@ -8,7 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
-from tweedie_inverse.app import calibrate_command, check_command, solve_command
+from tweedie_inverse.app import (
+    calibrate_command,
+    check_command,
+    check_fit_command,
+    solve_command,
+)
 from tweedie_inverse.app.endings import endings
 from tweedie_inverse.datasets.registry import Dataset, dataset
 from tweedie_inverse.training.config import TrainingConfig
@@ -41,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
     solve_command.add(commands)
     check_command.add(commands)
+    check_fit_command.add(commands)
     calibrate_command.add(commands)
     priors = commands.add_parser("priors", help="list the shipped priors")
     priors.set_defaults(run=_priors)

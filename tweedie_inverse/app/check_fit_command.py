@@ -1,0 +1,104 @@
+"""`tweedie-inverse check-fit`: would prior, operator and noise have made these measurements?"""
+
+import argparse
+from pathlib import Path
+
+from tweedie_inverse.app.check_command import FAILED, images_of
+from tweedie_inverse.app.measurements import in_units_of, load
+from tweedie_inverse.evaluation.fit.plan import COUNT, SAMPLES, STEPS
+
+
+def add(commands) -> None:
+    """Enter the command and its options."""
+    command = commands.add_parser(
+        "check-fit",
+        help="alarm for measurements that the prior would not make",
+        description="Measures images of the prior, solves them, and ranks each given measurement "
+        f"among them. Exit code {FAILED} where one is an alarm.",
+    )
+    command.add_argument(
+        "measurement", nargs="+", help="files as for solve, one or a batch in each"
+    )
+    command.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
+    command.add_argument(
+        "--operator",
+        required=True,
+        metavar="FILE.py:NAME",
+        help="python file and the name of an Operator in it",
+    )
+    command.add_argument(
+        "--prior", required=True, help="shipped prior, checkpoint file, pipeline folder or hub id"
+    )
+    command.add_argument(
+        "--images",
+        nargs="+",
+        help="files or folders of images that are measured as references, instead of the prior's",
+    )
+    command.add_argument(
+        "--references",
+        default="fit-references.safetensors",
+        help="file where references are kept for other measurements; default %(default)s",
+    )
+    command.add_argument("--count", type=int, help=f"references, default {COUNT}")
+    command.add_argument("--samples", type=int, default=SAMPLES, help="default %(default)s")
+    command.add_argument("--steps", type=int, default=STEPS, help="default %(default)s")
+    command.add_argument(
+        "--noise", type=float, help="noise std, if the operator has no noise model"
+    )
+    command.add_argument("--method", default="auto")
+    command.add_argument("--level", type=float, default=0.05, help="share of false alarms")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--format", help="format of the prior, where the file does not tell")
+    command.add_argument("--revision", help="commit of a hub id")
+    command.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
+    command.add_argument("--device", default="cpu", help="such as cuda")
+    command.add_argument("--batch-size", type=int, help="samples that run together")
+    command.set_defaults(run=_check_fit)
+
+
+def _check_fit(options: argparse.Namespace) -> None:
+    from tweedie_inverse.app.solve_command import load_operator
+    from tweedie_inverse.evaluation.fit.plan import prepare_plan
+    from tweedie_inverse.evaluation.fit.reference import made
+    from tweedie_inverse.evaluation.fit.report import checked_level
+    from tweedie_inverse.priors.zoo import load_prior
+    from tweedie_inverse.runtime.devices import usable
+    from tweedie_inverse.solving.validation import check_measurement
+
+    device = usable(options.device, "check-fit")
+    operator, _ = load_operator(options.operator)
+    prior = load_prior(
+        options.prior,
+        format=options.format,
+        revision=options.revision,
+        weights=options.weights,
+        device=device,
+    )
+    given = {}
+    for name in options.measurement:  # all of them before the references, which take long
+        y = in_units_of(prior, load(name, options.key), Path(name).name, print)
+        given[name] = check_measurement(y, operator)[0]
+    shaped = prior.for_shape(operator.domain_shape)
+    images = images_of(shaped, options.images or (), None, most=options.count or COUNT)
+    plan = prepare_plan(
+        operator,
+        prior,
+        count=options.count,
+        num_samples=options.samples,
+        seed=options.seed,
+        images=images,
+        method=options.method,
+        steps=options.steps,
+        noise=options.noise,
+        batch_size=options.batch_size,
+        file=options.references,
+    )
+    level = checked_level(options.level, plan.count)
+    reference = made(plan, True)
+    reports = {name: reference.check_each(y, level=level) for name, y in given.items()}
+    for name, found in reports.items():
+        for number, report in enumerate(found):
+            print(f"{name}{f', measurement {number}' if len(found) > 1 else ''}\n{report}")
+    print(f"references: {Path(options.references).resolve()}")
+    if not all(report.passed for found in reports.values() for report in found):
+        raise SystemExit(FAILED)
