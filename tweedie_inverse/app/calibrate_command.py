@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tweedie_inverse.app.check_command import FAILED, images_of
+from tweedie_inverse.app.options import add_operator
 from tweedie_inverse.evaluation.calibrate.plan import COUNT, SAMPLES, Plan, prepare_plan
 from tweedie_inverse.evaluation.calibrate.result import Calibration
 
@@ -26,12 +27,7 @@ def add(commands) -> None:
         help="files or folders of images, held out from the network's training, as truths; the "
         "test then judges whether the prior fits them, too. Without any, draws of the prior",
     )
-    command.add_argument(
-        "--operator",
-        required=True,
-        metavar="FILE.py:NAME",
-        help="python file and the name of an Operator in it",
-    )
+    add_operator(command)
     command.add_argument(
         "--instrument",
         metavar="FILE.py:NAME",

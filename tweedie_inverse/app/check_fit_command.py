@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tweedie_inverse.app.check_command import FAILED, images_of
 from tweedie_inverse.app.measurements import in_units_of, load
+from tweedie_inverse.app.options import add_operator
 from tweedie_inverse.evaluation.fit.plan import COUNT, SAMPLES, STEPS
 
 
@@ -20,12 +21,7 @@ def add(commands) -> None:
         "measurement", nargs="+", help="files as for solve, one or a batch in each"
     )
     command.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
-    command.add_argument(
-        "--operator",
-        required=True,
-        metavar="FILE.py:NAME",
-        help="python file and the name of an Operator in it",
-    )
+    add_operator(command)
     command.add_argument(
         "--prior", required=True, help="shipped prior, checkpoint file, pipeline folder or hub id"
     )

@@ -17,6 +17,7 @@ from tweedie_inverse.app.exports import (
     refuse_early,
     suffix_of,
 )
+from tweedie_inverse.app.options import add_operator
 from tweedie_inverse.boundary.data import Data
 from tweedie_inverse.io import read
 from tweedie_inverse.operators import Operator
@@ -41,12 +42,7 @@ def add(commands) -> None:
         "its own; run again to go on",
     )
     solve.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
-    solve.add_argument(
-        "--operator",
-        required=True,
-        metavar="FILE.py:NAME",
-        help="python file and the name of an Operator in it",
-    )
+    add_operator(solve)
     solve.add_argument(
         "--prior", required=True, help="shipped prior, checkpoint file, pipeline folder or hub id"
     )

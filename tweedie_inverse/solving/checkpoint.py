@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import path as checked_path
-from tweedie_inverse.runtime.atomic import ready, replace
+from tweedie_inverse.runtime import tensor_file
+from tweedie_inverse.runtime.atomic import ready
 from tweedie_inverse.solving.assembly import History, Part, origin_of
 from tweedie_inverse.solving.origin import digest
 from tweedie_inverse.solving.setup import Run
@@ -106,18 +107,14 @@ def write(path: str | Path, run: Run, saved: Saved) -> None:
         ValueError: the walkers are spread over processes.
         TypeError: the state of the walk cannot be written.
     """
-    from safetensors.torch import save
-
     if run.walk.communicator.size > 1:
         raise ValueError("a population that is spread over processes cannot be saved")
     if saved.underway is not None:
         state = run.walk.portable(saved.underway.state)
         saved = saved._replace(underway=saved.underway._replace(state=state))
     tensors, note = flattened(saved)
-    # Some may be views of one.
-    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    header = {"format": _FORMAT, "call": json.dumps(fingerprint(run)), "content": json.dumps(note)}
-    replace(path, save(own, metadata=header))
+    notes = {"call": fingerprint(run), "content": note}
+    tensor_file.write(path, _FORMAT, tensors, notes)
 
 
 def read(path: str | Path, run: Run, caller: str) -> Saved:
@@ -127,24 +124,13 @@ def read(path: str | Path, run: Run, caller: str) -> Saved:
         FileNotFoundError: there is none.
         ValueError: it is no such file, or of another call.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{caller}: there is no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{caller}: {path} is no saved walk ({error})") from error
-    if header.get("format") != _FORMAT:
-        raise ValueError(f"{caller}: {path} is no saved walk, or one of another version")
-    _refuse_other(json.loads(header["call"]), fingerprint(run), path, caller)
+    tensors, notes = tensor_file.read(path, _FORMAT, caller=caller, need="a walk that was kept")
+    _refuse_other(notes["call"], fingerprint(run), path, caller)
     here = {name: tensor.to(run.y.device) for name, tensor in tensors.items()}
     try:
-        return rebuilt(here, json.loads(header["content"]))
+        return rebuilt(here, notes["content"])
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{caller}: {path} cannot be read: {error}") from error
+        raise ValueError(f"{caller}({str(path)!r}): cannot be read: {error}") from error
 
 
 def _refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller: str) -> None:
@@ -155,8 +141,8 @@ def _refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller
             f"{name} ({there.get(name)} there, {here.get(name)} here)" for name in other
         )
         raise ValueError(
-            f"{caller}: {path} belongs to another call: {told}. Call with the same arguments to go "
-            "on, or delete it to begin anew"
+            f"{caller}({str(path)!r}): belongs to another call: {told}. Call with the "
+            "same arguments to go on, or delete it to begin anew"
         )
 
 
@@ -172,7 +158,7 @@ class Keeper:
         """What the file holds; nothing where there is none."""
         if not self._path.exists():
             return Saved([], None)
-        saved = read(self._path, self._run, "solve(checkpoint=)")
+        saved = read(self._path, self._run, "solve: checkpoint")
         if saved.underway is not None and saved.underway.spent is None:
             raise ValueError(
                 f"solve(checkpoint=): {self._path} is of a step of ti.iterate; go on with "

@@ -1,6 +1,5 @@
 """Posteriors in files: tensors by name in one safetensors file, notes as JSON in its header."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.io.kinds import known_suffix
-from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.stats import Stats
@@ -19,6 +18,7 @@ SUFFIX = ".safetensors"
 # What `Posterior.export` writes.
 _EXPORTED = (".nc", ".h5", ".hdf5", ".tif", ".tiff")
 _FORMAT = "tweedie-inverse-posterior-2"
+_READING = {"caller": "Posterior.load", "need": "a file of posterior.save"}
 
 
 def refuse_suffix(path: str | Path) -> None:
@@ -70,14 +70,9 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], notes: Mapping[str, A
     Raises:
         ValueError: the name has another suffix than ``.safetensors``.
     """
-    from safetensors.torch import save
-
     refuse_suffix(path)
-    # Tensors of a batch may be views of one: each is written as it is.
-    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    header = {"format": _FORMAT, "notes": json.dumps(notes)}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    replace(Path(path), save(own, metadata=header))
+    tensor_file.write(path, _FORMAT, tensors, notes)
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -87,35 +82,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: no posterior, or one of another version of this package.
     """
     path = checked_path("Posterior.load", "path", path)
-    if not path.is_file():
-        kind = "a folder or a device" if path.exists() else "not there"
-        raise FileNotFoundError(f"Posterior.load({str(path)!r}): needs a file, this is {kind}")
-    with _opened(path) as file:
-        notes = _notes(path, file)
-        return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
+    return tensor_file.read(path, _FORMAT, **_READING)
 
 
 def is_consistent(path: str | Path) -> bool:
     """What the posterior in a file says of itself, from its header alone."""
-    with _opened(path) as file:
-        return bool(_notes(path, file)["is_consistent"])
-
-
-def _opened(path: str | Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise ValueError(f"Posterior.load({str(path)!r}): no safetensors file ({error})") from error
-
-
-def _notes(path: str | Path, file: Any) -> dict[str, Any]:
-    header = file.metadata() or {}
-    if header.get("format") != _FORMAT:
-        found = header.get("format", "another kind, or of an older version of this package")
-        raise ValueError(
-            f"Posterior.load({str(path)!r}): needs a file of posterior.save ({_FORMAT}), this one "
-            f"is of {found}"
-        )
-    return json.loads(header["notes"])
+    with tensor_file.opened(path, _READING["caller"]) as file:
+        return bool(tensor_file.notes_in(file, path, _FORMAT, **_READING)["is_consistent"])

@@ -54,7 +54,7 @@ def iterate(
     if resume is not None:
         resume = checked_path("iterate", "resume", resume)
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
-    saved = None if resume is None else read(resume, run, "iterate(resume=)").underway
+    saved = None if resume is None else read(resume, run, "iterate: resume").underway
     return (
         step
         for first, last in whole_parts(run, 0 if saved is None else saved.first)

@@ -1,6 +1,5 @@
 """The certificate: one verdict, the power behind it, and what it cannot see."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from tweedie_inverse.evaluation.calibrate.faults import NONE
 from tweedie_inverse.evaluation.calibrate.page import page
 from tweedie_inverse.evaluation.calibrate.pictures import draw
 from tweedie_inverse.evaluation.calibrate.power import Power
+from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.runtime.atomic import replace
 from tweedie_inverse.solving.posterior import Posterior
 
@@ -174,8 +174,6 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write everything to one safetensors file; `Calibration.load` reads it."""
-        from safetensors.torch import save
-
         target = checked_path("save", "path", path)
         if target.suffix != _SUFFIX:
             raise ValueError(
@@ -185,18 +183,15 @@ class Calibration:
         notes, tensors = {}, {}
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                tensors[name] = value.clone().contiguous()
+                tensors[name] = value
             elif isinstance(value, Curve):
-                tensors |= {
-                    f"{name}/{key}": t.clone().contiguous() for key, t in value._asdict().items()
-                }
+                tensors |= {f"{name}/{key}": part for key, part in value._asdict().items()}
             else:
                 notes[name] = value
         notes["power"] = {name: list(one) for name, one in self.power.items()}
         notes["families"] = [list(family) for family in self.families]
-        header = {"format": _FORMAT, "notes": json.dumps(notes, default=str)}
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace(target, save(tensors, metadata=header))
+        tensor_file.write(target, _FORMAT, tensors, notes)
 
     @staticmethod
     def load(path: str | Path) -> "Calibration":
@@ -205,22 +200,10 @@ class Calibration:
         Raises:
             ValueError: no such file of this version of the package.
         """
-        from safetensors import SafetensorError, safe_open
-
         source = checked_path("Calibration.load", "path", path)
-        if not source.is_file():
-            raise FileNotFoundError(f"Calibration.load({str(path)!r}): there is no such file")
-        try:
-            with safe_open(source, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"Calibration.load({str(path)!r}): no safetensors file") from error
-        if header.get("format") != _FORMAT:
-            raise ValueError(
-                f"Calibration.load({str(path)!r}): needs a file of calibration.save ({_FORMAT})"
-            )
-        notes = json.loads(header["notes"])
+        tensors, notes = tensor_file.read(
+            source, _FORMAT, caller="Calibration.load", need="a file of calibration.save"
+        )
         for name in ("findings", "not_tested"):
             notes[name] = tuple(notes[name])
         notes["power"] = {name: Power(*one) for name, one in notes["power"].items()}

@@ -16,7 +16,8 @@ from tweedie_inverse.evaluation.fit.report import FitReport, checked_level, repo
 from tweedie_inverse.evaluation.fit.statistics import FAMILIES, Named, Statistics
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.runtime.atomic import ready, replace
+from tweedie_inverse.runtime import tensor_file
+from tweedie_inverse.runtime.atomic import ready
 from tweedie_inverse.solving.validation import check_measurement
 from tweedie_inverse.walks.base import Walk
 
@@ -238,12 +239,9 @@ def _progress_bar(show: bool, plan: Plan):
 
 
 def _keep(plan: Plan, levels: Sequence[float], values: Tensor) -> None:
-    from safetensors.torch import save
-
     assert plan.file is not None
     tensors = {"values": values, "levels": torch.tensor(levels, dtype=torch.float64)}
-    notes = {"format": _FORMAT, "settings": json.dumps(dict(plan.settings), sort_keys=True)}
-    replace(plan.file, save(tensors, metadata=notes))
+    tensor_file.write(plan.file, _FORMAT, tensors, {"settings": dict(plan.settings)})
 
 
 def _kept(plan: Plan) -> tuple[tuple[float, ...], Tensor] | None:
@@ -252,22 +250,15 @@ def _kept(plan: Plan) -> tuple[tuple[float, ...], Tensor] | None:
     Raises:
         ValueError: it is no such file, or one of other settings, or cannot be written.
     """
-    from safetensors import SafetensorError, safe_open
-
     if plan.file is None:
         return None
     ready(plan.file)
     if not plan.file.exists():
         return None
-    try:
-        with safe_open(plan.file, framework="pt") as opened:
-            notes = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"fit_reference(file={str(plan.file)!r}): is damaged ({error})") from error
-    if notes.get("format") != _FORMAT:
-        raise ValueError(f"fit_reference(file={str(plan.file)!r}): holds no references")
-    there, wanted = json.loads(notes["settings"]), dict(plan.settings)
+    tensors, notes = tensor_file.read(
+        plan.file, _FORMAT, caller="fit_reference", need="a file of references"
+    )
+    there, wanted = notes["settings"], json.loads(json.dumps(dict(plan.settings), default=str))
     other = [f"{k}: {there.get(k)} there, {wanted[k]}" for k in wanted if there.get(k) != wanted[k]]
     if other:
         raise ValueError(
