@@ -8,6 +8,7 @@ it a mask with a hole took three times the iterations; worse, residuals within t
 where errors were not.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,8 +19,9 @@ from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Basis, Cosines, Pixels, cosine_matrix
 
-# Frequencies along each axis that a block has.
-_LOW = 16
+# Frequencies along each axis that a block has, and images of one channel that it may be as large
+# as: for small images it has fewer.
+_LOW, _IMAGES = 16, 16
 
 
 class Preconditioner(NamedTuple):
@@ -60,7 +62,7 @@ def _made(problem: Problem, covariance: Covariance, like: Tensor) -> Preconditio
     gram = _gram(problem, covariance.basis)
     if gram is None:
         return Preconditioner(diagonal, None, (0, 0))
-    h, w = size = _size(like)
+    h, w = size = _size(like.shape)
     v, precision = (values.expand_as(like)[..., :h, :w].flatten(2) for values in (v, precision))
     deviation = v.sqrt()
     block = deviation[..., :, None] * gram * deviation[..., None, :]
@@ -69,8 +71,10 @@ def _made(problem: Problem, covariance: Covariance, like: Tensor) -> Preconditio
     return Preconditioner(diagonal, torch.linalg.cholesky_ex(block).L, size)
 
 
-def _size(like: Tensor) -> tuple[int, int]:
-    return min(_LOW, like.shape[-2]), min(_LOW, like.shape[-1])
+def _size(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of low frequencies, for images of this shape."""
+    low = min(_LOW, int((_IMAGES * shape[-2] * shape[-1]) ** 0.25))
+    return min(low, shape[-2]), min(low, shape[-1])
 
 
 def _gram(problem: Problem, basis: Basis) -> Tensor | None:
@@ -84,14 +88,14 @@ def _gram(problem: Problem, basis: Basis) -> Tensor | None:
     if "gram" not in problem.kept:
         shape = problem.operator.domain_shape
         information = problem.response.square().expand(shape).mean(0)
-        h, w = (min(_LOW, side) for side in shape[1:])
-        rows, columns = (_products(side, information) for side in shape[1:])
+        h, w = _size(shape)
+        rows, columns = _products(shape[1], h, information), _products(shape[2], w, information)
         gram = (rows @ information @ columns.mT).reshape(h, h, w, w)
         problem.kept["gram"] = gram.permute(0, 2, 1, 3).reshape(h * w, h * w)
     return problem.kept["gram"]
 
 
-def _products(side: int, like: Tensor) -> Tensor:
-    """Of every two of the lowest cosines, ``(n n, side)``."""
-    low = cosine_matrix(side, like.dtype, like.device)[:_LOW]
+def _products(side: int, count: int, like: Tensor) -> Tensor:
+    """Of every two of so many lowest cosines, ``(count count, side)``."""
+    low = cosine_matrix(side, like.dtype, like.device)[:count]
     return (low[:, None] * low).flatten(0, 1)

@@ -5,6 +5,7 @@ needs beside its weights cannot be told from them.  A solve needs the forward pa
 further images for each walker: state, denoised image, draws, noise, and what a linear solve keeps.
 """
 
+import math
 import weakref
 from typing import Any
 
@@ -19,7 +20,10 @@ from tweedie_inverse.runtime.memory import free_bytes
 
 # Beside the forward pass a solve keeps so many images a walker, in the number type of y: measured
 # for the decoupled walk (`tests/test_batch_sizes.py`), rounded up.  Other walks need fewer.
-IMAGE_BUFFERS = 24
+IMAGE_BUFFERS = 32
+# And for each channel three blocks of so many numbers, or of 16 images where that is less: those of
+# `conditional.preconditioner`, where a mask is solved with a measured error.
+_BLOCK, _BLOCK_IMAGES = 256**2, 16
 # Walkers that run together at most: this many numbers of state.
 MOST_NUMBERS = 2**24
 # On the CPU nothing is tried for fewer numbers of state: the networks of small images are small.
@@ -61,9 +65,16 @@ def default_batch(prior: Prior, like: Tensor, total: int) -> int:
         return 1  # the walk will say what is missing
     if each == 0 == all_together:
         return most
-    each += IMAGE_BUFFERS * numbers * like.element_size()
+    each += kept_numbers(tuple(prior.shape)) * like.element_size()
     room = _SHARE[kind] * free - all_together
     return max(1, min(most, int(room / each)))
+
+
+def kept_numbers(shape: tuple[int, ...]) -> int:
+    """Numbers that a solve keeps of each walker, beside the forward pass; at most."""
+    numbers = math.prod(shape)
+    blocks = 3 * min(_BLOCK * shape[0], _BLOCK_IMAGES * numbers) if len(shape) == 3 else 0
+    return IMAGE_BUFFERS * numbers + blocks
 
 
 def _need(prior: Prior, like: Tensor) -> _Need:
