@@ -64,7 +64,8 @@ def test_errors_of_a_draw_are_hidden_by_the_noise_that_follows(name, noise_after
     exact, rough = drawn(problem, v), drawn(problem, v, noise_after=noise_after)
     assert exact.error <= linear_gaussian._EXACT
     assert rough.error <= linear_gaussian.TOLERANCE
-    assert rough.iterations < exact.iterations
+    if noise_after > 1:
+        assert rough.iterations < exact.iterations
     error = BASIS.transform(rough.x - exact.x) / noise_after
     for part in (error, error[..., :4, :4]):
         assert float(part.square().mean().sqrt()) < 5 * linear_gaussian.TOLERANCE

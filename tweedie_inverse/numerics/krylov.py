@@ -13,8 +13,9 @@ from torch import Tensor
 # Iterations of an accelerator to the first look at the systems, because at every look it waits for
 # Python.  Iterations after the last system has converged change nothing.
 _FIRST_LOOK = 8
-# Bounds of the factor by which a step is shorter than the one before it.
-_FASTEST, _SLOWEST = 0.1, 0.97
+# Bounds of the factor by which a step is taken to be shorter than the one before it.  The first few
+# shrink fast, whatever is still to come in directions that converge late.
+_FASTEST, _SLOWEST = 0.9, 0.97
 
 
 class Solution(NamedTuple):
