@@ -9,7 +9,7 @@ import tweedie_inverse as ti
 from tests.seeds import salted
 from tests.test_posterior import posterior
 from tweedie_inverse import operators as ops
-from tweedie_inverse.evaluation.calibrate import samplers, sources
+from tweedie_inverse.evaluation.calibrate import plan, samplers
 from tweedie_inverse.evaluation.calibrate.curves import coverage_curve, rank_band, rank_curve
 from tweedie_inverse.evaluation.calibrate.families import Family
 from tweedie_inverse.evaluation.calibrate.null import Null
@@ -217,7 +217,7 @@ class Doubled(ti.priors.Gaussian):
 
 
 def test_truths_of_a_network_are_its_own_samples_and_cost_evaluations(monkeypatch):
-    monkeypatch.setattr(sources, "TRUTH_STEPS", 7)
+    monkeypatch.setattr(plan, "TRUTH_STEPS", 7)
     short = {"num_samples": 5, "steps": 3, "power": False}
     with pytest.raises(ValueError, match="pays for 18 truths at 22 evaluations each"):
         ti.calibrate(OPERATOR, Network(), budget=400, **short)

@@ -24,7 +24,8 @@ def test_mnist_digits(tmp_path):
     assert 2 < result.report.usable[1] < 12
     assert len(result.scores) == 2
     for scores in result.scores.values():
-        assert scores.psnr > 14  # with 2 samples of 16 evaluations; the example has 23
+        # 18.7 with a deviation of 1.3 over the random numbers; the example, with more, has 23.
+        assert scores.psnr > 18.7 - 4 * 1.3
         assert scores.coverage[0] >= scores.coverage[1]
 
 

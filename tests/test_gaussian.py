@@ -55,7 +55,7 @@ def test_draws_have_the_posterior_mean_and_covariance(name, std, solver, monkeyp
     result, exact = draw(OPERATORS[name], std)
     assert agreement(result.x, exact).worst_z < 5
     assert (result.iterations > 0) == (solver == "iterative")
-    assert result.error <= linear_gaussian.TOLERANCE
+    assert result.error <= linear_gaussian._EXACT
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -66,7 +66,7 @@ def test_both_solvers_give_the_same_draws(name, monkeypatch):
     iterated, _ = draw(OPERATORS[name], 0.1)
     spread = float(exact.covariance.trace() / exact.covariance.shape[0]) ** 0.5
     difference = float((direct.x - iterated.x).square().mean().sqrt())
-    assert difference < 3 * linear_gaussian.TOLERANCE * max(spread, 1)
+    assert difference < 3 * linear_gaussian._EXACT * max(spread, 1)
 
 
 def test_single_precision_is_good_enough(monkeypatch):

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -199,6 +201,40 @@ def test_files_that_are_no_walk_are_refused(spoil, tmp_path):
         ti.iterate(y, operator, prior, steps=3, resume=tmp_path / "other")
     with pytest.raises(TypeError, match="needs a path"):
         ti.iterate(y, operator, prior, steps=3, resume=3)
+
+
+@dataclass(frozen=True)
+class Odd(ti.walks.Langevin):
+    """A walk of a user, whose state no file holds."""
+
+    def portable(self, state):
+        return {"x": state.x}
+
+
+def test_what_could_not_be_kept_is_told_at_the_first_step_and_not_after_a_minute(tmp_path):
+    operator, prior, steps = SOLVES["mask"](), _network(True), []
+    settings = {"steps": 6, "num_samples": 2, "callback": steps.append}
+    with pytest.raises(TypeError, match="NamedTuples, tensors and numbers, got dict"):
+        ti.solve(
+            measured(operator), operator, prior, method=Odd(), checkpoint=tmp_path / "a", **settings
+        )
+    assert len(steps) == 1
+    spread = SimpleNamespace(walk=SimpleNamespace(communicator=SimpleNamespace(size=2)))
+    with pytest.raises(ValueError, match="spread over processes"):
+        checkpoint.Keeper(tmp_path / "a", spread)
+
+
+def test_a_disk_that_is_full_does_not_end_the_walk(tmp_path, always, monkeypatch):
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    operator, prior = SOLVES["mask"](), _network(True)
+    y, settings = measured(operator), {"steps": 4, "num_samples": 2}
+    whole = ti.solve(y, operator, prior, **settings)
+    monkeypatch.setattr(checkpoint.tensor_file, "write", full)
+    with pytest.warns(RuntimeWarning, match="could not be written .*No space.*walks on"):
+        found = ti.solve(y, operator, prior, checkpoint=tmp_path / "a", **settings)
+    assert torch.equal(found.samples, whole.samples)
 
 
 class Pair(NamedTuple):

@@ -6,6 +6,7 @@ knows the call it belongs to, and is refused by any other.
 
 import json
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,14 +108,18 @@ def write(path: str | Path, run: Run, saved: Saved) -> None:
         ValueError: the walkers are spread over processes.
         TypeError: the state of the walk cannot be written.
     """
-    if run.walk.communicator.size > 1:
-        raise ValueError("a population that is spread over processes cannot be saved")
+    _refuse_processes("step.save", run)
     if saved.underway is not None:
         state = run.walk.portable(saved.underway.state)
         saved = saved._replace(underway=saved.underway._replace(state=state))
     tensors, note = flattened(saved)
     notes = {"call": fingerprint(run), "content": note}
     tensor_file.write(path, _FORMAT, tensors, notes)
+
+
+def _refuse_processes(caller: str, run: Run) -> None:
+    if run.walk.communicator.size > 1:
+        raise ValueError(f"{caller}: a population that is spread over processes cannot be kept")
 
 
 def read(path: str | Path, run: Run, caller: str) -> Saved:
@@ -147,10 +152,15 @@ def _refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller
 
 
 class Keeper:
-    """Keeps the walk of `solve` in a file, from time to time."""
+    """Keeps the walk of `solve` in a file, from time to time.
+
+    Raises:
+        ValueError: the file cannot be written, or the walkers are spread over processes.
+    """
 
     def __init__(self, path: str | Path, run: Run):
         self._path, self._run = checked_path("solve", "checkpoint", path), run
+        _refuse_processes("solve(checkpoint=)", run)
         ready(self._path)
         self._latest = self._begin = time.monotonic()
 
@@ -171,9 +181,18 @@ class Keeper:
     def is_due(self) -> bool:
         return time.monotonic() - self._latest >= _EVERY
 
+    def refuse(self, state: Any) -> None:
+        """Raise a `TypeError` where the state of the user's own walk cannot be written."""
+        flattened(self._run.walk.portable(state))
+
     def keep(self, saved: Saved) -> None:
+        """Write the file; where that fails, say so and let the walk go on."""
         self._latest = time.monotonic()
-        write(self._path, self._run, saved._replace(seconds=self._latest - self._begin))
+        try:
+            write(self._path, self._run, saved._replace(seconds=self._latest - self._begin))
+        except OSError as error:
+            text = f"solve(checkpoint=): {self._path} could not be written ({error}); it walks on"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def done(self) -> None:
         """All samples are there: the file goes."""

@@ -181,6 +181,8 @@ def _parts(
             spent = spent.after(step.info)
             if callback is not None:
                 callback(step)
+            if keeper is not None and step.level.index == 0:
+                keeper.refuse(step.state)  # now, and not after an hour
             if keeper is not None and keeper.is_due:
                 so_far = spent.paid(prior.calls - before, problem.operator_calls)
                 underway = Underway(first, last, step.level.index, step.state, so_far)

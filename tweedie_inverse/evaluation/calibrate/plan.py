@@ -22,7 +22,7 @@ from tweedie_inverse.evaluation.calibrate.samplers import (
     Solving,
     code_of,
 )
-from tweedie_inverse.evaluation.calibrate.sources import Source, seed_of
+from tweedie_inverse.evaluation.calibrate.sources import Source, measured, seed_of
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.solving.origin import checksum, digest, name_of
@@ -32,6 +32,8 @@ from tweedie_inverse.walks.base import Walk
 # Chosen on exact posteriors, docs/results/calibrate-power.md: truths tell more than samples do.
 COUNT, SAMPLES = 100, 15
 LEAST_TRUTHS, LEAST_SAMPLES = 20, 5
+# Evaluations for a truth that the network's own sampler draws.
+TRUTH_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,7 @@ class Plan:
     def measured(self, x: Tensor, number: int) -> Tensor:
         """The measurement of truth ``(*shape)`` with this number."""
         seed = seed_of("calibrate measurement", self.seed, number)
-        if self.instrument.noise is not None:
-            return self.instrument.measure(x, seed=seed)
-        y = self.noise.sample(self.instrument.forward(x[None]), seed=seed)[0]
-        seen = self.instrument.observed
-        return y if seen is None else torch.where(seen.to(y.device), y, torch.zeros_like(y))
+        return measured(self.instrument, self.instrument.noise or self.noise, x, seed)
 
 
 def prepare_plan(
@@ -96,7 +94,8 @@ def prepare_plan(
     for one in (operator, told):
         _refuse_operator(one, operator)
     prior = prior.for_shape(operator.domain_shape)
-    source = Source(prior, None if images is None else _images(images, operator))
+    given = None if images is None else _images(images, operator)
+    source = Source(prior, given, "calibrate truth", TRUTH_STEPS)
     example = source.draw([0], seed)[0].to(prior.device)
     y = told.forward(example[None])
     model = resolve_noise(noise, operator, y)

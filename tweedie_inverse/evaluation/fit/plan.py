@@ -14,6 +14,7 @@ from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import batch_of, refuse_type
 from tweedie_inverse.evaluation.calibrate.samplers import Solving
+from tweedie_inverse.evaluation.calibrate.sources import measured
 from tweedie_inverse.evaluation.fit.truths import Truths
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
@@ -52,9 +53,7 @@ class Plan:
 
     def measured(self, x: Tensor, seed: int) -> Tensor:
         """The measurement of a truth ``(*shape)``."""
-        y = self.noise.sample(self.operator.forward(x[None]), seed=seed)[0]
-        seen = self.operator.observed
-        return y if seen is None else torch.where(seen.to(y.device), y, torch.zeros_like(y))
+        return measured(self.operator, self.noise, x, seed)
 
 
 def prepare_plan(

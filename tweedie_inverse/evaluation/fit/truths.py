@@ -7,10 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tweedie_inverse.evaluation.calibrate.sources import seed_of
+from tweedie_inverse.evaluation.calibrate.sources import Source
 from tweedie_inverse.priors.analytic import Gaussian, GaussianMixture
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.sampling.sampling import sample
 from tweedie_inverse.solving.origin import digest
 
 # Evaluations for an image that the network's own sampler draws.
@@ -36,7 +35,11 @@ class Truths:
     @property
     def is_exact(self) -> bool:
         """Whether they are exact draws of the prior."""
-        return self.images is None and isinstance(self.prior, Gaussian | GaussianMixture)
+        return self._source.is_exact
+
+    @property
+    def _source(self) -> Source:
+        return Source(self.prior, self.images, "check_fit truth", _STEPS)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -64,7 +67,7 @@ class Truths:
     def draw(self, numbers: Sequence[int]) -> Tensor:
         """Those of these numbers, ``(len(numbers), *shape)``, on the prior's device."""
         if self.images is not None:
-            return self.images[list(numbers)].to(self.prior.device)
+            return self._drawn(numbers)
         # The first are asked for twice, and a network takes its time.
         return torch.cat(
             [self._first[k : k + 1] if k < _FEW else self._drawn([k]) for k in numbers]
@@ -75,11 +78,7 @@ class Truths:
         return self._drawn(range(_FEW))
 
     def _drawn(self, numbers: Sequence[int]) -> Tensor:
-        seeds = [seed_of("check_fit truth", self.seed, number) for number in numbers]
-        prior = self.prior
-        if isinstance(prior, Gaussian | GaussianMixture):
-            return torch.cat([prior.draw(1, seed=one) for one in seeds])
-        return torch.cat([sample(prior, 1, steps=_STEPS, seed=one) for one in seeds])
+        return self._source.draw(list(numbers), self.seed).to(self.prior.device)
 
     def levels(self) -> tuple[float, ...]:
         """Noise levels for the denoiser, small, middling and large beside the images' spread.
