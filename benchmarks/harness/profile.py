@@ -30,6 +30,7 @@ _FUNCTIONS = {
     "operator": (
         "conditional.problem:Problem.forward",
         "conditional.problem:Problem.adjoint",
+        "conditional.problem:Problem.normal",
     ),
     "checks and verdict": (
         "solving.setup:prepare",
