@@ -68,6 +68,8 @@ def _picture(calibration: Any) -> str:
 
 
 def _list(lines: Iterable[str]) -> str:
+    if not lines:
+        return ""
     return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
 
 

@@ -11,6 +11,8 @@ from tweedie_inverse.evaluation.calibrate.families import slices
 from tweedie_inverse.evaluation.calibrate.faults import NONE
 
 _SHOWN = ("whole image", "data", "prior density", "distances", "nearest sample")
+# Of matplotlib's usual cycle; further lines are dashed.
+_COLOURS = 10
 
 
 def draw(calibration: Any, path: Path | None = None):
@@ -45,7 +47,9 @@ def _ranks(axes, calibration) -> None:
             continue
         for k, name in enumerate(family.columns):
             curve = rank_curve(calibration.ranks[:, place.start + k], size)
-            axes.plot(levels, curve.numpy(), lw=1.2, label=name)
+            shown = len(axes.lines)
+            look = {"color": f"C{shown % _COLOURS}", "ls": "-" if shown < _COLOURS else "--"}
+            axes.plot(levels, curve.numpy(), lw=1.2, label=name, **look)
     axes.axhline(0, color="k", lw=0.5)
     axes.set_ylim(bottom=2.5 * float(band.low.min()))
     axes.legend(fontsize=5, ncols=2, loc="lower center", framealpha=0.5)

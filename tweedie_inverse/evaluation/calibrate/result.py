@@ -103,7 +103,7 @@ class Calibration:
             return "what it would have seen was not asked (power=False)"
         faults = [one for name, one in self.power.items() if name != NONE]
         weak = [one.fault for one in faults if one.seen < _SURE]
-        often = f"at least {_SURE:.0%} of the times"
+        often = f"{100 * _SURE:.0f} times of 100 or more"
         if not weak:
             return f"every fault of the list would show, {often}"
         if len(weak) <= 2:
