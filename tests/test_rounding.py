@@ -81,14 +81,15 @@ def test_the_step_is_as_long_as_rounding_asks_for():
 
 
 def test_a_product_with_the_jacobian_is_right_by_the_longer_step():
-    x, sigma = FIELD.draw(2, seed=2).float(), 0.1
-    direction = FIELD.draw(2, seed=3).float() - FIELD.centre.float()
+    x, sigma = FIELD.draw(20, seed=2).float(), 0.1
+    direction = FIELD.draw(20, seed=3).float() - FIELD.centre.float()
     half, found = prior_of().faster(autocast="bf16"), []
     exact = sigma**2 * (FIELD.denoise(x + direction, sigma) - FIELD.denoise(x, sigma))
     for step in (None, reach(sigma, SIDE**2, half.rounding)):
         told = directional(half.denoise, x, half.denoise(x, sigma), sigma, direction, step)
         found.append(float((told - exact).norm() / exact.norm()))
-    assert found[1] < 0.15 < 0.2 < found[0]
+    # Over eight sets of random numbers 0.17 to 0.22, and 0.069 to 0.085.
+    assert found[1] < 0.12 < 0.14 < found[0]
 
 
 class Blind(ti.priors.NetworkPrior):
@@ -101,12 +102,12 @@ def test_rounding_is_not_taken_for_a_network_that_is_no_denoiser():
     """Differences that are rounding look like a Jacobian that is far from a denoiser's."""
     error = ti.measure_denoising_error(prior_of(), FIELD.draw(32, seed=9).float(), levels=4)
     operator = ops.Mask(ops.random_mask(FIELD.shape, 0.3, seed=1), noise=ops.GaussianNoise(0.05))
-    y = operator.measure(FIELD.draw(1, seed=4), seed=0).float()
+    y = operator.measure(FIELD.draw(4, seed=4), seed=0).float()
     half = prior_of(error).faster(autocast="bf16")
     blind = copy.copy(half)
     blind.__class__ = Blind
     found, doubted = (
-        ti.solve(y, operator, prior, num_samples=12, steps=16, seed=1) for prior in (half, blind)
+        ti.solve(y, operator, prior, num_samples=40, steps=16, seed=1) for prior in (half, blind)
     )
     assert "left out" not in found.stats.reason
     assert "left out" in doubted.stats.reason
