@@ -39,11 +39,13 @@ from tweedie_inverse.operators.instruments.sampling_patterns import (
     radial_mask,
     random_mask,
 )
-from tweedie_inverse.operators.noise.base import GaussianNoise, NoiseModel
+from tweedie_inverse.operators.noise.base import GaussianNoise, NoiseModel, UnknownGaussianNoise
 from tweedie_inverse.operators.noise.counts import PoissonGaussianNoise, PoissonNoise
 from tweedie_inverse.operators.noise.digitized import DigitizedNoise
 from tweedie_inverse.operators.noise.estimate import estimate_noise
+from tweedie_inverse.operators.parametric import Parametric, parametric
 from tweedie_inverse.operators.per_image import per_image
+from tweedie_inverse.operators.scalar_prior import ScalarPrior
 from tweedie_inverse.operators.tomography.tomography import Tomography
 
 __all__ = [
@@ -60,13 +62,16 @@ __all__ = [
     "MatrixOperator",
     "NoiseModel",
     "Operator",
+    "Parametric",
     "PhaseRetrieval",
     "PoissonGaussianNoise",
     "PoissonNoise",
     "Quantization",
+    "ScalarPrior",
     "StructuredRandom",
     "Tomography",
     "Transmission",
+    "UnknownGaussianNoise",
     "adjoint_error",
     "box_mask",
     "cartesian_mask",
@@ -80,6 +85,7 @@ __all__ = [
     "linearity_error",
     "motion_kernel",
     "operator_norm",
+    "parametric",
     "per_image",
     "radial_mask",
     "random_codes",

@@ -1,5 +1,8 @@
 """Convolution with a known kernel; the border is treated in one of five ways."""
 
+import copy
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -131,6 +134,26 @@ class Blur(LinearOperator):
             return y
         (top, left), (bottom, right) = self._before, self._after
         return F.pad(y, (left, right, top, bottom))
+
+
+def stacked_blurs(blurs: Sequence[Blur]) -> Blur | None:
+    """One blur for a batch of as many images, each with a kernel of its own.
+
+    None where their borders or the sizes of their kernels differ in a way that matters.
+    """
+    first = blurs[0]
+    for other in blurs:
+        same_reach = (other._before, other._after) == (first._before, first._after)
+        same = other.transfer.shape == first.transfer.shape and other.padding == first.padding
+        if not same or not (same_reach or first.padding == "circular"):
+            return None
+    together = copy.copy(first)
+    height, width = first.transfer.shape[-2:]
+    together.transfer = torch.stack(
+        [blur.transfer.reshape(-1, height, width) for blur in blurs]
+    )  # (batch, 1 or channels, height, width // 2 + 1)
+    together._full_transfer = None
+    return together
 
 
 def _power(transfer: Tensor) -> Tensor:

@@ -2,18 +2,20 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import instance, number
+from tweedie_inverse.boundary.arguments import flag, instance, number
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import real_tensor, refuse_spread
 from tweedie_inverse.boundary.modes import with_gradients
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Basis, Fourier, Pixels
+from tweedie_inverse.operators.scalar_prior import ScalarPrior
 
 
 class NoiseModel(ABC):
@@ -133,6 +135,28 @@ class GaussianNoise(NoiseModel):
             )
         return cls(spectrum.sqrt(), basis=Fourier())
 
+    @staticmethod
+    def unknown(
+        range: tuple[float, float] | ScalarPrior | None = None,
+        *,
+        by_channel: bool = False,
+        groups: Tensor | None = None,
+    ) -> "UnknownGaussianNoise":
+        """White noise of unknown level, which `solve` draws with each sample.
+
+        Args:
+            range: of the standard deviation, in units of y, flat in its logarithm; or a
+                `ScalarPrior`.  None is from 1e-4 to 2 times the root mean square of y.
+            by_channel: whether each channel, the first axis of y, has a level of its own.
+            groups: whole numbers from 0 on, broadcasting to `range_shape`: which measurements
+                share a level.
+
+        Raises:
+            TypeError, ValueError: no range, both kinds of groups, or groups that are not counted
+                from 0 without a gap.
+        """
+        return UnknownGaussianNoise(range, by_channel=by_channel, groups=groups)
+
     @property
     def is_white(self) -> bool:
         """Whether S is a multiple of the identity."""
@@ -193,6 +217,75 @@ class GaussianNoise(NoiseModel):
         refuse_spread(
             caller, "the std of GaussianNoise", self.std.shape, range_shape, "measurement"
         )
+
+
+class UnknownGaussianNoise(NoiseModel):
+    """Made by `GaussianNoise.unknown`: white noise whose level is drawn by `solve`.
+
+    Attributes:
+        prior: of the standard deviation; None where it follows from y.
+    """
+
+    def __init__(self, range: Any = None, *, by_channel: bool = False, groups: Any = None):
+        caller = "GaussianNoise.unknown"
+        flag(caller, "by_channel", by_channel)
+        if by_channel and groups is not None:
+            raise ValueError(f"{caller}: needs by_channel or groups, not both")
+        prior = None if range is None else ScalarPrior.of(caller, "range", range)
+        if prior is not None and prior.centre is None:
+            prior = ScalarPrior.log_uniform(prior.low, prior.high)
+        if prior is not None and prior.low <= 0:
+            raise ValueError(f"{caller}(range={prior!r}): a noise level is positive")
+        self.prior, self.by_channel = prior, by_channel
+        self.groups = None if groups is None else _groups(groups)
+
+    def __repr__(self) -> str:
+        kind = ", by channel" if self.by_channel else ""
+        if self.groups is not None:
+            kind = f", {int(self.groups.max()) + 1} groups"
+        return f"GaussianNoise.unknown({'' if self.prior is None else repr(self.prior)}{kind})"
+
+    def group_of(self, range_shape: tuple[int, ...]) -> Tensor | None:
+        """The group of each measurement, ``(*range_shape)``; None where all are of one."""
+        if self.groups is not None:
+            return self.groups.expand(range_shape)
+        if self.by_channel and range_shape[0] > 1:
+            column = torch.arange(range_shape[0]).reshape(-1, *[1] * (len(range_shape) - 1))
+            return column.expand(range_shape)
+        return None
+
+    def refuse_shape(self, caller: str, range_shape: tuple[int, ...]) -> None:
+        if self.groups is not None:
+            shape = self.groups.shape
+            refuse_spread(caller, "groups of the noise", shape, range_shape, "measurement")
+
+    def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
+        self._refuse("sample")
+
+    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
+        self._refuse("log_prob")
+
+    def variance(self, ax: Tensor) -> Tensor:
+        self._refuse("variance")
+
+    def _refuse(self, method: str) -> NoReturn:
+        raise TypeError(
+            f"{method}() of {self!r}: the level is not known; ti.solve draws it by the decoupled "
+            "walk, and everything else needs GaussianNoise(std)"
+        )
+
+
+def _groups(given: Any) -> Tensor:
+    """Groups of measurements, checked."""
+    groups = torch.as_tensor(given)
+    whole = not groups.is_floating_point() and groups.dtype != torch.bool and groups.numel() > 0
+    found = groups.unique().tolist() if whole else []
+    if not whole or found != list(range(len(found))):
+        raise ValueError(
+            "GaussianNoise.unknown(groups=): needs whole numbers from 0 on, without a gap, got "
+            f"{found or groups.dtype}"
+        )
+    return groups.long()
 
 
 def refuse_flag(caller: str, name: str, value: object) -> None:

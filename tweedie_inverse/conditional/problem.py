@@ -44,6 +44,9 @@ class Problem:
             equally many walkers, and they stand one measurement after the other.
         operator_calls: applications of A or its adjoint so far, counted per walker.
         kept: what the modules of linear solves made of it once, by name.
+        differs: whether walkers have operators of their own.
+        unit: ``(walkers, 1, ...)`` like an image, where each walker has a noise level of its own:
+            images and data of this problem are then counted in it (`conditional.units`).
     """
 
     def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel, *, populations: int = 1):
@@ -51,6 +54,8 @@ class Problem:
         self.operator_calls = 0
         self._ends: dict[float, int] = {}
         self.kept: dict[str, Any] = {}
+        self.unit: Tensor | None = None
+        self.differs = False
         self._curvatures: dict[Basis, Tensor] = {}
         self._matrix: tuple[Basis, Tensor] | None = None
 

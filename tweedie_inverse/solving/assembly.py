@@ -7,17 +7,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.problem import residual_chi_square
+from tweedie_inverse.conditional.instrument import Instrument
+from tweedie_inverse.conditional.problem import Problem, residual_chi_square
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.resampling import systematic
+from tweedie_inverse.operators import Parametric, UnknownGaussianNoise
 from tweedie_inverse.solving.causes import Case, likely_causes
 from tweedie_inverse.solving.diagnostics import Diagnostics, Population
 from tweedie_inverse.solving.expectation import expected_range
 from tweedie_inverse.solving.origin import Origin, checksum, name_of, versions
+from tweedie_inverse.solving.parameters import Chains, InstrumentSamples
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.setup import Run
 from tweedie_inverse.solving.stats import Stats
-from tweedie_inverse.walks.base import PopulationInfo
+from tweedie_inverse.walks.base import DrawnUnknowns, PopulationInfo
 
 # A value is outside the prior's range if it is beyond by more than this share of its width: the
 # noise of the last level, and round skies, lie just beyond it.
@@ -64,6 +67,7 @@ class Part(NamedTuple):
     solver_error: float
     doubts: tuple[float, ...]  # means of the fields of `walks.base.Doubts`
     acceptance: Tensor | None  # (walkers,), of the inner moves, averaged over the steps
+    unknowns: Chains | None = None  # where the instrument has any
 
 
 def assemble(run: Run, finished: Sequence[Part], begin: float) -> Posterior | None:
@@ -76,9 +80,10 @@ def assemble(run: Run, finished: Sequence[Part], begin: float) -> Posterior | No
     samples = walkers.reshape(complete, run.num_samples, *walkers.shape[1:])
     samples, population = _equally_weighted(run, samples, finished)
     count = sum(len(part.x) for part in finished) / run.walk.communicator.size
+    instrument = _drawn_instrument(run, complete, finished)
     stats = Stats(
         method=run.walk.name,
-        reason=run.reason + _remark(finished),
+        reason=run.reason + _remark(finished) + (instrument.remark() if instrument else ""),
         steps=len(run.sigmas) - 1,
         denoiser_calls=sum(part.denoiser_calls for part in finished) / count,
         operator_calls=sum(part.operator_calls for part in finished) / count,
@@ -86,8 +91,8 @@ def assemble(run: Run, finished: Sequence[Part], begin: float) -> Posterior | No
         peak_memory=torch.cuda.max_memory_allocated(run.y.device) if run.y.is_cuda else 0,
         guard_calls=run.guard_calls,
     )
-    diagnostics = _judged(run, samples, population, finished)
-    posterior = Posterior(samples, diagnostics, stats, origin_of(run))
+    diagnostics = _judged(run, samples, population, finished, instrument)
+    posterior = Posterior(samples, diagnostics, stats, origin_of(run), instrument)
     return posterior[0] if run.single else posterior
 
 
@@ -112,16 +117,72 @@ def _equally_weighted(
     return walkers[rows, chosen.to(walkers.device)], population
 
 
+def chains_of(steps: Sequence[DrawnUnknowns]) -> Chains | None:
+    """What the steps of a walk drew; None where the instrument has no unknowns."""
+    if not steps:
+        return None
+    start = steps[0].start
+    assert start is not None
+    accepted = torch.stack([step.accepted for step in steps]).mean(0)
+    return Chains(torch.stack([step.u for step in steps], 1), start, accepted)
+
+
+def _drawn_instrument(
+    run: Run, complete: int, finished: Sequence[Part]
+) -> InstrumentSamples | None:
+    """What was drawn of the instrument of so many measurements; None where it is known."""
+    chains = [part.unknowns for part in finished if part.unknowns is not None]
+    if not chains:
+        return None
+    joined = Chains(*map(torch.cat, zip(*chains, strict=True)))
+    trace, start, accepted = (
+        tensor[: complete * run.num_samples].unflatten(0, (complete, run.num_samples))
+        for tensor in joined
+    )
+    priors = [_instrument(run, index, 1).unknowns for index in range(complete)]
+    operator, noise = run.operator.select(0), run.noise
+    return InstrumentSamples(
+        names=tuple(operator.unknowns) if isinstance(operator, Parametric) else (),
+        is_logarithmic=priors[0].is_logarithmic,
+        by_group=isinstance(noise, UnknownGaussianNoise)
+        and noise.group_of(tuple(operator.range_shape)) is not None,
+        u=trace[:, :, -1],
+        trace=trace,
+        start=start,
+        accepted=accepted,
+        low=torch.cat([prior.low for prior in priors]),
+        high=torch.cat([prior.high for prior in priors]),
+        deviation=torch.cat([prior.deviation for prior in priors]),
+    )
+
+
+def _instrument(run: Run, index: int, walkers: int) -> Instrument:
+    """That of one measurement, for so many walkers."""
+    y = run.y[[index]].expand(walkers, *run.y.shape[1:])
+    return Instrument(Problem(y, run.operator.select(index), run.noise))
+
+
 @torch.no_grad()
 def _judged(
-    run: Run, samples: Tensor, population: Population | None, finished: Sequence[Part]
+    run: Run,
+    samples: Tensor,
+    population: Population | None,
+    finished: Sequence[Part],
+    instrument: InstrumentSamples | None,
 ) -> Diagnostics:
     """Each measurement is judged by itself, with its own operator."""
-    chi_square, expected = [], []
+    chi_square, expected, known = [], [], []
     for index, own in enumerate(samples):
-        operator = run.operator.select(index)
-        chi_square.append(residual_chi_square(own, run.y[[index]], operator, run.noise))
-        expected.append(expected_range(run.noise, operator, own[:_DRAWS]))
+        operator, noise = run.operator.select(index), run.noise
+        if instrument is None:
+            found = residual_chi_square(own, run.y[[index]], operator, noise)
+        else:  # each sample with its own unknowns; what is typical of them serves the rest
+            theirs = _instrument(run, index, len(own))
+            found = theirs.chi_square(own, instrument.u[index])
+            operator, noise = theirs.known(instrument.u[index].mean(0))
+        known.append((operator, noise))
+        chi_square.append(found.to(own))
+        expected.append(expected_range(noise, operator, own[:_DRAWS]))
     size = torch.full(samples.shape[:1], float(run.num_samples))
     if population is not None:
         size = 1 / population.weights.square().sum(1)
@@ -140,8 +201,8 @@ def _judged(
     case = Case(
         y=run.y[[worst]],
         samples=samples[worst],
-        operator=run.operator.select(worst),
-        noise=run.noise,
+        operator=known[worst][0],
+        noise=known[worst][1],
         prior=run.prior,
         top=float(run.sigmas[0]),
         steps=len(run.sigmas) - 1,

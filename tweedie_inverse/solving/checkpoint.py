@@ -17,11 +17,11 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.runtime.atomic import ready
-from tweedie_inverse.solving.assembly import History, Part, origin_of
+from tweedie_inverse.solving.assembly import History, Part, chains_of, origin_of
 from tweedie_inverse.solving.origin import digest
 from tweedie_inverse.solving.setup import Run
 from tweedie_inverse.solving.tree import flattened, rebuilt
-from tweedie_inverse.walks.base import Info, PopulationInfo
+from tweedie_inverse.walks.base import DrawnUnknowns, Info, PopulationInfo
 
 _FORMAT = "tweedie-inverse-walk-1"
 # Seconds from one writing to the next.
@@ -36,11 +36,14 @@ class Spent(NamedTuple):
     solver_errors: tuple[float, ...] = ()
     denoiser_calls: int = 0
     operator_calls: int = 0
+    unknowns: tuple[DrawnUnknowns, ...] = ()
 
     def after(self, info: Info) -> "Spent":
         """With one more step."""
         accepted = () if info.acceptance is None else (info.acceptance,)
+        unknowns = () if info.unknowns is None else (info.unknowns,)
         return self._replace(
+            unknowns=(*self.unknowns, *unknowns),
             populations=(*self.populations, info.population),
             accepted=(*self.accepted, *accepted),
             solver_errors=(*self.solver_errors, info.solver_error),
@@ -65,6 +68,7 @@ class Spent(NamedTuple):
             max(map(float, self.solver_errors)),
             shares,
             torch.stack(self.accepted).mean(0) if self.accepted else None,
+            chains_of(self.unknowns),
         )
 
 

@@ -20,6 +20,7 @@ from tweedie_inverse.solving.exceedance import Exceedance
 from tweedie_inverse.solving.functional import Functional, functional_of, share_of
 from tweedie_inverse.solving.member import measurement_shown, place_of, truth_shown
 from tweedie_inverse.solving.origin import Origin
+from tweedie_inverse.solving.parameters import InstrumentSamples, NoisePosterior, Parameters
 from tweedie_inverse.solving.plots import Summary, as_html, plot_posterior, summary_of
 from tweedie_inverse.solving.quantity import Quantity
 from tweedie_inverse.solving.stats import Stats
@@ -38,12 +39,14 @@ class Posterior:
         stats: method, cost.
         origin: seed, settings, operator, prior, noise and versions; None for samples from elsewhere
             and for batches of several origins.
+        instrument: what was drawn of an instrument with unknowns; see `parameters` and `noise`.
     """
 
     samples: Tensor
     diagnostics: Diagnostics
     stats: Stats
     origin: Origin | None = None
+    instrument: InstrumentSamples | None = None
 
     @property
     def _axis(self) -> int:
@@ -73,7 +76,12 @@ class Posterior:
         place = place_of(index, len(self), bool(self._axis))
         if not self._axis:
             return self
-        return replace(self, samples=self.samples[place], diagnostics=self.diagnostics.of(place))
+        return replace(
+            self,
+            samples=self.samples[place],
+            diagnostics=self.diagnostics.of(place),
+            instrument=self._instrument(lambda tensor: tensor[place]),
+        )
 
     def to(self, device: torch.device | str) -> "Posterior":
         """The same samples and diagnostics on another device."""
@@ -82,7 +90,9 @@ class Posterior:
         except (RuntimeError, AssertionError, TypeError):
             usable(device, "Posterior.to")  # says what is there instead
             raise
-        return replace(self, samples=samples, diagnostics=self.diagnostics.to(device))
+        instrument = self._instrument(lambda tensor: tensor.to(device))
+        diagnostics = self.diagnostics.to(device)
+        return replace(self, samples=samples, diagnostics=diagnostics, instrument=instrument)
 
     @staticmethod
     def concatenate(posteriors: Sequence["Posterior"]) -> "Posterior":
@@ -108,11 +118,34 @@ class Posterior:
             Diagnostics.joined([part.diagnostics for part in parts]),
             Stats.joined([part.stats for part in parts], [len(part) for part in parts]),
             Origin.common([part.origin for part in parts]),
+            InstrumentSamples.joined([part.instrument for part in parts]),
         )
 
     def _as_batch(self) -> "Posterior":
         diagnostics = self.diagnostics.of(None)
-        return replace(self, samples=self.samples[None], diagnostics=diagnostics)
+        instrument = self._instrument(lambda tensor: tensor[None])
+        return replace(
+            self, samples=self.samples[None], diagnostics=diagnostics, instrument=instrument
+        )
+
+    def _instrument(self, change: Callable[[Tensor], Tensor]) -> InstrumentSamples | None:
+        return None if self.instrument is None else self.instrument.map(change)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The posteriors of the unknown numbers of an `ops.parametric` operator, by name."""
+        return Parameters(()) if self.instrument is None else self.instrument.parameters
+
+    @property
+    def noise(self) -> NoisePosterior:
+        """The posterior of the noise, where `solve` drew it: ``posterior.noise.std``."""
+        found = None if self.instrument is None else self.instrument.noise
+        if found is None:
+            raise AttributeError(
+                "posterior.noise: the noise was given and not drawn; use ti.solve(..., "
+                "noise='estimate')"
+            )
+        return found
 
     @property
     def log_evidence(self) -> Tensor:
@@ -266,7 +299,9 @@ class Posterior:
         Raises:
             ValueError: the name has another suffix than ``.safetensors``.
         """
-        posterior_file.save(path, self.samples, self.diagnostics, self.stats, self.origin)
+        posterior_file.save(
+            path, self.samples, self.diagnostics, self.stats, self.origin, self.instrument
+        )
 
     def to_xarray(self) -> Any:
         """An `xarray.Dataset` with named axes: measurement, sample, channel, y, x (z of volumes).

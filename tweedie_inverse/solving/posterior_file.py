@@ -12,6 +12,7 @@ from tweedie_inverse.io.kinds import known_suffix
 from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.origin import Origin
+from tweedie_inverse.solving.parameters import InstrumentSamples
 from tweedie_inverse.solving.stats import Stats
 
 SUFFIX = ".safetensors"
@@ -46,6 +47,7 @@ def save(
     diagnostics: Diagnostics,
     stats: Stats,
     origin: Origin | None,
+    instrument: InstrumentSamples | None = None,
 ) -> None:
     """Write a posterior; raises as `write` does."""
     notes = {
@@ -53,15 +55,22 @@ def save(
         "origin": None if origin is None else asdict(origin),
         **diagnostics.notes(),
     }
-    write(path, {"samples": samples, **diagnostics.tensors()}, notes)
+    tensors = {"samples": samples, **diagnostics.tensors()}
+    if instrument is not None:
+        notes["instrument"] = instrument.notes()
+        tensors |= instrument.tensors()
+    write(path, tensors, notes)
 
 
-def load(path: str | Path) -> tuple[Tensor, Diagnostics, Stats, Origin | None]:
+def load(
+    path: str | Path,
+) -> tuple[Tensor, Diagnostics, Stats, Origin | None, InstrumentSamples | None]:
     """What `save` wrote; raises as `read` does."""
     tensors, notes = read(path)
     origin = None if notes["origin"] is None else Origin.from_notes(notes["origin"])
     diagnostics = Diagnostics.of_file(tensors, notes)
-    return tensors["samples"], diagnostics, Stats(**notes["stats"]), origin
+    instrument = InstrumentSamples.of_file(tensors, notes.get("instrument"))
+    return tensors["samples"], diagnostics, Stats(**notes["stats"]), origin, instrument
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import count
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.modes import autocast_is_on, of_a_walk
+from tweedie_inverse.conditional.instrument import has_unknowns
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.operators import GaussianNoise, LinearOperator, NoiseModel, Operator
@@ -28,7 +29,7 @@ from tweedie_inverse.solving.validation import (
     check_operator,
     resolve_noise,
 )
-from tweedie_inverse.walks import Decoupled, Langevin, Particle, Walk
+from tweedie_inverse.walks import Decoupled, Langevin, Particle, UnknownInstrument, Walk
 
 # `auto` takes the particle walk up to this many numbers an image, from this many samples on: a
 # small population is a poor one.
@@ -72,7 +73,7 @@ def prepare(
     num_samples: int,
     steps: int | None,
     seed: int | Sequence[int],
-    noise: NoiseModel | float | None,
+    noise: NoiseModel | float | str | None,
 ) -> Run:
     """Check the arguments of `solve`, described there, and choose the walk."""
     if not isinstance(operator, Operator):
@@ -128,7 +129,10 @@ def _planned(
     """Operator and noise checked, the walk chosen, its noise levels, and the reason."""
     seen = check_operator(operator, y, _images(prior, y))
     check_noise(model, y[[0, -1]], seen)
-    walk, reason = _choose(method, operator, model, prior, num_samples)
+    if has_unknowns(operator, model):
+        walk, reason = _for_unknowns(method, operator, model)
+    else:
+        walk, reason = _choose(method, operator, model, prior, num_samples)
     first = Problem(y[:1], operator.select(0), model)
     walk.refuse(first, prior)
     walk, sigmas, note = walk.plan(first, prior, walk.default_steps if steps is None else steps)
@@ -143,10 +147,38 @@ def _images(prior: Prior, like: Tensor) -> Tensor:
     return torch.as_tensor(prior.centre).to(like) + spread.to(like)
 
 
+def _for_unknowns(
+    method: str | Walk, operator: Operator, noise: NoiseModel
+) -> tuple[Walk, str]:
+    """The walk that draws the unknowns of an instrument, and the reason."""
+    if not isinstance(operator, LinearOperator):
+        raise ValueError(
+            f"solve: unknowns of the instrument are drawn for linear operators only, and {operator!r} "
+            "is not linear; pass its noise level"
+        )
+    reason = "the unknowns of the instrument are drawn with each sample"
+    if isinstance(method, UnknownInstrument):
+        return method, f"given; {reason}"
+    if isinstance(method, Decoupled):
+        return UnknownInstrument(method), f"given; {reason}"
+    if method in ("auto", "decoupled"):
+        return UnknownInstrument(), f"{'auto' if method == 'auto' else 'asked for'}: {reason}"
+    shown = repr(method) if isinstance(method, str) else type(method).__name__
+    raise ValueError(
+        f"solve(method={shown}): unknowns of the instrument ({operator!r}, {noise!r}) are drawn by "
+        "the decoupled walk only; use method='decoupled', or pass what is known"
+    )
+
+
 def _choose(
     method: str | Walk, operator: Operator, noise: NoiseModel, prior: Prior, num_samples: int
 ) -> tuple[Walk, str]:
     """The walk of a call and the reason, for `posterior.stats`."""
+    if isinstance(method, UnknownInstrument):
+        raise ValueError(
+            "solve(method=UnknownInstrument): neither noise nor operator has unknowns; pass "
+            "noise='estimate', an ops.parametric operator, or another method"
+        )
     if isinstance(method, Walk):
         return method, "given"
     if method == "decoupled":

@@ -35,7 +35,7 @@ def iterate(
     num_samples: int = 1,
     steps: int | None = None,
     seed: int | Sequence[int] = 0,
-    noise: NoiseModel | float | None = None,
+    noise: NoiseModel | float | str | None = None,
     resume: str | Path | None = None,
 ) -> Iterator[Step]:
     """Walk all samples of all measurements together, yielding after every step.
@@ -71,7 +71,7 @@ def solve(
     num_samples: int = 16,
     steps: int | None = None,
     seed: int | Sequence[int] = 0,
-    noise: NoiseModel | float | None = None,
+    noise: NoiseModel | float | str | None = None,
     batch_size: int | None = None,
     progress: bool = False,
     callback: Callable[[Step], None] | None = None,
@@ -94,7 +94,10 @@ def solve(
         seed: fixes every sample; (measurement, sample) pairs have streams of their own.  The
             walkers of a population depend on each other, and on no other measurement.  A seed for
             each measurement gives each what it gets when it is solved alone with that seed.
-        noise: noise model, or a standard deviation; None uses ``operator.noise``.
+        noise: noise model, or a standard deviation; None uses ``operator.noise``.  "estimate" draws
+            the level of white noise with each sample (`ops.GaussianNoise.unknown`), which
+            ``posterior.noise.std`` then holds; numbers of an `ops.parametric` operator are in
+            ``posterior.parameters``.
         batch_size: walkers that run together; changes memory and speed, not the samples.  By
             default what free memory holds, measured by one evaluation of two images where there
             are many (`priors.batches`).  A population runs as a whole, and only evaluations of the

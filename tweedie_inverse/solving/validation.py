@@ -15,6 +15,8 @@ from tweedie_inverse.operators import (
     LinearOperator,
     NoiseModel,
     Operator,
+    Parametric,
+    UnknownGaussianNoise,
     estimate_noise,
 )
 from tweedie_inverse.operators.checks import deviation_from_linear, dot_test
@@ -54,17 +56,21 @@ def check_measurement(y: Any, operator: Operator) -> tuple[Tensor, bool]:
     return y, single
 
 
-def resolve_noise(noise: NoiseModel | float | None, operator: Operator, y: Tensor) -> NoiseModel:
+def resolve_noise(
+    noise: NoiseModel | float | str | None, operator: Operator, y: Tensor
+) -> NoiseModel:
     """The noise model of a solve: the argument, else the operator's; refused if it cannot be."""
+    if isinstance(noise, str):
+        noise = _estimated(noise, operator)
     if noise is not None and not isinstance(noise, NoiseModel):
-        need = "a number or a noise model such as ops.GaussianNoise(0.1)"
+        need = "a number, 'estimate', or a noise model such as ops.GaussianNoise(0.1)"
         noise = GaussianNoise(number("solve", "noise", noise, finite=False, need=need))
     chosen = noise if noise is not None else operator.noise
     if chosen is None:
         raise ValueError(
             f"solve: the noise level is unknown. {type(operator).__name__} has no noise model; "
             "build it with noise=ops.GaussianNoise(std), or pass noise=std to solve (std in units "
-            f"of y){_suggestion(y)}"
+            f"of y), or noise='estimate' to draw it with the samples{_suggestion(y)}"
         )
     chosen.refuse_shape("solve", operator.range_shape)
     if (
@@ -81,6 +87,24 @@ def resolve_noise(noise: NoiseModel | float | None, operator: Operator, y: Tenso
     return chosen
 
 
+def _estimated(given: str, operator: Operator) -> UnknownGaussianNoise:
+    """The noise model that ``noise="estimate"`` stands for."""
+    if given != "estimate":
+        raise ValueError(
+            f"solve(noise={given!r}): needs a number, a noise model such as ops.GaussianNoise(0.1), "
+            "or 'estimate'"
+        )
+    if operator.noise is not None and not isinstance(
+        operator.noise, GaussianNoise | UnknownGaussianNoise
+    ):
+        raise ValueError(
+            f"solve(noise='estimate'): only the level of white Gaussian noise is drawn, and "
+            f"{operator!r} has {operator.noise!r}; pass noise=ops.GaussianNoise.unknown() to take "
+            "the noise as Gaussian all the same"
+        )
+    return GaussianNoise.unknown()
+
+
 def _suggestion(y: Tensor) -> str:
     """An estimate for the message, where y allows one."""
     try:
@@ -95,6 +119,8 @@ def check_noise(noise: NoiseModel, y: Tensor, ax: Tensor) -> None:
     Args:
         y, ax: two measurements each, ``(2, *range_shape)``.
     """
+    if isinstance(noise, UnknownGaussianNoise):
+        return
     name, shape = type(noise).__name__, tuple(ax.shape[1:])
     hold(Contract(f"log_prob() of {name}", noise.log_prob, (y, ax), (), precision=y.dtype))
     hold(Contract(f"gradient() of {name}", noise.gradient, (y, ax), shape, precision=y.dtype))
@@ -119,6 +145,8 @@ def check_operator(operator: Operator, like: Tensor, images: Tensor) -> Tensor:
     if operator.images is not None:
         parts = [operator.select(index) for index in range(operator.images)]
         return torch.stack([check_operator(part, like, images) for part in parts])[0]
+    if isinstance(operator, Parametric):
+        return [check_operator(part, like, images) for part in operator.examples][1]
     name = type(operator).__name__.lstrip("_")
 
     def promise(method: str, call: Any, given: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -29,6 +29,7 @@ from tweedie_inverse.walks.recipes import (
     uncertainty_of,
 )
 from tweedie_inverse.walks.template import template_step
+from tweedie_inverse.walks.unknown import UnknownInstrument
 
 __all__ = [
     "INTEGRATORS",
@@ -50,6 +51,7 @@ __all__ = [
     "Recipe",
     "SingleProcess",
     "Template",
+    "UnknownInstrument",
     "Walk",
     "consistent",
     "ddim",

@@ -51,6 +51,14 @@ class Doubts(NamedTuple):
     held_back: Tensor  # 1 where it moved a pixel too far at any level, and was held back
 
 
+class DrawnUnknowns(NamedTuple):
+    """Unknown numbers of the instrument that a step drew, in coordinates, float64."""
+
+    u: Tensor  # (walkers, count), after the step
+    accepted: Tensor  # (walkers,), share of the moves that were
+    start: Tensor | None = None  # (walkers, moves, count), the chain of the first level
+
+
 class Info(NamedTuple):
     """What a step reports about itself; no later step needs it."""
 
@@ -62,6 +70,7 @@ class Info(NamedTuple):
     doubts: Doubts | None = None  # about the network, up to this step
     acceptance: Tensor | None = None  # (walkers,), of the inner Hamiltonian moves
     population: PopulationInfo | None = None  # where walkers interact
+    unknowns: DrawnUnknowns | None = None  # where the instrument has any
 
 
 class WalkDivergedError(ArithmeticError):

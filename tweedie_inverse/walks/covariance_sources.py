@@ -15,8 +15,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.linear_gaussian import pull_of_data
 from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.conditional.units import pull
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.numerics.secant import secant
 from tweedie_inverse.numerics.streams import Streams
@@ -146,16 +146,16 @@ class Source(ABC):
         covariance, known = self.model(place, known, problem, prior, streams)
         if not self.takes_secant(place.level.sigma, prior, problem):
             return Modelled(covariance, known)
-        pull = pull_of_data(place.denoised, covariance, problem)
+        pulled = pull(place.denoised, covariance, problem)
         step = reach(place.level.sigma, place.x[0].numel(), prior.rounding)
         target = directional(
-            place.denoise, place.x, place.answer, place.level.sigma, pull.direction, step
+            place.denoise, place.x, place.answer, place.level.sigma, pulled.direction, step
         )
         largest = _MOST * place.level.sigma**2
-        pair = secant(pull.direction, target, pull.change, largest)
+        pair = secant(pulled.direction, target, pulled.change, largest)
         taken = pair.taken.to(known.secants)
         known = known._replace(secants=known.secants + taken, refused=known.refused + 1 - taken)
-        return Modelled(covariance.with_secant(pair.secant), known, pull.start)
+        return Modelled(covariance.with_secant(pair.secant), known, pulled.start)
 
     @abstractmethod
     def model(

@@ -30,6 +30,7 @@ from tweedie_inverse.boundary.arguments import count, flag, number, positive
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.linear_gaussian import conditional_draw
 from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.schedules import Schedule, check_schedule, karras
 from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
@@ -49,6 +50,16 @@ class DecoupledState(NamedTuple):
     x: Tensor  # (walkers, *shape)
     known: Knowledge  # about the covariance of the draw
     x0: Tensor | None = None  # like x: the last draw, where Hamiltonian moves begin
+
+
+class Belief(NamedTuple):
+    """``p(x0 | x_sigma)`` as ``N(denoised, covariance)``, and what was learned on the way."""
+
+    denoised: Tensor  # (walkers, *shape)
+    covariance: Covariance
+    known: Knowledge  # for the next level
+    start: Tensor | None  # of the solve for a draw; None where nothing is known
+    doubts: Doubts
 
 
 @dataclass(frozen=True)
@@ -158,16 +169,9 @@ class Decoupled(Walk[DecoupledState]):
         prior: Prior,
         streams: Streams,
     ) -> tuple[DecoupledState, Info]:
-        source = self._source(prior)
-        # Drawn once a level, so that D is one function of x for differences of it, too.
-        drawn = cache(lambda shape: streams.normal(shape, like=state.x))
-        denoise = partial(prior.denoise_drawing, noise=drawn)
-        answer = denoise(state.x, level.sigma)
-        denoised, known = source.trusted(state.x, answer, level.sigma, state.known, prior)
-        covariance, known, start = source.covariance(
-            Place(state.x, answer, denoised, level, denoise), known, problem, prior, streams
+        denoised, covariance, known, start, doubts = self.believe(
+            state, level, problem, prior, streams
         )
-        doubts = Doubts(known.left_out, known.held_back)
         if problem.is_linear_gaussian:
             draw = conditional_draw(
                 denoised,
@@ -175,11 +179,11 @@ class Decoupled(Walk[DecoupledState]):
                 problem,
                 streams.normal(prior.shape, like=state.x),
                 streams.normal(problem.operator.range_shape, like=state.x),
-                noise_after=level.sigma_next * math.sqrt(1 - self._kept(level, prior) ** 2),
+                noise_after=self.noise_after(level, prior),
                 start=start,
             )
             info = Info(denoised, draw.iterations, draw.error, doubts=doubts)
-            x = self._renoise(draw.x, state.x, level, prior, streams)
+            x = self.renoise(draw.x, state.x, level, prior, streams)
             return DecoupledState(x, known), info
         moved = conditional_moves(
             state.x0,
@@ -191,7 +195,7 @@ class Decoupled(Walk[DecoupledState]):
             leapfrogs=self.leapfrogs,
             newton=self.newton,
         )
-        x = self._renoise(moved.x0, state.x, level, prior, streams)
+        x = self.renoise(moved.x0, state.x, level, prior, streams)
         info = Info(
             denoised,
             solver_error=moved.error,
@@ -200,7 +204,33 @@ class Decoupled(Walk[DecoupledState]):
         )
         return DecoupledState(x, known, moved.x0), info
 
-    def _renoise(
+    def believe(
+        self,
+        state: DecoupledState,
+        level: Level,
+        problem: Problem,
+        prior: Prior,
+        streams: Streams,
+    ) -> Belief:
+        """What the prior says of x0 at this level, ``N(m, V)``; the evaluations are made here."""
+        source = self._source(prior)
+        # Drawn once a level, so that D is one function of x for differences of it, too.
+        drawn = cache(lambda shape: streams.normal(shape, like=state.x))
+        denoise = partial(prior.denoise_drawing, noise=drawn)
+        answer = denoise(state.x, level.sigma)
+        denoised, known = source.trusted(state.x, answer, level.sigma, state.known, prior)
+        covariance, known, start = source.covariance(
+            Place(state.x, answer, denoised, level, denoise), known, problem, prior, streams
+        )
+        return Belief(
+            denoised, covariance, known, start, Doubts(known.left_out, known.held_back)
+        )
+
+    def noise_after(self, level: Level, prior: Prior) -> float:
+        """Standard deviation of the fresh noise that follows a draw."""
+        return level.sigma_next * math.sqrt(1 - self._kept(level, prior) ** 2)
+
+    def renoise(
         self, x0: Tensor, x: Tensor, level: Level, prior: Prior, streams: Streams
     ) -> Tensor:
         """The next x, with some of the noise of x and fresh noise for the rest."""

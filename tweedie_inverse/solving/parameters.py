@@ -1,0 +1,288 @@
+"""Samples of what was not known of an instrument: noise levels, and numbers of its operator."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.arguments import path as checked_path
+from tweedie_inverse.numerics.chains import r_hat
+from tweedie_inverse.solving.interval import central_interval
+
+# The data do not tell a number whose posterior is wider than this share of its prior.
+_NO_NEWS = 0.7
+_LEAST_DRAWS = 4
+
+
+class Chains(NamedTuple):
+    """Coordinates of all unknowns, as the walkers of a part went through them."""
+
+    trace: Tensor  # (walkers, levels, count) float64, after each noise level
+    start: Tensor  # (walkers, moves, count), at the first level
+    accepted: Tensor  # (walkers,), share of the moves that were
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Parameter:
+    """The posterior of one unknown number; without `batch` when y came without one.
+
+    Attributes:
+        name: that of `ops.parametric`, or "noise std".
+        samples: ``(batch, num_samples)``, in its own units; sample k belongs to image k.  Noise by
+            channel or group has a last axis of levels.
+        prior_range: ``(batch, 2)``, ends of its prior (of all levels alike).
+        trace: ``(batch, num_samples, levels, ...)``, after each noise level of the walk, from the
+            highest to the lowest: where it still moves at the end, more steps are needed.
+        r_hat: ``(batch, ...)``, split R-hat of the chains of the first noise level, one a sample,
+            after half of their moves; NaN where there are too few.
+        is_told: ``(batch, ...)``, whether the data tell: whether its posterior is narrower than 0.7
+            of its prior.
+        is_logarithmic: whether its prior and its interval are of its logarithm.
+    """
+
+    name: str
+    samples: Tensor
+    prior_range: Tensor
+    trace: Tensor
+    r_hat: Tensor
+    is_told: Tensor
+    is_logarithmic: bool = False
+
+    @property
+    def _axis(self) -> int:
+        return self.prior_range.ndim - 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the samples."""
+        return tuple(self.samples.shape)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        return np.asarray(self.samples.cpu().numpy(), dtype=dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        """Posterior mean, ``(batch, ...)``."""
+        return self.samples.mean(self._axis)
+
+    @property
+    def std(self) -> Tensor:
+        """Posterior standard deviation, unbiased; NaN for a single sample."""
+        if self.samples.shape[self._axis] == 1:
+            return torch.full_like(self.mean, torch.nan)
+        return self.samples.std(self._axis)
+
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Lower and upper end of a central interval, ``(batch, ...)``, as of `Posterior.interval`.
+
+        Raises:
+            ValueError: a level outside (0, 1).
+        """
+        level = number("interval", "level", level, above=0.0, high=1.0)
+        if level == 1:
+            raise ValueError("interval(level=1): needs a level between 0 and 1")
+        count = torch.full(self.prior_range.shape[:-1], float(self.samples.shape[self._axis]))
+        if not self.is_logarithmic:
+            return central_interval(self.samples, self._axis, level, count)
+        ends = central_interval(self.samples.log(), self._axis, level, count)
+        return ends[0].exp(), ends[1].exp()
+
+    def __repr__(self) -> str:
+        if not self._axis and self.samples.ndim == 1:
+            low, high = (float(end) for end in self.interval())
+            told = "" if bool(self.is_told) else "; the data do not tell"
+            return f"{self.name}: {float(self.mean):.4g}, 90 % in [{low:.4g}, {high:.4g}]{told}"
+        untold = int((~self.is_told).sum())
+        told = f"; the data do not tell {untold} of {self.is_told.numel()}" if untold else ""
+        return f"{self.name}: samples {self.shape}{told}"
+
+    def plot(self, path: str | Path | None = None, *, index: int = 0, truth: float | None = None):
+        """The samples within their prior's range, and their way there; returns the figure.
+
+        Args:
+            path: where to save it.
+            index: which measurement of a batch.
+            truth: where it is known.
+        """
+        from matplotlib.figure import Figure
+
+        one = self._of(index) if self._axis else self
+        figure = Figure(figsize=(8, 3), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.hist(one.samples.cpu().numpy())
+        left.set(xlabel=self.name, ylabel="samples")
+        right.plot(one.trace.movedim(1, 0).flatten(1).cpu().numpy(), linewidth=0.7)
+        right.set(xlabel="noise level of the walk", ylabel=self.name)
+        if truth is not None:
+            left.axvline(truth, color="black")
+            right.axhline(truth, color="black")
+        if path is not None:
+            figure.savefig(checked_path("plot", "path", path))
+        return figure
+
+    def _of(self, place: int | slice) -> "Parameter":
+        fields = ("samples", "prior_range", "trace", "r_hat", "is_told")
+        return replace(self, **{field: getattr(self, field)[place] for field in fields})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NoisePosterior:
+    """The posterior of the noise: `std` is its level, or its levels."""
+
+    std: Parameter
+
+    def __repr__(self) -> str:
+        return repr(self.std)
+
+
+class Parameters(Mapping[str, Parameter]):
+    """Posteriors of the unknown numbers of an operator, by name."""
+
+    def __init__(self, given: Sequence[Parameter]):
+        self._by_name = {each.name: each for each in given}
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self._by_name.values())) or "no unknown numbers"
+
+
+@dataclass(frozen=True, eq=False)
+class InstrumentSamples:
+    """All that a walk drew of its instrument, in coordinates; without `batch` as a posterior is.
+
+    Attributes:
+        names: of the operator's numbers.
+        is_logarithmic: of all unknowns, noise levels first: whether their coordinate is a logarithm.
+        by_group: whether the noise has levels by channel or group.
+        u: ``(batch, num_samples, count)``, the samples.
+        trace, start, accepted: as of `Chains`, ``(batch, num_samples, ...)``.
+        low, high, deviation: ``(batch, count)``, ends and standard deviation of the priors.
+    """
+
+    names: tuple[str, ...]
+    is_logarithmic: tuple[bool, ...]
+    by_group: bool
+    u: Tensor
+    trace: Tensor
+    start: Tensor
+    accepted: Tensor
+    low: Tensor
+    high: Tensor
+    deviation: Tensor
+
+    TENSORS = ("u", "trace", "start", "accepted", "low", "high", "deviation")
+
+    @property
+    def levels(self) -> int:
+        """How many of the unknowns are noise levels."""
+        return len(self.is_logarithmic) - len(self.names)
+
+    @property
+    def parameters(self) -> Parameters:
+        return Parameters(
+            [self._parameter(name, self.levels + i) for i, name in enumerate(self.names)]
+        )
+
+    @property
+    def noise(self) -> NoisePosterior | None:
+        """None where the noise was given."""
+        if not self.levels:
+            return None
+        place = slice(0, self.levels) if self.by_group else 0
+        return NoisePosterior(self._parameter("noise std", place))
+
+    def _parameter(self, name: str, place: int | slice) -> Parameter:
+        first = place.start if isinstance(place, slice) else place
+        logarithmic = self.is_logarithmic[first]
+        axis = self.low.ndim - 1
+        spread = self.u[..., place].std(axis)
+        ends = torch.stack([self.low[..., first], self.high[..., first]], -1)
+
+        def values(u: Tensor) -> Tensor:
+            return u.exp() if logarithmic else u
+
+        return Parameter(
+            name,
+            values(self.u[..., place]),
+            values(ends),
+            values(self.trace[..., place]),
+            _settled(self.start[..., place], axis),
+            ~(spread > _NO_NEWS * self.deviation[..., place]),
+            logarithmic,
+        )
+
+    def map(self, function: Any) -> "InstrumentSamples":
+        """With every tensor changed alike."""
+        return replace(self, **{name: function(getattr(self, name)) for name in self.TENSORS})
+
+    @staticmethod
+    def joined(parts: Sequence["InstrumentSamples | None"]) -> "InstrumentSamples | None":
+        """Those of several batches; None where one has none, or they are of different unknowns."""
+        known = [part for part in parts if part is not None]
+        kinds = {(part.names, part.is_logarithmic, part.by_group) for part in known}
+        if len(known) < len(parts) or len(kinds) != 1:
+            return None
+        joined = {
+            name: torch.cat([getattr(part, name) for part in known])
+            for name in InstrumentSamples.TENSORS
+        }
+        return replace(known[0], **joined)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By the names that they have in files."""
+        return {f"instrument.{name}": getattr(self, name) for name in self.TENSORS}
+
+    def notes(self) -> dict[str, Any]:
+        """The rest of it, as JSON."""
+        return {
+            "names": list(self.names),
+            "is_logarithmic": list(self.is_logarithmic),
+            "by_group": self.by_group,
+        }
+
+    @staticmethod
+    def of_file(
+        tensors: Mapping[str, Tensor], notes: Mapping[str, Any] | None
+    ) -> "InstrumentSamples | None":
+        """What `tensors` and `notes` were written from; None where the instrument was known."""
+        if notes is None:
+            return None
+        return InstrumentSamples(
+            tuple(notes["names"]),
+            tuple(notes["is_logarithmic"]),
+            notes["by_group"],
+            **{name: tensors[f"instrument.{name}"] for name in InstrumentSamples.TENSORS},
+        )
+
+    def remark(self) -> str:
+        """What a user should know: of which numbers the data tell nothing; empty if of none."""
+        noise = [] if self.noise is None else [self.noise.std]
+        untold = [
+            each.name
+            for each in (*noise, *self.parameters.values())
+            if not bool(each.is_told.all())
+        ]
+        if not untold:
+            return ""
+        return f"; the data do not tell {', '.join(untold)}: samples are as wide as the prior"
+
+
+def _settled(start: Tensor, axis: int) -> Tensor:
+    """Split R-hat of the later half of chains ``(batch, chains, draws, ...)``, ``(batch, ...)``."""
+    half = start.narrow(axis + 1, start.shape[axis + 1] // 2, (start.shape[axis + 1] + 1) // 2)
+    if half.shape[axis + 1] < _LEAST_DRAWS:
+        return half.new_full((*half.shape[:axis], *half.shape[axis + 2 :]), torch.nan)
+    return r_hat(half.movedim((axis, axis + 1), (0, 1)))
