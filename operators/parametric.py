@@ -3,6 +3,7 @@
 `solve` draws them together with the image.
 """
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -45,8 +46,17 @@ def parametric(
         raise TypeError(
             "parametric: needs the range of each unknown by name, such as width=(0.5, 4.0)"
         )
+    function = checked_function("parametric", "function", function)
+    try:
+        inspect.signature(function).bind(**priors)
+    except TypeError as error:
+        raise TypeError(
+            f"parametric: the function must take {', '.join(priors)} by name ({error})"
+        ) from error
+    except ValueError:  # some functions do not say what they take
+        pass
     unknowns = {name: ScalarPrior.of("parametric", name, given) for name, given in priors.items()}
-    return Parametric(checked_function("parametric", "function", function), unknowns, noise)
+    return Parametric(function, unknowns, noise)
 
 
 class Parametric(LinearOperator):
@@ -125,8 +135,8 @@ class Parametric(LinearOperator):
     def _refuse(self, method: str) -> NoReturn:
         names = ", ".join(f"{name}=..." for name in self.unknowns)
         raise TypeError(
-            f"{method}() of {self!r}: the operator has unknown numbers, which ti.solve draws by the "
-            f"decoupled walk; operator.at({names}) is the operator for known ones"
+            f"{method}() of {self!r}: the operator has unknown numbers, which ti.solve draws by "
+            f"the decoupled walk; operator.at({names}) is the operator for known ones"
         )
 
     def _made(self, values: tuple[float, ...]) -> LinearOperator:
@@ -152,10 +162,12 @@ def _refuse_other_shapes(first: LinearOperator, other: LinearOperator) -> None:
             f"parametric: the function must return operators of the same shapes; it returned "
             f"{first!r} and {other!r}. A kernel of fixed size keeps a 'valid' convolution's shape"
         )
-    both = first.observed, other.observed
-    if (both[0] is None) != (both[1] is None) or (
-        both[0] is not None and both[1] is not None and not torch.equal(*both)
-    ):
+    seen, other_seen = first.observed, other.observed
+    if seen is None or other_seen is None:
+        same = seen is other_seen
+    else:
+        same = torch.equal(seen, other_seen)
+    if not same:
         raise ValueError(
             f"parametric: {first!r} and {other!r} observe different entries of y; those that are "
             "observed must not depend on the unknown numbers"
@@ -167,13 +179,14 @@ class Members(LinearOperator):
 
     Args:
         operators: as many as the batch has images, of the same shapes; or one for all.
-        rows: factors ``(batch, *range_shape)`` or broadcasting to it, after the operator; None is 1.
+        rows: factors ``(batch, *range_shape)`` or broadcasting to it; None is 1.
     """
 
     def __init__(self, operators: Sequence[LinearOperator] | LinearOperator, rows: Tensor | None):
         one = operators if isinstance(operators, LinearOperator) else operators[0]
         super().__init__(domain_shape=one.domain_shape, range_shape=one.range_shape)
-        self.rows, self._members = rows, ()
+        self.rows = rows
+        self._members: tuple[LinearOperator, ...] = ()
         if isinstance(operators, LinearOperator):
             self._shared: LinearOperator | None = operators
             return

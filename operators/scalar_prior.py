@@ -69,8 +69,8 @@ class ScalarPrior:
         median = positive("ScalarPrior.log_normal", "median", median)
         factor = number("ScalarPrior.log_normal", "factor", factor, above=1.0)
         centre, spread = math.log(median), math.log(factor)
-        ends = (math.exp(centre + side * _FAR * spread) for side in (-1, 1))
-        return cls(*ends, True, centre, spread)
+        low, high = (math.exp(centre + side * _FAR * spread) for side in (-1, 1))
+        return cls(low, high, True, centre, spread)
 
     @staticmethod
     def of(caller: str, name: str, given: Any) -> "ScalarPrior":

@@ -1,11 +1,11 @@
 """Noise levels and operator parameters that are drawn with the image: are their intervals right?
 
-    python -m tweedie_inverse.benchmarks.studies.unknown_instrument fields
-        Gaussian fields and a mixture: the posterior of the unknowns on a grid, over 100 repeats
-    python -m tweedie_inverse.benchmarks.studies.unknown_instrument shipped --images 20
-        the shipped priors with a known and an unknown noise level: the level and the image
-    python -m tweedie_inverse.benchmarks.studies.unknown_instrument width --images 20
-        the width of a Gaussian PSF, known and unknown
+python -m tweedie_inverse.benchmarks.studies.unknown_instrument fields
+    Gaussian fields and a mixture: the posterior of the unknowns on a grid, over 100 repeats
+python -m tweedie_inverse.benchmarks.studies.unknown_instrument shipped --images 20
+    the shipped priors with a known and an unknown noise level: the level and the image
+python -m tweedie_inverse.benchmarks.studies.unknown_instrument width --images 20
+    the width of a Gaussian PSF, known and unknown
 """
 
 import argparse
@@ -26,6 +26,7 @@ from tweedie_inverse.evaluation.calibration import coverage, crps
 
 NOISE_RANGE, WIDTH_RANGE = (0.05, 0.3), (0.7, 2.5)
 _GRID = 120
+Drawable = ti.priors.Gaussian | ti.priors.GaussianMixture
 # The shipped denoising errors were measured on the first 512 held-out images.
 _BEYOND = 600
 GRID_HEAD = (
@@ -105,7 +106,7 @@ def field_rows(repeats: int, num_samples: int, steps: int) -> Iterator[str]:
     field, mixture = field_prior(), mixture_prior()
     units = torch.eye(256, dtype=torch.float64).reshape(256, 1, 16, 16)
     of_field = field.covariance.apply(units).reshape(256, 256)
-    cases = {
+    cases: dict[str, tuple[Drawable, Tensor, Tensor, int]] = {
         "Gaussian field": (field, torch.zeros(1, 256).double(), of_field, steps),
         "mixture of four": (
             mixture,
@@ -131,7 +132,7 @@ class Simulated:
     grid: tuple[Tensor, Tensor]  # widths and logarithms of levels that are possible
 
 
-def simulated(prior: ti.priors.Gaussian | ti.priors.GaussianMixture, repeats: int, unknown: str):
+def simulated(prior: Drawable, repeats: int, unknown: str) -> Simulated:
     """Some measurements; what is not unknown is a width of 1 and a noise level of 0.1."""
     generator = torch.Generator().manual_seed(7)
 
@@ -150,7 +151,9 @@ def simulated(prior: ti.priors.Gaussian | ti.priors.GaussianMixture, repeats: in
         [operator_of(w).forward(one) for w, one in zip(widths.tolist(), x.split(1), strict=True)]
     )
     noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
-    return Simulated(clean + levels[:, None, None, None] * noise, widths, levels, (grid[0], grid[1]))
+    return Simulated(
+        clean + levels[:, None, None, None] * noise, widths, levels, (grid[0], grid[1])
+    )
 
 
 def _grid_rows(
@@ -168,7 +171,13 @@ def _grid_rows(
     noise = 0.1 if unknown == "width" else ops.GaussianNoise.unknown(NOISE_RANGE)
     begin = time.monotonic()
     posterior = ti.solve(
-        data.y, operator, prior, noise=noise, num_samples=num_samples, steps=steps, method="decoupled"
+        data.y,
+        operator,
+        prior,
+        noise=noise,
+        num_samples=num_samples,
+        steps=steps,
+        method="decoupled",
     )
     seconds = time.monotonic() - begin
     found = []
@@ -224,9 +233,7 @@ def cases(kind: str) -> dict[str, Case]:
     }
 
 
-def image_rows(
-    kind: str, only: str, images: int, num_samples: int, steps: int
-) -> Iterator[str]:
+def image_rows(kind: str, only: str, images: int, num_samples: int, steps: int) -> Iterator[str]:
     """A row for each instrument, with a line for each image on the way."""
     for name, case in cases(kind).items():
         if only not in name:
@@ -246,7 +253,8 @@ def image_rows(
         means = table.mean(0)
         yield IMAGE_HEAD
         yield (
-            f"| {name} | {kind} | {ratio.mean():.3f} +- {ratio.std(correction=0):.3f} | {inside.mean():.2f} "
+            f"| {name} | {kind} | {ratio.mean():.3f} +- {ratio.std(correction=0):.3f} "
+            f"| {inside.mean():.2f} "
             f"| {means[2]:.3f} -> {means[3]:.3f} | {means[4]:.5f} -> {means[5]:.5f} "
             f"| {means[6]:.1f} -> {means[7]:.1f} |"
         )

@@ -31,6 +31,11 @@ from tweedie_inverse.solving.posterior_file import is_consistent, refuse_suffix
 NOT_CONSISTENT = 3
 
 
+def _noise_level(text: str) -> float | str:
+    """A standard deviation, or "estimate"."""
+    return text if text == "estimate" else float(text)
+
+
 def add(commands) -> None:
     """Enter the command and its options."""
     solve = commands.add_parser("solve", help="posterior samples of measurements in files")
@@ -53,7 +58,11 @@ def add(commands) -> None:
     solve.add_argument("--revision", help="commit of a hub id")
     solve.add_argument("--sha256", help="checksum the prior's file must have")
     solve.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
-    solve.add_argument("--noise", type=float, help="noise std, if the operator has no noise model")
+    solve.add_argument(
+        "--noise",
+        type=_noise_level,
+        help="noise std, if the operator has no noise model; 'estimate' draws it with the samples",
+    )
     solve.add_argument("--method", default="auto")
     solve.add_argument("--samples", type=int, default=16)
     solve.add_argument("--steps", type=int)

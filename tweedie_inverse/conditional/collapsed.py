@@ -1,19 +1,20 @@
 """Moves of an instrument's unknowns given y, in which the image is integrated out.
 
-At a level the walk believes ``x0 ~ N(m, V)``, so that ``y ~ N(A_t m, K_t)`` with ``K_t = S_t + A_t V
-A_t^T`` for unknowns t.  A step ``t | x0, y`` would stick, because x0 has been fitted to y under the
-old t; here x0 is left out, and drawn after t.  The determinant of ``K_t``, which nobody knows, is
-not needed either (the exchange algorithm): with t' proposed and ``w ~ N(A_t' m, K_t')`` drawn,
+At a level the walk believes ``x0 ~ N(m, V)``, so that ``y ~ N(A_t m, K_t)`` for unknowns t, with
+``K_t = S_t + A_t V A_t^T``.  A step ``t | x0, y`` would stick, because x0 has been fitted to y under
+the old t; here x0 is left out, and drawn after t.  The determinant of ``K_t``, which nobody knows,
+is not needed either (the exchange algorithm): with t' proposed and ``w ~ N(A_t' m, K_t')`` drawn,
 
     log a = 1/2 (E(y|t) - E(y|t') + E(w|t') - E(w|t)) + log pi(t') - log pi(t)
 
-with ``E(y|t) = (y - A_t m)^T K_t^-1 (y - A_t m)`` accepts t' and leaves ``p(t | m, V, y)`` as it is,
-exactly.  Each E takes one linear solve, and none where K is diagonal; no network is evaluated.
+with ``E(y|t) = (y - A_t m)^T K_t^-1 (y - A_t m)`` accepts t' and leaves ``p(t | m, V, y)`` exactly
+as it is.  Each E takes one linear solve, and none where K is diagonal; no network is evaluated.
 
 Source: Murray, Ghahramani, MacKay, "MCMC for doubly-intractable distributions", UAI 2006.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,8 @@ _WANTED = 0.35
 _GAIN_AT_FIRST, _GAIN = 0.7, 0.25
 # One move in so many is so much longer, for starts that are far off and for two modes.
 _SELDOM, _LONGER = 0.2, 8.0
+# Metropolis steps of each number of the operator given the image.
+_NEAR = 3
 
 
 class Moved(NamedTuple):
@@ -69,30 +72,29 @@ def collapsed_moves(
     streams: Streams,
     y: Tensor,
     *,
-    moves: int,
+    order: Sequence[int],
     at_first: bool = False,
 ) -> Moved:
-    """Move the unknowns of each walker, one after the other, so many times each.
+    """Move the unknowns of each walker, one after the other.
 
     Args:
         u, steps: ``(walkers, count)`` float64.
         mean, covariance: m ``(walkers, *domain_shape)`` and V.
         y: ``(walkers, *range_shape)``, in its own units.
+        order: which unknown each move is of.
         at_first: whether steps still have to find their size.
     """
     scene = _Scene(mean, covariance, instrument, y)
-    here, trace, accepted = scene.at(u), [], torch.zeros_like(u[:, 0])
+    here, visited, accepted = scene.at(u), [], torch.zeros_like(u[:, 0])
     gain = _GAIN_AT_FIRST if at_first else _GAIN
-    for index in range(moves * u.shape[1]):
-        which = index % u.shape[1]
+    for which in order:
         proposed = _proposal(here.u, steps, which, streams, like=y)
         here, taken = _exchange(here, proposed, scene, streams)
         steps = _adapted(steps, which, taken, gain, instrument)
         accepted = accepted + taken
-        trace.append(here.u)
-    total = max(1, moves * u.shape[1])
-    empty = u[None, :0].reshape(0, *u.shape)
-    return Moved(here.u, steps, torch.stack(trace) if trace else empty, accepted / total)
+        visited.append(here.u)
+    trace = torch.stack(visited) if visited else u.new_zeros((0, *u.shape))
+    return Moved(here.u, steps, trace, accepted / max(1, len(order)))
 
 
 class _Scene(NamedTuple):
@@ -103,9 +105,7 @@ class _Scene(NamedTuple):
     instrument: Instrument
     y: Tensor
 
-    def at(
-        self, u: Tensor, like: Problem | None = None, start: Tensor | None = None
-    ) -> _Belief:
+    def at(self, u: Tensor, like: Problem | None = None, start: Tensor | None = None) -> _Belief:
         tuned = self.instrument.tuned(u, like)
         predicted = self.instrument.predict(self.mean, tuned)
         energy = self.energy(self.y - predicted, tuned, start)
@@ -210,12 +210,12 @@ def conditional_moves_of(
     """Draw the unknowns given the image: u and steps after it.
 
     A noise level with a prior flat in its logarithm is ``|y - A x0| / |n|`` with n white noise,
-    exactly; other priors accept or refuse that.  Numbers of the operator make one Metropolis step
-    each, for one application of the operator.
+    exactly; other priors accept or refuse that.  Numbers of the operator make a few Metropolis
+    steps each, for one application of the operator.
     """
     tuned = instrument.tuned(u)
     residual = y - instrument.predict(x0, tuned)
-    for which in range(instrument.levels, u.shape[1]):
+    for which in _NEAR * list(range(instrument.levels, u.shape[1])):
         proposed = _proposal(u, steps, which, streams, like=y)
         valid = instrument.unknowns.log_density(proposed).isfinite()
         proposed = torch.where(valid[:, None], proposed, u)

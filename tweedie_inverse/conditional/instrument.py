@@ -8,7 +8,7 @@ Other noise levels than the first, and operators of walkers, stand in `Members`.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -130,9 +130,8 @@ class Instrument:
             y = y / _column(unit, y) if rows is None else y / _column(unit, y) * rows
         if self._is_parametric or rows is not None:
             members = Members(self._operators(values), rows)
-            made: Problem = _MembersProblem(y, members, noise)
-            if isinstance(like, _MembersProblem):
-                made.curvatures = like.curvatures
+            curvatures = like.curvatures if isinstance(like, _MembersProblem) else {}
+            made: Problem = _MembersProblem(y, members, noise, curvatures)
         else:
             if self._shared is None:
                 self._shared = Problem(y, self._operator, noise)
@@ -146,7 +145,7 @@ class Instrument:
         return made
 
     def whiten(self, r: Tensor, tuned: Problem) -> Tensor:
-        """Residuals in units of y to standard normal ones, where the unknowns are those of `tuned`."""
+        """Residuals in units of y to standard normal ones, with the unknowns of `tuned`."""
         if tuned.unit is None:
             return tuned.gaussian_noise.whiten(r)
         r = r / _column(tuned.unit, r)
@@ -236,15 +235,18 @@ class Instrument:
             for prior in self._operator.unknowns.values():
                 columns.append(_column_of(prior, y))
                 logarithmic.append(prior.is_logarithmic)
-        return Unknowns(*torch.stack(columns, -1).unbind(0), tuple(logarithmic))
+        low, high, centre, precision, deviation = torch.stack(columns, -1)
+        return Unknowns(low, high, centre, precision, deviation, tuple(logarithmic))
 
 
 class _MembersProblem(Problem):
     """Each walker has its own operator, and so its own curvature."""
 
-    def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel):
+    def __init__(
+        self, y: Tensor, operator: Operator, noise: NoiseModel, curvatures: dict[Basis, Tensor]
+    ):
         super().__init__(y, operator, noise)
-        self.curvatures: dict[Basis, Tensor] = {}
+        self.curvatures = curvatures
         self.differs = True
 
     def curvature(self, basis: Basis) -> Tensor:
@@ -261,7 +263,7 @@ class _MembersProblem(Problem):
         return self.curvatures[basis]
 
 
-def _each(y: Tensor, function) -> Tensor:
+def _each(y: Tensor, function: Callable[[Tensor], float]) -> Tensor:
     """A number of each measurement, ``(walkers,)`` float64; equal neighbours are asked once."""
     found: list[float] = []
     for index, one in enumerate(y):

@@ -7,7 +7,6 @@ operator and the same unit noise for all walkers, and the noise level has gone i
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from tweedie_inverse.conditional.linear_gaussian import (

@@ -165,7 +165,7 @@ class InstrumentSamples:
 
     Attributes:
         names: of the operator's numbers.
-        is_logarithmic: of all unknowns, noise levels first: whether their coordinate is a logarithm.
+        is_logarithmic: whether the coordinate is a logarithm, of all unknowns, noise levels first.
         by_group: whether the noise has levels by channel or group.
         u: ``(batch, num_samples, count)``, the samples.
         trace, start, accepted: as of `Chains`, ``(batch, num_samples, ...)``.
@@ -235,7 +235,7 @@ class InstrumentSamples:
         kinds = {(part.names, part.is_logarithmic, part.by_group) for part in known}
         if len(known) < len(parts) or len(kinds) != 1:
             return None
-        joined = {
+        joined: dict[str, Any] = {
             name: torch.cat([getattr(part, name) for part in known])
             for name in InstrumentSamples.TENSORS
         }

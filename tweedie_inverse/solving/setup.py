@@ -147,14 +147,12 @@ def _images(prior: Prior, like: Tensor) -> Tensor:
     return torch.as_tensor(prior.centre).to(like) + spread.to(like)
 
 
-def _for_unknowns(
-    method: str | Walk, operator: Operator, noise: NoiseModel
-) -> tuple[Walk, str]:
+def _for_unknowns(method: str | Walk, operator: Operator, noise: NoiseModel) -> tuple[Walk, str]:
     """The walk that draws the unknowns of an instrument, and the reason."""
     if not isinstance(operator, LinearOperator):
         raise ValueError(
-            f"solve: unknowns of the instrument are drawn for linear operators only, and {operator!r} "
-            "is not linear; pass its noise level"
+            f"solve: unknowns of the instrument are drawn for linear operators only, and "
+            f"{operator!r} is not linear; pass its noise level"
         )
     reason = "the unknowns of the instrument are drawn with each sample"
     if isinstance(method, UnknownInstrument):

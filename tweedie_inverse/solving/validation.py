@@ -91,8 +91,8 @@ def _estimated(given: str, operator: Operator) -> UnknownGaussianNoise:
     """The noise model that ``noise="estimate"`` stands for."""
     if given != "estimate":
         raise ValueError(
-            f"solve(noise={given!r}): needs a number, a noise model such as ops.GaussianNoise(0.1), "
-            "or 'estimate'"
+            f"solve(noise={given!r}): needs a number, a noise model such as "
+            "ops.GaussianNoise(0.1), or 'estimate'"
         )
     if operator.noise is not None and not isinstance(
         operator.noise, GaussianNoise | UnknownGaussianNoise

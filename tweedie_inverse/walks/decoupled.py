@@ -222,9 +222,7 @@ class Decoupled(Walk[DecoupledState]):
         covariance, known, start = source.covariance(
             Place(state.x, answer, denoised, level, denoise), known, problem, prior, streams
         )
-        return Belief(
-            denoised, covariance, known, start, Doubts(known.left_out, known.held_back)
-        )
+        return Belief(denoised, covariance, known, start, Doubts(known.left_out, known.held_back))
 
     def noise_after(self, level: Level, prior: Prior) -> float:
         """Standard deviation of the fresh noise that follows a draw."""

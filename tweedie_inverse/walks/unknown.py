@@ -1,4 +1,4 @@
-"""The decoupled walk where the instrument is not quite known: its unknowns are drawn with the image.
+"""The decoupled walk where the instrument is not quite known: its unknowns are drawn as well.
 
     m  = D(x, sigma)
     t  ~ p(t | m, V, y)                          a few moves, the image integrated out
@@ -11,9 +11,11 @@ N(m, V)``, then (x0, t) has the joint law ``p(x0, t | y)`` whatever t was before
 a level have forgotten it; and moves keep a law that is right already, however few they are.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, instance
@@ -26,9 +28,10 @@ from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import draw
 from tweedie_inverse.numerics.streams import Streams
-from tweedie_inverse.operators import GaussianNoise, UnknownGaussianNoise
+from tweedie_inverse.operators import GaussianNoise, Parametric, UnknownGaussianNoise
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
+from tweedie_inverse.walks.covariance_sources import SOURCES, longest_schedule
 from tweedie_inverse.walks.decoupled import Decoupled, DecoupledState
 
 
@@ -45,6 +48,15 @@ class UnknownState(NamedTuple):
         return self.inner.x
 
 
+# The pilot's share of the evaluations is one in so many, and its fewest; its levels after the first
+# draw go from so many units of the prior to so many.
+_SHARE, _SHORTEST, _PILOT = 4, 5, (3.0, 0.1)
+# Above so many units the unknowns then stay as they are.
+_HELD = 0.3
+# The numbers of its random streams, beyond those of any walk.
+_PILOT_STEP = 2**30
+
+
 @dataclass(frozen=True)
 class UnknownInstrument(Walk[UnknownState]):
     """The decoupled walk with the unknowns of operator and noise; `solve` takes it by itself.
@@ -55,13 +67,20 @@ class UnknownInstrument(Walk[UnknownState]):
 
     Attributes:
         walk: settings of the decoupled walk.
-        moves: of each unknown at every level, without the image.
-        first_moves: the same at the first level, where the walk must find the marginal posterior.
+        moves: of each noise level at every level of the walk, without the image.
+        operator_moves: the same of each number of the operator, which moves given the image, made
+            as well, help less.
+        first_moves: of each unknown at the first level, where the walk must find the marginal
+            posterior.
+        pilot: network evaluations of the budget that a first, short walk takes to find numbers of
+            the operator.  None is a quarter, and none where the draws are exact.  0 is none.
     """
 
     walk: Decoupled = field(default_factory=Decoupled)
     moves: int = 2
+    operator_moves: int = 8
     first_moves: int = 20
+    pilot: int | None = None
 
     name = "decoupled"
     default_steps = Decoupled.default_steps
@@ -69,17 +88,33 @@ class UnknownInstrument(Walk[UnknownState]):
     def __post_init__(self) -> None:
         need = "a decoupled walk such as ti.walks.Decoupled()"
         instance("UnknownInstrument", "walk", self.walk, Decoupled, need=need)
-        count("UnknownInstrument", "moves", self.moves, least=0)
-        count("UnknownInstrument", "first_moves", self.first_moves, least=0)
+        for name in ("moves", "operator_moves", "first_moves"):
+            count("UnknownInstrument", name, getattr(self, name), least=0)
+        if self.pilot is not None:
+            count("UnknownInstrument", "pilot", self.pilot, least=0)
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         return self.walk.sigmas(prior, steps)
 
     def plan(self, problem: Problem, prior: Prior, steps: int) -> Plan:
-        plan = self.walk.plan(self._guessed(problem), prior, steps)
+        """That of the decoupled walk, with what the pilot leaves of the budget."""
+        pilot = self.pilot
+        if pilot is None:
+            helps = isinstance(problem.operator, Parametric) and not prior.error_is_exact
+            pilot = steps // _SHARE if helps else 0
+        guessed = self._guessed(problem)
+        if pilot >= steps:
+            raise ValueError(
+                f"UnknownInstrument(pilot={pilot}): leaves nothing of {steps} evaluations; take "
+                "more steps"
+            )
+        plan = self.walk.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
-        walk = UnknownInstrument(plan.walk, self.moves, self.first_moves)
-        return Plan(walk, plan.sigmas, plan.note)
+        walk = replace(self, walk=plan.walk, pilot=pilot)
+        if pilot < _SHORTEST:
+            return Plan(replace(walk, pilot=0), plan.sigmas, plan.note)
+        note = f"a pilot of {pilot} evaluations looked for the numbers of the operator"
+        return Plan(walk, plan.sigmas, f"{plan.note}; {note}" if plan.note else note)
 
     def refuse(self, problem: Problem, prior: Prior) -> None:
         if not isinstance(problem.noise, GaussianNoise | UnknownGaussianNoise):
@@ -89,13 +124,35 @@ class UnknownInstrument(Walk[UnknownState]):
             )
         self.walk.refuse(self._guessed(problem), prior)
 
-    def start(
-        self, problem: Problem, prior: Prior, sigma: float, streams: Streams
-    ) -> UnknownState:
+    def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> UnknownState:
         instrument = _instrument(problem)
         inner = self.walk.start(problem, prior, sigma, streams)
         steps = first_steps(instrument)
-        return UnknownState(inner, instrument.start(), steps, steps)
+        state = UnknownState(inner, instrument.start(), steps, steps)
+        if not self.pilot:
+            return state
+        levels = self._pilot_levels(sigma, problem, prior)
+        walk = replace(self, pilot=0)
+        for level in levels:
+            at = streams.at(_PILOT_STEP + level.index)
+            state, _ = walk.step(state, level, problem, prior, at)
+        return state._replace(inner=inner)
+
+    def _pilot_levels(self, sigma: float, problem: Problem, prior: Prior) -> list[Level]:
+        """One draw from far off, then levels at which there is something to see."""
+        source = SOURCES[self.walk.error](self.walk.secants)
+        high, low = _PILOT[0] * prior.unit, max(_PILOT[1] * prior.unit, prior.sigma_min)
+
+        def make(levels: int) -> Tensor:
+            fine = torch.logspace(
+                math.log10(min(high, sigma)), math.log10(low), max(levels - 1, 1)
+            ).double()
+            return torch.cat([fine.new_tensor([sigma]), fine[: levels - 1], fine.new_zeros(1)])
+
+        _, sigmas = longest_schedule(self.pilot or 0, source, prior, self._guessed(problem), make)
+        values = sigmas.tolist()
+        count = len(values) - 1
+        return [Level(i, count, values[i], values[i + 1]) for i in range(count)]
 
     def step(
         self,
@@ -116,7 +173,7 @@ class UnknownInstrument(Walk[UnknownState]):
             instrument,
             streams,
             problem.y,
-            moves=self.moves if level.index else self.first_moves,
+            order=self._order(instrument, level, prior),
             at_first=level.index == 0,
         )
         drawn = draw(
@@ -128,9 +185,11 @@ class UnknownInstrument(Walk[UnknownState]):
             noise_after=self.walk.noise_after(level, prior),
             start=belief.start,
         )
-        u, near_steps = conditional_moves_of(
-            moved.u, state.near_steps, drawn.x, instrument, streams, problem.y
-        )
+        u, near_steps = moved.u, state.near_steps
+        if not self._holds(level, prior):
+            u, near_steps = conditional_moves_of(
+                u, near_steps, drawn.x, instrument, streams, problem.y
+            )
         after = self.walk.renoise(drawn.x, x, level, prior, streams)
         problem.operator_calls += instrument.take_calls()
         chain = moved.trace.movedim(0, 1) if level.index == 0 else None
@@ -143,6 +202,22 @@ class UnknownInstrument(Walk[UnknownState]):
         )
         inner = DecoupledState(after, belief.known)
         return UnknownState(inner, u, moved.steps, near_steps), info
+
+    def _holds(self, level: Level, prior: Prior) -> bool:
+        """Whether the unknowns are left as they are: the pilot has seen more than is seen here."""
+        return bool(self.pilot) and level.sigma > _HELD * prior.unit
+
+    def _order(self, instrument: Instrument, level: Level, prior: Prior) -> list[int]:
+        """Which unknown each move of a level is of: in turns, as long as one has any left."""
+        if self._holds(level, prior):
+            return []
+        numbers = range(instrument.unknowns.low.shape[1])
+        first = level.index == 0 and not self.pilot
+        later = [
+            self.moves if which < instrument.levels else self.operator_moves for which in numbers
+        ]
+        times = [self.first_moves] * len(later) if first else later
+        return [which for turn in range(max(times)) for which in numbers if turn < times[which]]
 
     def _guessed(self, problem: Problem) -> Problem:
         """The problem with the first guess of the unknowns, for questions that do not need more."""
