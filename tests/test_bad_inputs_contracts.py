@@ -32,8 +32,9 @@ TABLE = [
         lambda: solve(operator=ops.Mask(np.ones((8, 8)))),
         (
             "solve: the noise level is unknown. Mask has no noise model; build it with "
-            "noise=ops.GaussianNoise(std), or pass noise=std to solve (std in units of y). If the"
-            " noise is white, y suggests noise=0.122"
+            "noise=ops.GaussianNoise(std), or pass noise=std to solve (std in units of y), or "
+            "noise='estimate' to draw it with the samples. If the noise is white, y suggests "
+            "noise=0.122"
         ),
     ),
     (
@@ -52,11 +53,17 @@ TABLE = [
     ),
     (
         lambda: solve(noise=True),
-        ("solve(noise=True): needs a number or a noise model such as ops.GaussianNoise(0.1)"),
+        (
+            "solve(noise=True): needs a number or a noise model such as ops.GaussianNoise(0.1), "
+            "or 'estimate'"
+        ),
     ),
     (
         lambda: solve(noise="loud"),
-        ("solve(noise='loud'): needs a number or a noise model such as ops.GaussianNoise(0.1)"),
+        (
+            "solve(noise='loud'): needs a number or a noise model such as ops.GaussianNoise(0.1), "
+            "or 'estimate'"
+        ),
     ),
     (
         lambda: solve(noise=-0.1),
@@ -67,18 +74,24 @@ TABLE = [
     ),
     (
         lambda: solve(noise=math.nan),
-        ("solve(noise=nan): needs a number or a noise model such as ops.GaussianNoise(0.1)"),
+        (
+            "solve(noise=nan): needs a number or a noise model such as ops.GaussianNoise(0.1), "
+            "or 'estimate'"
+        ),
     ),
     (
         lambda: solve(noise=np.ones(3)),
         (
             "solve(noise=ndarray of shape (3,)): needs a number or a noise model such as "
-            "ops.GaussianNoise(0.1)"
+            "ops.GaussianNoise(0.1), or 'estimate'"
         ),
     ),
     (
         lambda: solve(noise=1j),
-        ("solve(noise=1j): needs a number or a noise model such as ops.GaussianNoise(0.1)"),
+        (
+            "solve(noise=1j): needs a number or a noise model such as ops.GaussianNoise(0.1), "
+            "or 'estimate'"
+        ),
     ),
     (
         lambda: solve(noise=ops.GaussianNoise(torch.ones(2, 1, 1, 1))),

@@ -63,8 +63,8 @@ class Unknowns(NamedTuple):
 
     def values(self, u: Tensor) -> Tensor:
         """The numbers of these coordinates, ``(..., count)``."""
-        logarithmic = torch.tensor(self.is_logarithmic, device=u.device)
-        return torch.where(logarithmic, u.exp(), u)
+        columns = zip(u.unbind(-1), self.is_logarithmic, strict=True)
+        return torch.stack([each.exp() if is_log else each for each, is_log in columns], -1)
 
 
 class Instrument:

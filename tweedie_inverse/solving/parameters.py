@@ -80,6 +80,8 @@ class Parameter:
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Lower and upper end of a central interval, ``(batch, ...)``, as of `Posterior.interval`.
 
+        It is cut off at the ends of the prior.
+
         Raises:
             ValueError: a level outside (0, 1).
         """
@@ -87,10 +89,14 @@ class Parameter:
         if level == 1:
             raise ValueError("interval(level=1): needs a level between 0 and 1")
         count = torch.full(self.prior_range.shape[:-1], float(self.samples.shape[self._axis]))
-        if not self.is_logarithmic:
-            return central_interval(self.samples, self._axis, level, count)
-        ends = central_interval(self.samples.log(), self._axis, level, count)
-        return ends[0].exp(), ends[1].exp()
+        scaled = self.samples.log() if self.is_logarithmic else self.samples
+        ends = central_interval(scaled, self._axis, level, count)
+        low, high = (end.exp() if self.is_logarithmic else end for end in ends)
+        lowest, highest = (
+            end.reshape(*end.shape, *[1] * (low.ndim - end.ndim))
+            for end in self.prior_range.unbind(-1)
+        )
+        return low.clamp(lowest, highest), high.clamp(lowest, highest)
 
     def __repr__(self) -> str:
         if not self._axis and self.samples.ndim == 1:
@@ -208,15 +214,16 @@ class InstrumentSamples:
         first = place.start if isinstance(place, slice) else place
         logarithmic = self.is_logarithmic[first]
         axis = self.low.ndim - 1
-        spread = self.u[..., place].std(axis)
+        u = self.u[..., place]
+        spread = u.std(axis) if u.shape[axis] > 1 else torch.full_like(u.mean(axis), torch.nan)
         ends = torch.stack([self.low[..., first], self.high[..., first]], -1)
 
-        def values(u: Tensor) -> Tensor:
-            return u.exp() if logarithmic else u
+        def values(coordinates: Tensor) -> Tensor:
+            return coordinates.exp() if logarithmic else coordinates
 
         return Parameter(
             name,
-            values(self.u[..., place]),
+            values(u),
             values(ends),
             values(self.trace[..., place]),
             _settled(self.start[..., place], axis),
@@ -266,6 +273,11 @@ class InstrumentSamples:
             notes["by_group"],
             **{name: tensors[f"instrument.{name}"] for name in InstrumentSamples.TENSORS},
         )
+
+    def samples(self) -> dict[str, Tensor]:
+        """The samples of all unknowns, by name."""
+        noise = [] if self.noise is None else [self.noise.std]
+        return {each.name: each.samples for each in (*noise, *self.parameters.values())}
 
     def remark(self) -> str:
         """What a user should know: of which numbers the data tell nothing; empty if of none."""

@@ -288,9 +288,14 @@ class Posterior:
         return difference_of(mine, theirs)
 
     def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Arrays by name: samples, mean, std, and the diagnostics of every sample."""
+        """Arrays by name: samples, mean, std, and the diagnostics of every sample.
+
+        Of an instrument with unknowns also their samples, by their names ("noise std").
+        """
         tensors = {"samples": self.samples, "mean": self.mean, "std": self.std}
         tensors |= self.diagnostics.tensors()
+        if self.instrument is not None:
+            tensors |= self.instrument.samples()
         return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
     def save(self, path: str | Path) -> None:

@@ -154,6 +154,15 @@ def _for_unknowns(method: str | Walk, operator: Operator, noise: NoiseModel) -> 
             f"solve: unknowns of the instrument are drawn for linear operators only, and "
             f"{operator!r} is not linear; pass its noise level"
         )
+    names = {
+        tuple(getattr(operator.select(index), "unknowns", ()))
+        for index in range(operator.images or 1)
+    }
+    if len(names) > 1:
+        raise ValueError(
+            f"solve: {operator!r} has operators with different unknown numbers; solve the "
+            "measurements one by one"
+        )
     reason = "the unknowns of the instrument are drawn with each sample"
     if isinstance(method, UnknownInstrument):
         return method, f"given; {reason}"

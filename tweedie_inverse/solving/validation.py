@@ -63,7 +63,7 @@ def resolve_noise(
     if isinstance(noise, str):
         noise = _estimated(noise, operator)
     if noise is not None and not isinstance(noise, NoiseModel):
-        need = "a number, 'estimate', or a noise model such as ops.GaussianNoise(0.1)"
+        need = "a number or a noise model such as ops.GaussianNoise(0.1), or 'estimate'"
         noise = GaussianNoise(number("solve", "noise", noise, finite=False, need=need))
     chosen = noise if noise is not None else operator.noise
     if chosen is None:
@@ -91,7 +91,7 @@ def _estimated(given: str, operator: Operator) -> UnknownGaussianNoise:
     """The noise model that ``noise="estimate"`` stands for."""
     if given != "estimate":
         raise ValueError(
-            f"solve(noise={given!r}): needs a number, a noise model such as "
+            f"solve(noise={given!r}): needs a number or a noise model such as "
             "ops.GaussianNoise(0.1), or 'estimate'"
         )
     if operator.noise is not None and not isinstance(
