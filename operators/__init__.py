@@ -16,6 +16,7 @@ from tweedie_inverse.numerics import spectral
 from tweedie_inverse.operators.adapters import from_pylops, from_scipy
 from tweedie_inverse.operators.algebra import compose, scale, stack, transpose
 from tweedie_inverse.operators.base import LinearOperator, Operator
+from tweedie_inverse.operators.blind_blur import BlindBlur
 from tweedie_inverse.operators.checks import (
     adjoint_error,
     dense_matrix,
@@ -49,6 +50,7 @@ from tweedie_inverse.operators.scalar_prior import ScalarPrior
 from tweedie_inverse.operators.tomography.tomography import Tomography
 
 __all__ = [
+    "BlindBlur",
     "Blur",
     "Clipping",
     "Demosaicing",

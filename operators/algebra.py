@@ -135,6 +135,11 @@ class _LinearChain(_Chain, LinearOperator):
 
     operators: tuple[LinearOperator, ...]
 
+    @property
+    def treats_channels_alike(self) -> bool:
+        alike = (operator.treats_channels_alike for operator in self.operators)
+        return super().treats_channels_alike or all(alike)
+
     def adjoint(self, y: Tensor) -> Tensor:
         for operator in self.operators:
             y = operator.adjoint(y)
@@ -200,6 +205,10 @@ class _LinearStack(Stack, LinearOperator):
 
     operators: tuple[LinearOperator, ...]
 
+    @property
+    def treats_channels_alike(self) -> bool:
+        return all(operator.treats_channels_alike for operator in self.operators)
+
     def adjoint(self, y: Tensor) -> Tensor:
         pairs = zip(self.operators, self.split(y), strict=True)
         return sum((operator.adjoint(part) for operator, part in pairs), y.new_zeros(()))
@@ -244,6 +253,10 @@ class _Scaled(LinearOperator):
             to_modes=lambda y: sign * inner.to_modes(y),
             from_modes=lambda c: sign * inner.from_modes(c),
         )
+
+    @property
+    def treats_channels_alike(self) -> bool:
+        return self.operator.treats_channels_alike
 
     def forward(self, x: Tensor) -> Tensor:
         return self.factor * self.operator.forward(x)

@@ -165,6 +165,14 @@ class LinearOperator(Operator):
         """The singular value decomposition, where it is known and cheap to apply."""
         return None
 
+    @property
+    def treats_channels_alike(self) -> bool:
+        """Whether A acts on each channel of an image by itself, and on all of them in the same way.
+
+        It then commutes with any mixing of the channels, and they can be solved for one by one.
+        """
+        return len(self.domain_shape) == 3 and self.domain_shape[0] == 1
+
     @staticmethod
     def from_function(
         function: Callable[[Tensor], Tensor],

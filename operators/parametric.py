@@ -210,6 +210,10 @@ class Members(LinearOperator):
         pairs = zip(self._members, y.split(1), strict=True)
         return torch.cat([operator.adjoint(part) for operator, part in pairs])
 
+    @property
+    def treats_channels_alike(self) -> bool:
+        return False  # of some images of the batch alone it would not know which they are
+
     def normal(self, x: Tensor) -> Tensor:
         if self.rows is not None:
             return super().normal(x)

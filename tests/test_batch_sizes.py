@@ -147,4 +147,6 @@ def test_a_solve_keeps_the_stated_number_of_images(name):
     slope = (peak(12) - peak(6)) / (6 * image)
     x = torch.zeros(6, *shape)
     forward = peak_bytes(lambda: prior.denoise(x, 0.3), CPU) / (6 * image)
-    assert 0 < slope - forward <= IMAGE_BUFFERS
+    assert 0 < slope - forward <= kept_numbers(shape) / (24 * 24)
+    if name != "mask":  # each walker's block
+        assert slope - forward <= IMAGE_BUFFERS

@@ -276,7 +276,8 @@ def _walked(solves, operator, prior, method, steps=5):
             device.clear()
             solves.clear()
         assert [solve.iterations for level in levels for solve in level.solves] == of_cpu
-    assert torch.equal(x.cpu(), here[-1].x)
+    # The CPU leaves out systems that are solved, and products of other sizes round otherwise.
+    torch.testing.assert_close(x.cpu(), here[-1].x, rtol=1e-5, atol=1e-5)
     assert len(levels) == len(here)
     return levels
 

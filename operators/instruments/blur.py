@@ -85,6 +85,11 @@ class Blur(LinearOperator):
         return _filter(x, derived(self.transfer, _power))
 
     @property
+    def treats_channels_alike(self) -> bool:
+        # A subclass may have another forward.
+        return super().treats_channels_alike or (type(self) is Blur and self.transfer.ndim == 2)
+
+    @property
     def spectrum(self) -> Spectrum | None:
         if self._full_transfer is None:
             return None

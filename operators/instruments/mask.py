@@ -1,5 +1,7 @@
 """Inpainting: some pixels are measured, the others are not."""
 
+from functools import cached_property
+
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count
@@ -45,6 +47,10 @@ class Mask(LinearOperator):
     @property
     def observed(self) -> Tensor:
         return self.mask
+
+    @cached_property
+    def treats_channels_alike(self) -> bool:  # type: ignore[override]
+        return type(self) is Mask and bool((self.mask == self.mask[:1]).all())
 
     @property
     def spectrum(self) -> Spectrum:

@@ -215,7 +215,7 @@ def conditional_moves_of(
     """
     tuned = instrument.tuned(u)
     residual = y - instrument.predict(x0, tuned)
-    for which in _NEAR * list(range(instrument.levels, u.shape[1])):
+    for which in _NEAR * list(instrument.singly):
         proposed = _proposal(u, steps, which, streams, like=y)
         valid = instrument.unknowns.log_density(proposed).isfinite()
         proposed = torch.where(valid[:, None], proposed, u)

@@ -19,6 +19,7 @@ from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Basis, Pixels
 from tweedie_inverse.operators import (
+    BlindBlur,
     GaussianNoise,
     LinearOperator,
     NoiseModel,
@@ -72,6 +73,7 @@ class Instrument:
 
     Attributes:
         levels: how many of the unknowns are noise levels; they come first.
+        kernel: the prior of an unknown kernel, whose numbers are then the other unknowns.
         unknowns: their priors.
         counts: ``(levels,)``, observed measurements that share each noise level.
     """
@@ -97,9 +99,23 @@ class Instrument:
             [(self.observed & (self._groups == each)).sum() for each in range(self.levels)]
             or [self.observed.sum()]
         ).double()
+        self.kernel = operator.prior if isinstance(operator, BlindBlur) else None
         self.unknowns = self._priors()
         self._made: list[Problem] = []
         self._shared: Problem | None = None
+
+    @property
+    def singly(self) -> range:
+        """Which of the operator's unknowns are moved one by one."""
+        count = self.unknowns.low.shape[1]
+        return range(count, count) if self.kernel is not None else range(self.levels, count)
+
+    def noise_levels(self, u: Tensor) -> Tensor:
+        """The standard deviation of white noise, ``(walkers,)``."""
+        if self.levels:
+            return u[:, 0].exp()
+        assert isinstance(self._noise, GaussianNoise)
+        return resident(self._noise.std.reshape(()), u).expand(len(u))
 
     def start(self) -> Tensor:
         """Coordinates at which moves begin: a guess of the noise level, and middles of ranges."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
-from tweedie_inverse.numerics.krylov import Solution, conjugate_gradient
+from tweedie_inverse.numerics.krylov import Solution, Systems, conjugate_gradient
 from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.streams import Streams
 
@@ -116,11 +116,13 @@ class CurvaturePrecision(Precision):
 
     def _solve(self, rhs: Tensor, tolerance: float, iterations: int) -> Solution:
         found = conjugate_gradient(
-            lambda q: self._covariance.precision(q) + self._measured(q),
+            Systems(
+                lambda q: self._covariance.precision(q) + self._measured(q),
+                precondition=lambda r: r / self._diagonal,
+            ),
             self._covariance.unscaled(rhs),
             tolerance=tolerance,
             max_iterations=iterations,
-            precondition=lambda r: r / self._diagonal,
             first_look=self._problem.first_look(tolerance),
         )
         self._problem.note_end(tolerance, found.iterations)

@@ -118,6 +118,18 @@ class Problem:
             return False
         return self._spectrum is not None and self._spectrum.basis == basis
 
+    @property
+    def is_planar(self) -> bool:
+        """Whether the channels of an image are measured one by one, and all of them alike."""
+        operator = self.operator
+        return (
+            self.is_linear_gaussian
+            and self.gaussian_noise.is_white
+            and operator.images is None
+            and isinstance(operator, LinearOperator)
+            and operator.treats_channels_alike
+        )
+
     def curvature(self, basis: Basis) -> Tensor:
         """Diagonal of ``B A^T S^-1 A B^T`` for Gaussian noise, estimated once for a basis.
 
@@ -181,6 +193,15 @@ class Problem:
         assert isinstance(self.operator, LinearOperator)
         self.operator_calls += 2 * x.shape[0]
         return self.operator.normal(x)
+
+    def normal_of_planes(self, planes: Tensor) -> Tensor:
+        """`normal` of channels ``(planes, 1, height, width)`` of a problem that `is_planar`."""
+        channels, *size = self.operator.domain_shape
+        missing = -len(planes) % channels
+        if missing:
+            planes = torch.cat([planes, planes.new_zeros((missing, 1, *size))])
+        images = self.normal(planes.reshape(-1, channels, *size))
+        return images.reshape(-1, 1, *size)[: len(planes) - missing]
 
     def linearize(self, x: Tensor) -> "Linearization":
         """``A(x)``, and products with the Jacobian of A at x."""

@@ -1,7 +1,7 @@
 """Conjugate gradients for a batch of systems, each stopped on its own.
 
 A system that has converged is frozen, so its solution does not depend on its neighbours in the
-batch.
+batch; where that is possible, only those that have not are computed any further.
 """
 
 from collections.abc import Callable
@@ -41,58 +41,112 @@ class Solution(NamedTuple):
         return float(self.largest)
 
 
+class Systems(NamedTuple):
+    """Systems ``M z = rhs`` for symmetric positive semidefinite M, on tensors ``(batch, *shape)``.
+
+    Attributes:
+        apply: M.
+        precondition: P, an approximate inverse of M, symmetric positive definite.
+        weights: broadcast against `rhs`, see `conjugate_gradient`.
+        of: some of these systems, by a tensor of their indices; None where they hang together.
+    """
+
+    apply: Callable[[Tensor], Tensor]
+    precondition: Callable[[Tensor], Tensor] = lambda r: r
+    weights: Tensor | None = None
+    of: Callable[[Tensor], "Systems"] | None = None
+
+
+class _Running(NamedTuple):
+    """Systems that are iterated, ``(running, ...)``; fields as in `conjugate_gradient`."""
+
+    place: Tensor  # among all systems
+    z: Tensor
+    r: Tensor
+    p: Tensor
+    rho: Tensor
+    square: Tensor
+    goal: Tensor
+    active: Tensor
+
+    def of(self, kept: Tensor) -> "_Running":
+        return _Running(*(values[kept] for values in self))
+
+
 def conjugate_gradient(
-    apply: Callable[[Tensor], Tensor],
+    systems: Systems | Callable[[Tensor], Tensor],
     rhs: Tensor,
     *,
     tolerance: float | Tensor,
     max_iterations: int,
-    precondition: Callable[[Tensor], Tensor] = lambda r: r,
-    weights: Tensor | None = None,
     size: Tensor | None = None,
     start: Tensor | None = None,
     reduction: float = 0.0,
     first_look: int = _FIRST_LOOK,
 ) -> Solution:
-    """Solve ``M z = rhs`` for symmetric positive semidefinite M.
+    """Solve ``M z = rhs``.
 
     Args:
-        apply: M, on ``(batch, *shape)``.
+        systems: M and what is known about it, or M alone.
         rhs: ``(batch, *shape)``.
         tolerance: number or ``(batch,)``; a system is solved when ``sqrt(r . P r / size)`` is at or
-            below it.  Without a preconditioner that is the root mean square of the residual.
-        precondition: P, an approximate inverse of M, symmetric positive definite.
-        weights: broadcast against `rhs` and stand for P in that measure.
+            below it, P being the preconditioner.  Without one that is the root mean square of the
+            residual.  With weights it is the length of the steps still to come, in their measure.
+        size: ``(batch,)``; by default the numbers of a system.
         start: like `rhs`; the iteration begins at the best multiple of it.
         reduction: a system is also solved when its measure is this share of the first one.
         first_look: iterations that an accelerator makes before Python asks whether it may stop.
 
     Source: Hestenes and Stiefel 1952, preconditioned form.
     """
-    z, r = _begin(apply, rhs, start)
-    s = precondition(r)
-    p, rho = s.clone(), _dot(r, s)
-    square = rho
+    if not isinstance(systems, Systems):
+        systems = Systems(systems)
+    z, r = _begin(systems.apply, rhs, start)
+    s = systems.precondition(r)
+    rho = _dot(r, s)
     count = rhs[0].numel() if size is None else size
-    goal = (reduction**2 * square).clamp(min=tolerance**2 * count)
-    active = (square > goal) & (rho > 0)
+    goal = (reduction**2 * rho).clamp(min=tolerance**2 * count)
+    everyone = torch.arange(len(rhs), device=rhs.device)
+    now = _Running(everyone, z, r, s.clone(), rho, rho, goal, (rho > goal) & (rho > 0))
     watch, made = _Watch(rhs, count, first_look), 0
-    while made < max_iterations and watch.goes_on(made, active, square):
-        mp = apply(p)
-        curvature = _dot(p, mp)
-        # Without curvature (a singular M, or rounding) there is nothing to gain along p.
-        active = active & (curvature > 0)
-        step = _column(torch.where(active, rho / curvature, 0.0), p)
-        z.addcmul_(step, p)
-        r.addcmul_(step, mp, value=-1)
-        s = precondition(r)
-        before, rho = rho, _dot(r, s)
-        square = rho if weights is None else _ahead(weights, p, step, before, rho)
-        active = active & (square > goal)
-        p.mul_(_column(torch.where(active, rho / before, 0.0), p)).add_(s)
+    solution, square = z, rho
+    while made < max_iterations and watch.goes_on(made, now.active, now.square):
+        if systems.of is not None and watch.is_worth_narrowing(now.active):
+            solution, square = _put_back(solution, square, now)
+            kept = now.active.nonzero().flatten()
+            systems, now = systems.of(kept), now.of(kept)
+        now = _iterated(systems, now)
         made += 1
-        del mp, s  # they would take memory while the next product is computed
-    return watch.end(z, made, active, square)
+    solution, square = _put_back(solution, square, now)
+    return watch.end(solution, made, now.active, square)
+
+
+def _iterated(systems: Systems, now: _Running) -> _Running:
+    """After one more step of each system that is active."""
+    mp = systems.apply(now.p)
+    curvature = _dot(now.p, mp)
+    # Without curvature (a singular M, or rounding) there is nothing to gain along p.
+    active = now.active & (curvature > 0)
+    step = _column(torch.where(active, now.rho / curvature, 0.0), now.p)
+    now.z.addcmul_(step, now.p)
+    now.r.addcmul_(step, mp, value=-1)
+    del mp  # it would take memory while the next product is computed
+    s = systems.precondition(now.r)
+    rho = _dot(now.r, s)
+    square = rho
+    if systems.weights is not None:
+        square = _ahead(systems.weights, now.p, step, now.rho, rho)
+    active = active & (square > now.goal)
+    now.p.mul_(_column(torch.where(active, rho / now.rho, 0.0), now.p)).add_(s)
+    return now._replace(rho=rho, square=square, active=active)
+
+
+def _put_back(solution: Tensor, square: Tensor, now: _Running) -> tuple[Tensor, Tensor]:
+    """All systems, with those that are iterated as they are now."""
+    if len(now.place) == len(solution):
+        return now.z, now.square
+    solution[now.place], square[now.place] = now.z, now.square
+    return solution, square
 
 
 def _begin(
@@ -137,6 +191,10 @@ class _Watch:
             self._next += max(_FIRST_LOOK, made // 2)
         self._needed = self._needed + active.any()
         return True
+
+    def is_worth_narrowing(self, active: Tensor) -> bool:
+        """Whether at most half of the systems are active; an accelerator is not asked."""
+        return not self._waits and 2 * int(active.sum()) <= len(active)
 
     def end(self, z: Tensor, made: int, active: Tensor, square: Tensor) -> Solution:
         residual = self._residual(square)

@@ -37,6 +37,11 @@ class Basis(ABC):
         """The same change of coordinates of each channel, without a mixing of the channels."""
         return self
 
+    @property
+    def is_planar(self) -> bool:
+        """Whether every ``(height, width)`` is transformed by itself, and all of them alike."""
+        return False
+
 
 @dataclass(frozen=True)
 class Pixels(Basis):
@@ -47,6 +52,10 @@ class Pixels(Basis):
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         return coefficients
+
+    @property
+    def is_planar(self) -> bool:
+        return True
 
 
 @lru_cache(maxsize=32)
@@ -95,6 +104,10 @@ class Cosines(Basis):
     def unmixed(self) -> Basis:
         return Cosines(axes=self.axes)
 
+    @property
+    def is_planar(self) -> bool:
+        return self.mixing is None and self.axes == 2
+
     def smooth(self, spectrum: Tensor) -> Tensor:
         # It averages 5 neighbours along each axis, or fewer where the image itself is smaller.
         if self.axes not in _AVERAGES:
@@ -134,6 +147,10 @@ class Fourier(Basis):
     def inverse(self, coefficients: Tensor) -> Tensor:
         return self.transform(coefficients)
 
+    @property
+    def is_planar(self) -> bool:
+        return self.axes == 2
+
 
 @dataclass(frozen=True, eq=False)
 class Separable(Basis):
@@ -155,6 +172,10 @@ class Separable(Basis):
             @ resident(self.columns, coefficients)
         )
 
+    @property
+    def is_planar(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, eq=False)
 class Channels(Basis):
@@ -170,6 +191,9 @@ class Channels(Basis):
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         return torch.einsum("kc,bk...->bc...", resident(self.mixing, coefficients), coefficients)
+
+    def unmixed(self) -> Basis:
+        return Pixels()
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +211,13 @@ class Chained(Basis):
 
     def smooth(self, spectrum: Tensor) -> Tensor:
         return self.second.smooth(spectrum)
+
+    def unmixed(self) -> Basis:
+        return self.second.unmixed() if isinstance(self.first, Channels) else self
+
+    @property
+    def is_planar(self) -> bool:
+        return self.first.is_planar and self.second.is_planar
 
 
 @dataclass(frozen=True, eq=False)

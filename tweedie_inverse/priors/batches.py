@@ -22,7 +22,7 @@ from tweedie_inverse.runtime.memory import free_bytes
 # for the decoupled walk (`tests/test_batch_sizes.py`), rounded up.  Other walks need fewer.
 IMAGE_BUFFERS = 32
 # And for each channel three blocks of so many numbers, or of 16 images where that is less: those of
-# `conditional.preconditioner`, where a mask is solved with a measured error.
+# `conditional.preconditioner`, where a mask is solved with a covariance read from the network.
 _BLOCK, _BLOCK_IMAGES = 256**2, 16
 # Walkers that run together at most: this many numbers of state.
 MOST_NUMBERS = 2**24

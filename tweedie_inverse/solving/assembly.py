@@ -11,7 +11,7 @@ from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem, residual_chi_square
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.resampling import systematic
-from tweedie_inverse.operators import Parametric, UnknownGaussianNoise
+from tweedie_inverse.operators import BlindBlur, Parametric, UnknownGaussianNoise
 from tweedie_inverse.solving.causes import Case, likely_causes
 from tweedie_inverse.solving.diagnostics import Diagnostics, Population
 from tweedie_inverse.solving.expectation import expected_range
@@ -153,6 +153,7 @@ def _drawn_instrument(
         low=torch.cat([prior.low for prior in priors]),
         high=torch.cat([prior.high for prior in priors]),
         deviation=torch.cat([prior.deviation for prior in priors]),
+        kernel=operator.prior if isinstance(operator, BlindBlur) else None,
     )
 
 

@@ -1,7 +1,7 @@
 """Samples of what was not known of an instrument: noise levels, and numbers of its operator."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import number
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.numerics.chains import r_hat
+from tweedie_inverse.operators.kernel_prior import KernelPrior
 from tweedie_inverse.solving.interval import central_interval
 
 # The data do not tell a number whose posterior is wider than this share of its prior.
@@ -107,17 +108,19 @@ class Parameter:
         told = f"; the data do not tell {untold} of {self.is_told.numel()}" if untold else ""
         return f"{self.name}: samples {self.shape}{told}"
 
-    def plot(self, path: str | Path | None = None, *, index: int = 0, truth: float | None = None):
+    def plot(self, path: str | Path | None = None, *, index: int = 0, truth: Any = None):
         """The samples within their prior's range, and their way there; returns the figure.
 
         Args:
             path: where to save it.
             index: which measurement of a batch.
-            truth: where it is known.
+            truth: where it is known; of a kernel an array.
         """
         from matplotlib.figure import Figure
 
         one = self._of(index) if self._axis else self
+        if one.samples.ndim == 3:
+            return _pictures(one, path, truth)
         figure = Figure(figsize=(8, 3), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.hist(one.samples.cpu().numpy())
@@ -134,6 +137,25 @@ class Parameter:
     def _of(self, place: int | slice) -> "Parameter":
         fields = ("samples", "prior_range", "trace", "r_hat", "is_told")
         return replace(self, **{field: getattr(self, field)[place] for field in fields})
+
+
+def _pictures(one: Parameter, path: str | Path | None, truth: Any):
+    """Some samples, mean and standard deviation of an array ``(num_samples, height, width)``."""
+    from matplotlib.figure import Figure
+
+    shown = {f"sample {place + 1}": one.samples[place] for place in range(len(one.samples))[:3]}
+    shown |= {"mean": one.mean, "standard deviation": one.std}
+    if truth is not None:
+        shown = {"truth": torch.as_tensor(truth)} | shown
+    figure = Figure(figsize=(2.2 * len(shown), 2.4), layout="constrained")
+    highest = max(float(array.max()) for name, array in shown.items())
+    for axes, (name, array) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
+        picture = axes.imshow(array.cpu().numpy(), cmap="gray", vmin=0, vmax=highest)
+        axes.set(title=name, xticks=[], yticks=[])
+    figure.colorbar(picture, ax=figure.axes, shrink=0.7)
+    if path is not None:
+        figure.savefig(checked_path("plot", "path", path))
+    return figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -176,6 +198,7 @@ class InstrumentSamples:
         u: ``(batch, num_samples, count)``, the samples.
         trace, start, accepted: as of `Chains`, ``(batch, num_samples, ...)``.
         low, high, deviation: ``(batch, count)``, ends and standard deviation of the priors.
+        kernel: the prior of an unknown kernel, which the operator's numbers then make.
     """
 
     names: tuple[str, ...]
@@ -188,6 +211,7 @@ class InstrumentSamples:
     low: Tensor
     high: Tensor
     deviation: Tensor
+    kernel: KernelPrior | None = None
 
     TENSORS = ("u", "trace", "start", "accepted", "low", "high", "deviation")
 
@@ -198,6 +222,8 @@ class InstrumentSamples:
 
     @property
     def parameters(self) -> Parameters:
+        if self.kernel is not None:
+            return Parameters([self._of_kernel(self.kernel)])
         return Parameters(
             [self._parameter(name, self.levels + i) for i, name in enumerate(self.names)]
         )
@@ -209,6 +235,16 @@ class InstrumentSamples:
             return None
         place = slice(0, self.levels) if self.by_group else 0
         return NoisePosterior(self._parameter("noise std", place))
+
+    def _of_kernel(self, prior: KernelPrior) -> Parameter:
+        axis = self.low.ndim - 1
+        numbers, trace, start = (
+            prior.kernels(of[..., self.levels :]) for of in (self.u, self.trace, self.start)
+        )
+        spread = numbers.std(axis) if numbers.shape[axis] > 1 else numbers.mean(axis) * torch.nan
+        ends = self.low.new_tensor([0.0, 1.0]).expand(*self.low.shape[:-1], 2)
+        told = ~(spread > _NO_NEWS * prior.deviation.to(spread))
+        return Parameter("kernel", numbers, ends, trace, _settled(start, axis), told)
 
     def _parameter(self, name: str, place: int | slice) -> Parameter:
         first = place.start if isinstance(place, slice) else place
@@ -239,7 +275,7 @@ class InstrumentSamples:
     def joined(parts: Sequence["InstrumentSamples | None"]) -> "InstrumentSamples | None":
         """Those of several batches; None where one has none, or they are of different unknowns."""
         known = [part for part in parts if part is not None]
-        kinds = {(part.names, part.is_logarithmic, part.by_group) for part in known}
+        kinds = {(part.names, part.is_logarithmic, part.by_group, part.kernel) for part in known}
         if len(known) < len(parts) or len(kinds) != 1:
             return None
         joined: dict[str, Any] = {
@@ -258,6 +294,7 @@ class InstrumentSamples:
             "names": list(self.names),
             "is_logarithmic": list(self.is_logarithmic),
             "by_group": self.by_group,
+            "kernel": None if self.kernel is None else asdict(self.kernel),
         }
 
     @staticmethod
@@ -272,6 +309,7 @@ class InstrumentSamples:
             tuple(notes["is_logarithmic"]),
             notes["by_group"],
             **{name: tensors[f"instrument.{name}"] for name in InstrumentSamples.TENSORS},
+            kernel=None if notes["kernel"] is None else KernelPrior(**notes["kernel"]),
         )
 
     def samples(self) -> dict[str, Tensor]:

@@ -25,14 +25,15 @@ from tweedie_inverse.conditional.collapsed import (
     first_steps,
 )
 from tweedie_inverse.conditional.instrument import Instrument
+from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import draw
 from tweedie_inverse.numerics.streams import Streams
-from tweedie_inverse.operators import GaussianNoise, Parametric, UnknownGaussianNoise
+from tweedie_inverse.operators import BlindBlur, GaussianNoise, Parametric, UnknownGaussianNoise
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
 from tweedie_inverse.walks.covariance_sources import SOURCES, longest_schedule
-from tweedie_inverse.walks.decoupled import Decoupled, DecoupledState
+from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
 
 
 class UnknownState(NamedTuple):
@@ -122,6 +123,11 @@ class UnknownInstrument(Walk[UnknownState]):
                 f"solve: unknown numbers of {problem.operator!r} are drawn with Gaussian noise "
                 f"only, got {problem.noise!r}"
             )
+        if isinstance(problem.operator, BlindBlur) and not _is_white(problem):
+            raise ValueError(
+                f"solve: an unknown kernel ({problem.operator!r}) is drawn with white noise of one "
+                f"level, known or not; got {problem.noise!r}"
+            )
         self.walk.refuse(self._guessed(problem), prior)
 
     def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> UnknownState:
@@ -165,9 +171,12 @@ class UnknownInstrument(Walk[UnknownState]):
         instrument, x = _instrument(problem), state.x
         tuned = instrument.tuned(state.u)
         belief = self.walk.believe(state.inner, level, tuned, prior, streams)
+        u, steps, kernels = self._kernel_moved(
+            state, belief, level, instrument, prior, streams, problem.y
+        )
         moved = collapsed_moves(
-            state.u,
-            state.steps,
+            u,
+            steps,
             belief.denoised,
             belief.covariance,
             instrument,
@@ -192,16 +201,51 @@ class UnknownInstrument(Walk[UnknownState]):
             )
         after = self.walk.renoise(drawn.x, x, level, prior, streams)
         problem.operator_calls += instrument.take_calls()
-        chain = moved.trace.movedim(0, 1) if level.index == 0 else None
+        trace = moved.trace if kernels is None else kernels.trace
+        chain = trace.movedim(0, 1) if level.index == 0 else None
+        accepted = moved.accepted if kernels is None else kernels.accepted
         info = Info(
             belief.denoised,
             drawn.iterations,
             drawn.error,
             doubts=belief.doubts,
-            unknowns=DrawnUnknowns(u, moved.accepted, chain),
+            unknowns=DrawnUnknowns(u, accepted, chain),
         )
         inner = DecoupledState(after, belief.known)
         return UnknownState(inner, u, moved.steps, near_steps), info
+
+    def _kernel_moved(
+        self,
+        state: UnknownState,
+        belief: Belief,
+        level: Level,
+        instrument: Instrument,
+        prior: Prior,
+        streams: Streams,
+        y: Tensor,
+    ) -> tuple[Tensor, Tensor, KernelMoves | None]:
+        """Coordinates and steps after moves of an unknown kernel, if there is one to be moved."""
+        if instrument.kernel is None or self._holds(level, prior):
+            return state.u, state.steps, None
+        first = level.index == 0 and not self.pilot
+        of = slice(instrument.levels, None)
+        moved = kernel_moves(
+            state.u[:, of],
+            state.steps[:, instrument.levels],
+            belief.denoised,
+            belief.covariance,
+            y,
+            instrument.noise_levels(state.u),
+            instrument.kernel,
+            streams,
+            self.first_moves if first else self.operator_moves,
+        )
+        u, steps = state.u.clone(), state.steps.clone()
+        u[:, of], steps[:, of] = moved.numbers, moved.step[:, None]
+        trace = torch.cat(
+            [u[:, : instrument.levels].expand(len(moved.trace), -1, -1), moved.trace], -1
+        )
+        return u, steps, moved._replace(trace=trace)
 
     def _holds(self, level: Level, prior: Prior) -> bool:
         """Whether the unknowns are left as they are: the pilot has seen more than is seen here."""
@@ -211,19 +255,29 @@ class UnknownInstrument(Walk[UnknownState]):
         """Which unknown each move of a level is of: in turns, as long as one has any left."""
         if self._holds(level, prior):
             return []
-        numbers = range(instrument.unknowns.low.shape[1])
+        numbers = [*range(instrument.levels), *instrument.singly]
         first = level.index == 0 and not self.pilot
-        later = [
-            self.moves if which < instrument.levels else self.operator_moves for which in numbers
-        ]
-        times = [self.first_moves] * len(later) if first else later
-        return [which for turn in range(max(times)) for which in numbers if turn < times[which]]
+        times = {
+            which: self.first_moves
+            if first
+            else (self.moves if which < instrument.levels else self.operator_moves)
+            for which in numbers
+        }
+        turns = range(max(times.values(), default=0))
+        return [which for turn in turns for which in numbers if turn < times[which]]
 
     def _guessed(self, problem: Problem) -> Problem:
         """The problem with the first guess of the unknowns, for questions that do not need more."""
         instrument = Instrument(problem)
         operator, noise = instrument.known(instrument.start()[0])
         return Problem(problem.y, operator, noise)
+
+
+def _is_white(problem: Problem) -> bool:
+    """Whether the noise has a single level, known or not."""
+    if isinstance(problem.noise, GaussianNoise):
+        return problem.noise.is_white
+    return Instrument(problem).levels == 1
 
 
 def _instrument(problem: Problem) -> Instrument:
