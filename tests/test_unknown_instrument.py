@@ -232,7 +232,10 @@ def test_operators_of_walkers_are_those_of_each():
     for make in (blur, unstacked):
         operators = [make(width) for width in (0.7, 1.0, 1.5)]
         members = Members(operators, rows)
-        expected = torch.cat([op.forward(one) for op, one in zip(operators, x.split(1))]) * rows
+        expected = (
+            torch.cat([op.forward(one) for op, one in zip(operators, x.split(1), strict=True)])
+            * rows
+        )
         assert torch.allclose(members.forward(x), expected)
         assert torch.allclose(
             (members.forward(x) * rows).sum((1, 2, 3)), (x * members.adjoint(rows)).sum((1, 2, 3))
