@@ -1,9 +1,10 @@
 """Moves of an instrument's unknowns given y, in which the image is integrated out.
 
 At a level the walk believes ``x0 ~ N(m, V)``, so that ``y ~ N(A_t m, K_t)`` for unknowns t, with
-``K_t = S_t + A_t V A_t^T``.  A step ``t | x0, y`` would stick, because x0 has been fitted to y under
-the old t; here x0 is left out, and drawn after t.  The determinant of ``K_t``, which nobody knows,
-is not needed either (the exchange algorithm): with t' proposed and ``w ~ N(A_t' m, K_t')`` drawn,
+``K_t = S_t + A_t V A_t^T``.  A step ``t | x0, y`` would stick, because x0 has been fitted to y
+under the old t; here x0 is left out, and drawn after t.  The determinant of ``K_t``, which nobody
+knows, is not needed either (the exchange algorithm): with t' proposed and data ``w ~ N(A_t' m,
+K_t')`` drawn,
 
     log a = 1/2 (E(y|t) - E(y|t') + E(w|t') - E(w|t)) + log pi(t') - log pi(t)
 

@@ -40,7 +40,13 @@ class Covariance:
 
     def is_diagonal_for(self, shape: Sequence[int]) -> bool:
         """Whether it is diagonal in its basis, and for all images of this many axes the same."""
-        return self.scale is None and not self.secants and self.variance.ndim <= len(shape)
+        if self.scale is not None or self.secants or self.variance.ndim > len(shape):
+            return False
+        if self.variance.ndim < 2:
+            return True
+        # Some bases flatten an image, so that two axes may be a batch of spectra.
+        coefficients = self.basis.transform(self.variance.new_zeros((1, *shape)))
+        return self.variance.ndim < coefficients.ndim
 
     def factor(self, coefficients: Tensor) -> Tensor:
         """``L`` times coefficients."""

@@ -94,7 +94,7 @@ class Parameter:
         ends = central_interval(scaled, self._axis, level, count)
         low, high = (end.exp() if self.is_logarithmic else end for end in ends)
         lowest, highest = (
-            end.reshape(*end.shape, *[1] * (low.ndim - end.ndim))
+            end.reshape((*end.shape, *[1] * (low.ndim - end.ndim)))
             for end in self.prior_range.unbind(-1)
         )
         return low.clamp(lowest, highest), high.clamp(lowest, highest)
