@@ -86,9 +86,9 @@ def _footprints(
     """Which filtered values make up each pixel: rows of the table and weights, ``(pixels, k)``."""
     rows = torch.arange(geometry.height, dtype=torch.float64, device=device)
     columns = torch.arange(geometry.width, dtype=torch.float64, device=device)
-    row, column = geometry.centre
-    x = (columns - column).repeat(geometry.height)
-    y = (row - rows).repeat_interleave(geometry.width)
+    top, left = geometry.centre
+    x = (columns - left).repeat(geometry.height)
+    y = (top - rows).repeat_interleave(geometry.width)
     pixel = torch.stack([x, y], 1) * geometry.pixel_size
     along, across = (axis[first:stop] for axis in geometry.axes(device))
     offset = pixel @ along.mT  # (pixels, views)

@@ -1,10 +1,15 @@
-"""``log det K`` of ``K = I + R V R^T`` by a dense factor, where conjugate gradients solve with K.
+"""``log det K`` of ``K = I + R V R^T``, where conjugate gradients solve with K.
 
-The draws and the weights do without it; only the evidence needs it.
+A dense factor has it exactly; where that would take too long, random probes estimate it.  The draws
+and the weights do without it; only the evidence needs it.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from tweedie_inverse.numerics.lanczos import log_trace, signs
 
 # Multiplications in float64 that one determinant may take: a second on a few CPU cores.  A walk
 # takes two at each level.
@@ -49,3 +54,33 @@ class Determinant:
             system = deviations[:, None] * self._square * deviations
         system.diagonal().add_(1)
         return 2 * torch.linalg.cholesky(system).diagonal().log().sum()
+
+
+class EstimatedDeterminant:
+    """Of K for any diagonal V, by stochastic Lanczos quadrature.
+
+    ``log det K = log det D + tr log (D^-1/2 M D^-1/2)`` with ``M = I + V^1/2 R^T R V^1/2`` and D
+    nearly its diagonal: the probes are random signs of coefficients, and what is diagonal costs
+    them no error.  They are the same for every V, so that most of their error drops out of the
+    difference of two.
+
+    Args:
+        normal: ``R^T R``, on coefficients ``(probes, *shape)``.
+        curvature: its diagonal, or nearly so, ``(*shape)``.
+    """
+
+    def __init__(self, normal: Callable[[Tensor], Tensor], curvature: Tensor):
+        self._normal, self._curvature = normal, curvature
+
+    def log(self, variance: Tensor) -> Tensor:
+        """``log det K``, ``()`` float64, where V has the diagonal `variance`, one a coefficient."""
+        variance = variance.to(self._curvature).reshape_as(self._curvature)
+        diagonal = 1 + variance * self._curvature
+        weight, deviation = diagonal.rsqrt(), variance.sqrt()
+
+        def system(q: Tensor) -> Tensor:
+            q = weight * q
+            return weight * (q + deviation * self._normal(deviation * q))
+
+        rest = log_trace(system, signs(diagonal)).value
+        return diagonal.log().sum(dtype=torch.float64) + rest.to(diagonal.device)
