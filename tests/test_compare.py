@@ -14,6 +14,7 @@ from tests.posteriors import prior_covariance, random_field
 from tests.seeds import salted
 from tweedie_inverse import operators as ops
 from tweedie_inverse.conditional import determinant, linear_gaussian
+from tweedie_inverse.evaluation.compare.result import Comparison
 
 FIELD = random_field(12)
 SHAPE = FIELD.shape
@@ -223,3 +224,27 @@ def test_the_example_of_the_page_runs():
     known = {"prior": FIELD, "y": blur(1.0, noise=WHITE).measure(FIELD.draw(1, seed=3)[0], seed=4)}
     exec(compile(block, "compare.md", "exec"), known)
     assert known["found"].best == "width 1.0"
+
+
+def test_errors_by_hand():
+    """Scatter over the root of the repeats, the logarithm's bias, and Student's law."""
+    estimates = torch.tensor([[1.0, 3.0], [0.0, 2.2], [-9.0, -9.0]]).double()
+    found = Comparison(
+        "noise", ("a", "b", "c"), estimates, (1.0,) * 3, (True,) * 3, ("fine",) * 3, 10
+    )
+    assert found.log_evidence == pytest.approx({"a": 2.0, "b": 1.1, "c": -9.0})
+    assert found.standard_error["a"] == pytest.approx(math.hypot(1.0, 2 / 2))
+    assert found.standard_error["c"] == 0
+    near, far = found.difference("a", "b"), found.difference("a", "c")
+    assert near[:2] == pytest.approx((0.9, math.hypot(0.1, (2.42 - 2.0) / 2)))
+    assert not near.is_told  # two repeats: 12.7 standard errors are needed
+    assert not far.is_told
+    assert found.undecided == ("b", "c")
+    assert found.probability_error["a"] == pytest.approx(
+        float(torch.softmax(estimates, 0)[0].std()) / math.sqrt(2)
+    )
+    sure = Comparison(
+        "noise", ("a", "b"), estimates[[2, 2]] + torch.tensor([[0.0], [1e-3]]), *[(1.0, 1.0)] * 3, 1
+    )
+    assert sure.difference("b", "a").is_told
+    assert sure.undecided == ()
