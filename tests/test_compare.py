@@ -46,7 +46,7 @@ def test_noise_levels_of_a_field():
     scan = ops.Tomography(SHAPE, 8, noise=ops.GaussianNoise(0.3))  # 136 measurements
     y = scan.measure(FIELD.draw(1, seed=1)[0], seed=2)
     levels = (0.15, 0.25, 0.3, 0.6)
-    found = ti.compare(y, scan, FIELD, noise=np.array(levels), repeats=2)
+    found = ti.compare(y, scan, FIELD, noise=np.array(levels), repeats=2, num_samples=4, steps=3)
     agree(found, {f"noise {s:g}": exact(scan, FIELD, s, y) for s in levels}, 1e-6)
     assert max(found.standard_error.values()) < 1e-6
     assert found.undecided == ()
@@ -58,13 +58,13 @@ def test_operators_and_a_batch_of_measurements():
     noise, widths = ops.GaussianNoise(0.1), (0.6, 1.0, 1.6)
     y = blur(1.0, noise=noise).measure(FIELD.draw(2, seed=3), seed=4)
     named = {f"width {w}": blur(w, noise=noise) for w in widths}
-    found = ti.compare(y, named, FIELD, repeats=2)
+    found = ti.compare(y, named, FIELD, repeats=2, num_samples=4, steps=3)
     expected = {
         name: sum(exact(operator, FIELD, 0.1, one) for one in y) for name, operator in named.items()
     }
     agree(found, expected, 1e-6)
     assert found.best == "width 1.0"
-    first = ti.compare(y[0], named, FIELD, repeats=2)
+    first = ti.compare(y[0], named, FIELD, repeats=2, num_samples=4, steps=3)
     assert first.log_evidence["width 0.6"] == pytest.approx(
         exact(named["width 0.6"], FIELD, 0.1, y[0]), abs=1e-6
     )
@@ -93,7 +93,7 @@ def test_beyond_dense_factors_the_closed_form_is_within_the_error(kind, monkeypa
     """Random probes, 576 measurements: every evidence and every difference."""
     monkeypatch.setattr(determinant, "_MULTIPLICATIONS", 0)
     field, shape = random_field(8), (1, 8, 8)
-    levels, offsets = (0.18, 0.2, 0.23), (0.0, 0.2, 0.5)
+    levels, offsets = (0.2, 0.22), (0.0, 0.3)
     scans = [
         ops.Tomography(shape, 48, detector_offset=offset, noise=ops.GaussianNoise(0.2))
         for offset in offsets
@@ -105,7 +105,7 @@ def test_beyond_dense_factors_the_closed_form_is_within_the_error(kind, monkeypa
         found = ti.compare(y, scans[0], field, noise=levels, **settings)
         expected = [exact(scans[0], field, std, y) for std in levels]
     else:
-        found = ti.compare(y, dict(zip("abc", scans, strict=True)), field, **settings)
+        found = ti.compare(y, dict(zip("ab", scans, strict=True)), field, **settings)
         expected = [exact(scan, field, 0.2, y) for scan in scans]
     for name, value in zip(found.names, expected, strict=True):
         assert 0 < found.standard_error[name] < 3

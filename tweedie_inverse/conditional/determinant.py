@@ -71,6 +71,7 @@ class EstimatedDeterminant:
 
     def __init__(self, normal: Callable[[Tensor], Tensor], curvature: Tensor):
         self._normal, self._curvature = normal, curvature
+        self._probes = signs(curvature)  # once: on a device they are sent once
 
     def log(self, variance: Tensor) -> Tensor:
         """``log det K``, ``()`` float64, where V has the diagonal `variance`, one a coefficient."""
@@ -82,5 +83,5 @@ class EstimatedDeterminant:
             q = weight * q
             return weight * (q + deviation * self._normal(deviation * q))
 
-        rest = log_trace(system, signs(diagonal)).value
+        rest = log_trace(system, self._probes).value
         return diagonal.log().sum(dtype=torch.float64) + rest.to(diagonal.device)

@@ -16,7 +16,7 @@ from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.analytic import Gaussian
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.solving.diagnostics import PosteriorWarning
+from tweedie_inverse.solving.diagnostics import Diagnostics, PosteriorWarning
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.solver import solve
 from tweedie_inverse.walks import Particle, Walk
@@ -106,22 +106,22 @@ def _compared(
     from tqdm import tqdm
 
     estimates = torch.empty(len(candidates), repeats, dtype=torch.float64)
-    first: list[Posterior] = []
+    first: list[Diagnostics] = []
     with tqdm(total=estimates.numel(), disable=not show, unit="walk", desc="compare") as bar:
         for repeat in range(repeats):
             for place, one in enumerate(candidates):
                 posterior = _solved(y, one, _seed_of(seed, repeat), repeat, settings)
                 estimates[place, repeat] = _evidence(posterior, one)
                 if repeat == 0:
-                    first.append(posterior)
+                    first.append(posterior.diagnostics)
                 bar.update()
     return Comparison(
         kind,
         tuple(one.name for one in candidates),
         estimates,
-        tuple(float(posterior.diagnostics.chi_square.mean()) for posterior in first),
-        tuple(bool(posterior.diagnostics.fits.all()) for posterior in first),
-        tuple(posterior.diagnostics.verdict for posterior in first),
+        tuple(float(one.chi_square.mean()) for one in first),
+        tuple(bool(one.fits.all()) for one in first),
+        tuple(one.verdict for one in first),
         settings["num_samples"],
     )
 
