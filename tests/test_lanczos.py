@@ -1,6 +1,7 @@
 """Log determinants by random probes against dense ones: exact where they must be, else honest."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tweedie_inverse import operators as ops
 from tweedie_inverse.conditional import determinant, linear_gaussian
 from tweedie_inverse.conditional.linear_gaussian import IterativeMeasurement
 from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics import lanczos
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.lanczos import log_trace, other_probes, signs
 from tweedie_inverse.numerics.random import normal
@@ -32,7 +34,7 @@ def estimates(matrix):
     found = []
     for seed in SEEDS:
         with other_probes(seed):
-            found.append(log_trace(lambda v: v @ matrix, signs(matrix[0])))
+            found.append(log_trace(lambda v: v @ matrix, signs(matrix[0]), 1.0))
     return found
 
 
@@ -51,35 +53,42 @@ def test_the_error_of_an_estimate_is_the_one_it_tells(condition):
 def test_what_is_diagonal_has_no_error():
     """Signs leave no scatter there, and a rule with a node for each value is exact."""
     values = torch.tensor([1.0, 3.0, 8.0, 20.0, 500.0]).double()
-    found = log_trace(lambda v: v * values, signs(values))
+    found = log_trace(lambda v: v * values, signs(values), 1.0)
     assert float(found.value) == pytest.approx(float(values.log().sum()), rel=1e-10)
     assert found.error < 1e-6
-    one = log_trace(lambda v: 1.0 * v, signs(torch.zeros(2, 9, 9)))
+    one = log_trace(lambda v: 1.0 * v, signs(torch.zeros(2, 9, 9)), 1.0)
     assert float(one.value) == pytest.approx(0, abs=1e-4)
-    four = log_trace(lambda v: 4.0 * v, signs(torch.zeros(2, 9, 9)))  # breaks down at once
+    four = log_trace(lambda v: 4.0 * v, signs(torch.zeros(2, 9, 9)), 1.0)  # breaks down at once
     assert float(four.value) == pytest.approx(162 * math.log(4), rel=1e-6)
 
 
-def test_a_rule_that_converges_slowly_says_how_far_it_is():
-    """Without scatter all that is left is what further steps would change."""
-    for condition, most in ((1e2, 0.01), (1e5, 30.0)):
-        values = torch.logspace(0, math.log10(condition), 150, dtype=torch.float64)
-        found = log_trace(lambda v: v * values, signs(values))  # noqa: B023  (used at once)
-        off = abs(float(found.value) - float(values.log().sum()))
-        assert off < 3 * found.error + 1e-9
-        assert found.error < most
+@pytest.mark.parametrize("condition", [1e2, 1e5, 1e9])
+def test_rules_that_converge_slowly_say_how_far_they_are(condition):
+    """Without scatter all that is left is the distance of the rules, which hold the value."""
+    values = torch.logspace(0, math.log10(condition), 150, dtype=torch.float64)
+    found = log_trace(lambda v: v * values, signs(values), 1.0)
+    assert abs(float(found.value) - float(values.log().sum())) < found.error
+    assert found.error < {1e2: 0.1, 1e5: 3.0, 1e9: 200.0}[condition]
+
+
+def test_entries_that_are_left_out_do_not_count():
+    matrix, exact = spread_matrix(30, 20.0)
+    wide = torch.block_diag(matrix, 7 * torch.eye(10).double())
+    seen = torch.cat([torch.ones(30), torch.zeros(10)]).double()
+    with_them = log_trace(lambda v: v @ wide, signs(seen) * seen, 0.5)
+    assert abs(float(with_them.value) - exact) < 5 * with_them.error
 
 
 def test_probes_have_a_seed_and_no_memory():
     matrix, _ = spread_matrix(40, 50.0)
-    first, again = (log_trace(lambda v: v @ matrix, signs(matrix[0])) for _ in range(2))
+    first, again = (log_trace(lambda v: v @ matrix, signs(matrix[0]), 1.0) for _ in range(2))
     assert torch.equal(first.value, again.value)
     with other_probes(3):
-        other = log_trace(lambda v: v @ matrix, signs(matrix[0]))
+        other = log_trace(lambda v: v @ matrix, signs(matrix[0]), 1.0)
     assert not torch.equal(first.value, other.value)
-    assert torch.equal(log_trace(lambda v: v @ matrix, signs(matrix[0])).value, first.value)
+    assert torch.equal(log_trace(lambda v: v @ matrix, signs(matrix[0]), 1.0).value, first.value)
     single = matrix.float()
-    rough = log_trace(lambda v: v @ single, signs(single[0]))
+    rough = log_trace(lambda v: v @ single, signs(single[0]), 1.0)
     assert float(rough.value) == pytest.approx(float(first.value), abs=0.02)
 
 
@@ -120,13 +129,38 @@ def test_the_scale_of_a_measurement_against_the_dense_one(name, monkeypatch):
     assert abs(float(errors.mean())) < 5 * float(errors.std()) / math.sqrt(len(errors))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_data_with_little_noise(dtype, monkeypatch):
+    """Eigenvalues from 1 to a million: a rule judged by its last steps was off by 10."""
+    operator = ops.Mask(ops.random_mask((1, 12, 12), 0.3, seed=1), noise=ops.GaussianNoise(0.001))
+    covariance = Covariance(Cosines(), cosine_variances(12))
+    problem = Problem(torch.zeros(1, 1, 12, 12, dtype=dtype), operator, operator.noise)
+    exact = float(IterativeMeasurement(problem, Cosines()).log_scale(covariance))
+    monkeypatch.setattr(determinant, "_MULTIPLICATIONS", 0)
+    found = float(IterativeMeasurement(problem, Cosines()).log_scale(covariance))
+    assert found == pytest.approx(exact, abs=6)
+
+
+def test_a_rule_that_does_not_settle_is_said_once(monkeypatch):
+    monkeypatch.setattr(determinant, "_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(lanczos, "_MOST_STEPS", 2)
+    operator = INSTRUMENTS["mask"]
+    problem = Problem(torch.zeros(1, 1, 12, 12).double(), operator, operator.noise)
+    measurement = IterativeMeasurement(problem, Cosines())
+    with pytest.warns(RuntimeWarning, match="nats only, because 2 steps .* too few"):
+        measurement.log_scale(Covariance(Cosines(), cosine_variances(12)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measurement.log_scale(Covariance(Cosines(), cosine_variances(12)))
+
+
 def test_evidence_of_a_walk_beyond_dense_factors(monkeypatch):
     """A Gaussian field: the textbook's evidence, within the scatter of other probes."""
     monkeypatch.setattr(linear_gaussian, "DIRECT_LIMIT", 0)
     monkeypatch.setattr(determinant, "_MULTIPLICATIONS", 0)
     operator = OPERATORS["inpainting"]
     y, found = measured(operator), []
-    for seed in SEEDS[:8]:
+    for seed in SEEDS[:6]:
         with other_probes(seed):
             one = ti.solve(y, operator, FIELD, method="particle", num_samples=2, steps=2)
         found.append(float(one.log_evidence))

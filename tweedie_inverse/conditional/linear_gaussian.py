@@ -258,7 +258,10 @@ class IterativeMeasurement(Measurement):
         if is_affordable(math.prod(self.noise_shape), math.prod(self.shape)):
             return Determinant(self._problem.whitened_matrix(self.basis))
         curvature = self._problem.curvature(self.basis).expand(self.shape)
-        return EstimatedDeterminant(lambda c: self._pull(self._push(c)), curvature)
+        seen = torch.ones(self.noise_shape, dtype=torch.bool)
+        if self._problem.operator.observed is not None:
+            seen = self._problem.operator.observed.expand(self.noise_shape)
+        return EstimatedDeterminant(self._push, self._pull, curvature, seen)
 
     def _log_determinant(self, covariance: Covariance) -> Tensor:
         return self._determinant.log(covariance.variance.expand(self.shape).flatten())

@@ -2,16 +2,17 @@
 
 For a vector z of random signs ``z^T log(M) z`` is ``tr log M`` on average (Hutchinson 1990), and k
 steps of Lanczos from z make a Gauss rule for it: with the tridiagonal T of the iteration it is
-``|z|^2 e_1^T log(T) e_1`` (Ubaru, Chen and Saad 2017).  The scatter of the probes tells the error.
+``|z|^2 e_1^T log(T) e_1`` (Ubaru, Chen and Saad 2017).  The Gauss rule is too large, and the Radau
+rule with a node at the lower end of the spectrum too small (Golub and Meurant 1994): their middle
+is taken, and half their distance is its error.  The scatter of the probes is the other one.
 
-Nothing is orthogonalized again: what that costs the vectors, it does not cost the rule.
+Nothing is orthogonalized again: what that costs the vectors, it does not cost the rules.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -21,13 +22,13 @@ from tweedie_inverse.numerics.random import normal
 
 # Fewer where images are so large that their probes have more than so many numbers.
 _PROBES, _NUMBERS = 32, 2**26
-# Steps between the first looks at the rule, and the most steps.
+# Steps between the first looks at the rules, and the most steps.
 _LOOK, _MOST_STEPS = 5, 200
-# A rule is good enough if further steps will change it by this share of the scatter of the probes,
-# or by so many nats.
-_SHARE, _NATS = 0.1, 1e-3
-# Bounds of the factor by which changes are taken to shrink from look to look.
-_FASTEST, _SLOWEST = 0.4, 0.95
+# The rules are good enough if half their distance is this share of the scatter of the probes, or so
+# many nats; the middle is much closer.
+_SHARE, _NATS = 0.25, 1e-3
+# The lower end of the spectrum is put a little below where it is, which rounding may cross.
+_BELOW = 0.99
 # Relative size of a residual below which an invariant subspace was found.
 _BREAKDOWN = 1e-6
 
@@ -39,13 +40,16 @@ class LogTrace(NamedTuple):
 
     Attributes:
         value: ``()`` float64.
-        error: standard error: the scatter of the probes, and what further steps would change.
+        error: standard error: the scatter of the probes, and half the distance of the two rules.
         steps: of Lanczos.
+        unsettled: half the distance of the rules, where the steps ran out before it was small; 0
+            elsewhere.  Other probes do not show it.
     """
 
     value: Tensor
     error: float
     steps: int
+    unsettled: float
 
 
 @contextmanager
@@ -65,49 +69,41 @@ def signs(like: Tensor) -> Tensor:
     return normal(key, (count, *like.shape)).sign().to(like)
 
 
-def log_trace(apply: Callable[[Tensor], Tensor], probes: Tensor) -> LogTrace:
+def log_trace(apply: Callable[[Tensor], Tensor], probes: Tensor, least: float) -> LogTrace:
     """Estimate ``tr log M``.
 
     Args:
         apply: M, on ``(probes, *shape)``; one call for each step.
-        probes: ``(probes, *shape)`` of -1 and 1, two or more.
+        probes: ``(probes, *shape)`` of -1 and 1, two or more.  0 leaves an entry out, if M does not
+            couple it to the others.
+        least: a lower bound of the spectrum of M, positive.
     """
-    size = probes[0].numel()
-    values: list[float] = []
-    look = _LOOK
+    norm, look = _dot(probes, probes).cpu().double(), _LOOK
     for steps, (diagonal, beside) in enumerate(_tridiagonal(apply, probes), 1):
         if steps < min(look, _MOST_STEPS):
             continue
         look = steps + max(_LOOK, steps // 4)
-        found = size * _first_entry_of_log(diagonal, beside)
-        values.append(float(found.mean()))
+        gauss, radau = (norm * rule for rule in _rules(diagonal, beside, _BELOW * least))
+        found = (gauss + radau) / 2
         scatter = float(found.std()) / math.sqrt(len(found))
-        left = _still_to_come(values)
-        if steps == _MOST_STEPS or left <= max(_SHARE * scatter, _NATS):
-            return LogTrace(found.mean(), math.hypot(scatter, left), steps)
+        apart = abs(float((gauss - radau).mean())) / 2
+        settled = apart <= max(_SHARE * scatter, _NATS)
+        if settled or steps == _MOST_STEPS:
+            error = math.hypot(scatter, apart)
+            return LogTrace(found.mean(), error, steps, 0.0 if settled else apart)
     raise AssertionError("the last step returns")
-
-
-def _still_to_come(values: list[float]) -> float:
-    """How much further steps will change the rule, from its last values: they fall off as powers.
-
-    Looks that lie further and further apart make it too much rather than too little.
-    """
-    changes = [abs(after - before) for before, after in pairwise(values)]
-    if len(changes) < 2:
-        return math.inf
-    rates = [after / before if before else 0.0 for before, after in pairwise(changes[-3:])]
-    rate = min(_SLOWEST, max(_FASTEST, *rates))
-    return changes[-1] * rate / (1 - rate)
 
 
 def _tridiagonal(
     apply: Callable[[Tensor], Tensor], probes: Tensor
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """After each step, the diagonal of T and the entries beside it, ``(probes,)`` each."""
+    """After each step, the diagonal of T and the entries beside it, ``(probes,)`` each.
+
+    The last entry beside it leads beyond T.
+    """
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
-    v = probes / math.sqrt(probes[0].numel())
+    v = probes / _column(_dot(probes, probes).sqrt(), probes)
     before, beta = torch.zeros_like(v), v.new_zeros(len(v))
     alive = torch.ones_like(beta, dtype=torch.bool)
     while True:
@@ -116,26 +112,34 @@ def _tridiagonal(
         w = w - _column(alpha, v) * v
         # Decoupled from the first entry, whatever follows counts nothing: 1 has a logarithm.
         diagonal.append(torch.where(alive, alpha, torch.ones_like(alpha)))
-        yield diagonal, beside
         beta = _dot(w, w).sqrt()
         alive = alive & (beta > _BREAKDOWN * alpha)
         beta = torch.where(alive, beta, torch.zeros_like(beta))
         beside.append(beta)
+        yield diagonal, beside
         divisor = torch.where(alive, beta, torch.ones_like(beta))
         before, v = v, w / _column(divisor, w) * _column(alive.to(w), w)
 
 
-def _first_entry_of_log(diagonal: list[Tensor], beside: list[Tensor]) -> Tensor:
-    """``e_1^T log(T) e_1`` of each probe, ``(probes,)`` float64 on the CPU."""
-    main = torch.stack(diagonal, 1).cpu().double()
-    matrix = torch.diag_embed(main)
-    if beside[: len(diagonal) - 1]:
-        off = torch.stack(beside[: len(diagonal) - 1], 1).cpu().double()
-        matrix = matrix + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
-    nodes, vectors = torch.linalg.eigh(matrix)
-    # Rounding may push a node of a nearly singular M to 0.
-    nodes = nodes.clamp(min=1e-30)
-    return (vectors[:, 0].square() * nodes.log()).sum(1)
+def _rules(diagonal: list[Tensor], beside: list[Tensor], least: float) -> tuple[Tensor, Tensor]:
+    """Gauss and Radau rule of each probe, ``(probes,)`` float64 on the CPU."""
+    main, off = (torch.stack(parts, 1).cpu().double() for parts in (diagonal, beside))
+    inner = torch.diag_embed(main)
+    if main.shape[1] > 1:
+        inner = inner + torch.diag_embed(off[:, :-1], 1) + torch.diag_embed(off[:, :-1], -1)
+    nodes, vectors = torch.linalg.eigh(inner)
+    # Rounding may push a node below the end of the spectrum.
+    nodes = nodes.clamp(min=least)
+    gauss = (vectors[:, 0].square() * nodes.log()).sum(1)
+    # The last entry of T, one larger, that makes `least` one of its eigenvalues.
+    shifted = (nodes - least).clamp(min=1e-12 * least)
+    corner = least + off[:, -1].square() * (vectors[:, -1].square() / shifted).sum(1)
+    outer = torch.nn.functional.pad(inner, (0, 1, 0, 1))
+    outer[:, -1, -1] = corner
+    outer[:, -1, -2] = outer[:, -2, -1] = off[:, -1]
+    nodes, vectors = torch.linalg.eigh(outer)
+    radau = (vectors[:, 0].square() * nodes.clamp(min=least).log()).sum(1)
+    return gauss, radau
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
