@@ -334,5 +334,5 @@ def test_recalibrated_intervals_cover_images_that_the_prior_does_not_know():
         found.interval(0.99)
     with pytest.raises(ValueError, match="was not calibrated"):
         found.interval(of={"edge": corner["corner"]})
-    with pytest.raises(ValueError, match="num_samples 9; it has 8"):
+    with pytest.raises(ValueError, match="num_samples 8, where the calibration has 9"):
         calibration.recalibrated(posterior(samples[:, :8]))

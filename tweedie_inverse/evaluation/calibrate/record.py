@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tweedie_inverse.evaluation.calibrate.classes import Classes, rows_of
 from tweedie_inverse.evaluation.calibrate.conformal import below, scores_of
 from tweedie_inverse.evaluation.calibrate.faults import Planted, plant
 from tweedie_inverse.evaluation.calibrate.quantities import Quantities
 from tweedie_inverse.evaluation.calibrate.relative import relative
 from tweedie_inverse.evaluation.scores import crps_of, energy_score_of
 from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.solving.pixel_classes import Classes, rows_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Record:
         values: ``(S + 1, statistics)``, of the truth first.
         places: ``(*shape)``, share of the samples below the truth at every pixel, ties halved.
         spread, error: ``(*shape)``, sample variance, and squared error of the samples' mean.
-        below: ``(grid,)``, share of the pixels with scores up to `conformal.GRID`; with classes
+        below: ``(grid,)``, share of the pixels with scores up to `scaling.GRID`; with classes
             ``(1 + classes.MOST, grid)``, of all pixels and of each class, NaN where it has none.
         halves: ``(2, *shape)``, sample variance of either half of the samples.
         crps, energy_score: scalars, fair estimates, in data units.
