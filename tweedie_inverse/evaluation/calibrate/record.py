@@ -17,6 +17,9 @@ from tweedie_inverse.evaluation.scores import crps_of, energy_score_of
 from tweedie_inverse.runtime.atomic import replace
 from tweedie_inverse.solving.pixel_classes import Classes, rows_of
 
+# Images of more numbers are not kept.
+KEPT = 2**12
+
 
 @dataclass(frozen=True)
 class Record:
@@ -32,6 +35,8 @@ class Record:
         crps, energy_score: scalars, fair estimates, in data units.
         fits: 1 where the samples were consistent with y, 0 where not, -1 if nobody judged.
         evaluations: of the network, a sample; NaN where not counted.
+        images: ``(S + 1, n)``, the truth first; n is 0 where they have more than `KEPT` numbers.
+        y: their measurement, likewise.
         planted: samples under a fault, by its name.
     """
 
@@ -45,6 +50,8 @@ class Record:
     energy_score: Tensor
     fits: Tensor
     evaluations: Tensor
+    images: Tensor
+    y: Tensor
     planted: dict[str, Planted]
 
     @staticmethod
@@ -77,6 +84,7 @@ class Record:
             energy_score_of(flat[1:], flat[0]),
             torch.tensor(fits),
             torch.tensor(evaluations, dtype=torch.float64),
+            *_kept(x, y),
             plant(samples, y, own[1:], quantities, key) if plants else {},
         )
 
@@ -126,6 +134,18 @@ class Record:
             return Record.of_tensors(load(path.read_bytes()))
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged; delete it, and it is made again") from error
+
+
+def is_kept(image: Tensor, y: Tensor) -> bool:
+    """Whether both are small enough to be kept."""
+    return max(image.numel(), y.numel()) <= KEPT
+
+
+def _kept(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and measurement for the kernel Stein test, which looks at all of them together."""
+    if is_kept(x[0], y):
+        return x.flatten(1).cpu(), y.cpu()
+    return x.flatten(1)[:, :0].cpu(), y.flatten()[:0].cpu()
 
 
 def _below(scores: Tensor, labels: Tensor | None) -> Tensor:

@@ -16,6 +16,7 @@ from tweedie_inverse.evaluation.calibrate.faults import NONE
 from tweedie_inverse.evaluation.calibrate.page import page
 from tweedie_inverse.evaluation.calibrate.pictures import draw
 from tweedie_inverse.evaluation.calibrate.power import Power
+from tweedie_inverse.evaluation.calibrate.stein_gate import Stein
 from tweedie_inverse.priors.scaling import MADE_WITH, Scaled, Scaling
 from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.runtime.atomic import replace
@@ -24,7 +25,7 @@ from tweedie_inverse.solving.recalibrated import Recalibrated, differences
 
 # Power of which a calibration is told to see a fault.
 _SURE = 0.9
-_FORMAT, _SUFFIX = "tweedie-inverse-calibration-1", ".safetensors"
+_FORMAT, _SUFFIX = "tweedie-inverse-calibration-2", ".safetensors"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +56,7 @@ class Calibration(Scaled):
         inconsistent: truths whose samples were not consistent with y, as `solve` judged.
         evaluations: network evaluations a sample; NaN where not counted.
         truths: where the truths come from.
+        stein: the kernel Stein test, where it passes its null gate; no part of the verdict.
         not_tested: what this says nothing of.
         class_counts: ``(classes,)``, in how many truths each class of pixels was; None without.
     """
@@ -82,6 +84,7 @@ class Calibration(Scaled):
     inconsistent: int
     evaluations: float
     truths: str
+    stein: Stein
     not_tested: tuple[str, ...]
     class_counts: Tensor | None = None
 
@@ -124,6 +127,7 @@ class Calibration(Scaled):
         if self.power:
             lines.append(f"faults that {self.count} truths would show (share of repeats):")
         lines += [f"  {p.seen:.2f}  {p.fault}" for p in self.power.values() if p.fault != NONE]
+        lines += [self.stein.words] if self.stein.p_value is not None else []
         lines += ["not tested:", *(f"  {line}" for line in self.not_tested)]
         return "\n".join(lines)
 
@@ -212,6 +216,7 @@ class Calibration(Scaled):
             else:
                 notes[name] = value
         notes["power"] = {name: list(one) for name, one in self.power.items()}
+        notes["stein"] = list(self.stein)
         notes["families"] = [list(family) for family in self.families]
         target.parent.mkdir(parents=True, exist_ok=True)
         tensor_file.write(target, _FORMAT, tensors, notes)
@@ -230,6 +235,7 @@ class Calibration(Scaled):
         for name in ("findings", "not_tested"):
             notes[name] = tuple(notes[name])
         notes["power"] = {name: Power(*one) for name, one in notes["power"].items()}
+        notes["stein"] = Stein(*notes["stein"])
         notes["families"] = tuple(Family(n, tuple(c), a) for n, c, a in notes["families"])
         notes |= {key: value for key, value in tensors.items() if "/" not in key}
         for name in ("coverage", "expected_coverage", "rank_band"):
