@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.boundary.arguments import path as checked_path
+from tweedie_inverse.priors.scaling import Scaling
 from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.solving import export, posterior_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
@@ -22,6 +23,7 @@ from tweedie_inverse.solving.member import measurement_shown, place_of, truth_sh
 from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.plots import Summary, as_html, plot_posterior, summary_of
 from tweedie_inverse.solving.quantity import Quantity
+from tweedie_inverse.solving.recalibrated import Recalibrated, recalibrated_by
 from tweedie_inverse.solving.stats import Stats
 
 
@@ -38,12 +40,15 @@ class Posterior:
         stats: method, cost.
         origin: seed, settings, operator, prior, noise and versions; None for samples from elsewhere
             and for batches of several origins.
+        calibration: what the prior kept of a calibration made as these samples were, or nearly so;
+            None where it keeps none.
     """
 
     samples: Tensor
     diagnostics: Diagnostics
     stats: Stats
     origin: Origin | None = None
+    calibration: Scaling | None = None
 
     @property
     def _axis(self) -> int:
@@ -108,6 +113,7 @@ class Posterior:
             Diagnostics.joined([part.diagnostics for part in parts]),
             Stats.joined([part.stats for part in parts], [len(part) for part in parts]),
             Origin.common([part.origin for part in parts]),
+            parts[0].calibration if len({id(part.calibration) for part in parts}) == 1 else None,
         )
 
     def _as_batch(self) -> "Posterior":
@@ -254,6 +260,18 @@ class Posterior:
         mine, theirs = (one._functional("difference(of=)", of) for one in (self, other))
         return difference_of(mine, theirs)
 
+    def recalibrated(self) -> Recalibrated:
+        """These samples with intervals that cover what they say, by the prior's own calibration.
+
+        The result names the calibration.  The promise is for measurements of images like its
+        truths.
+
+        Raises:
+            ValueError: the prior has no calibration (`Prior.with_calibration`), or one made with
+                another operator, noise, walk or number of steps or samples.
+        """
+        return recalibrated_by(self, self.calibration, self.origin)
+
     def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """Arrays by name: samples, mean, std, and the diagnostics of every sample."""
         tensors = {"samples": self.samples, "mean": self.mean, "std": self.std}
@@ -266,7 +284,9 @@ class Posterior:
         Raises:
             ValueError: the name has another suffix than ``.safetensors``.
         """
-        posterior_file.save(path, self.samples, self.diagnostics, self.stats, self.origin)
+        posterior_file.save(
+            path, self.samples, self.diagnostics, self.stats, self.origin, self.calibration
+        )
 
     def to_xarray(self) -> Any:
         """An `xarray.Dataset` with named axes: measurement, sample, channel, y, x (z of volumes).

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.io.kinds import known_suffix
+from tweedie_inverse.priors.scaling import Scaling
 from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.origin import Origin
@@ -18,6 +19,8 @@ SUFFIX = ".safetensors"
 # What `Posterior.export` writes.
 _EXPORTED = (".nc", ".h5", ".hdf5", ".tif", ".tiff")
 _FORMAT = "tweedie-inverse-posterior-2"
+# Begins the names of a calibration's numbers.
+_KEPT = "calibration."
 _READING = {"caller": "Posterior.load", "need": "a file of posterior.save"}
 
 
@@ -46,6 +49,7 @@ def save(
     diagnostics: Diagnostics,
     stats: Stats,
     origin: Origin | None,
+    calibration: Scaling | None = None,
 ) -> None:
     """Write a posterior; raises as `write` does."""
     notes = {
@@ -53,15 +57,21 @@ def save(
         "origin": None if origin is None else asdict(origin),
         **diagnostics.notes(),
     }
-    write(path, {"samples": samples, **diagnostics.tensors()}, notes)
+    tensors = {"samples": samples, **diagnostics.tensors()}
+    if calibration is not None:
+        notes["calibration"] = calibration.notes()
+        tensors |= {f"{_KEPT}{name}": one for name, one in calibration.tensors().items()}
+    write(path, tensors, notes)
 
 
-def load(path: str | Path) -> tuple[Tensor, Diagnostics, Stats, Origin | None]:
+def load(path: str | Path) -> tuple[Tensor, Diagnostics, Stats, Origin | None, Scaling | None]:
     """What `save` wrote; raises as `read` does."""
     tensors, notes = read(path)
     origin = None if notes["origin"] is None else Origin.from_notes(notes["origin"])
+    kept = {name.removeprefix(_KEPT): tensors.pop(name) for name in [*tensors] if _KEPT in name}
+    calibration = Scaling.of_file(kept, notes["calibration"]) if kept else None
     diagnostics = Diagnostics.of_file(tensors, notes)
-    return tensors["samples"], diagnostics, Stats(**notes["stats"]), origin
+    return tensors["samples"], diagnostics, Stats(**notes["stats"]), origin, calibration
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
