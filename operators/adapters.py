@@ -113,7 +113,7 @@ class _MatrixFree(LinearOperator):
         if is_complex:
             range_shape = (2 * range_shape[0], *range_shape[1:])
         super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
-        self._matrix, self._is_complex = matrix, is_complex
+        self.matrix, self._is_complex = matrix, is_complex
         self.range_is_complex = is_complex
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,14 +129,14 @@ class _MatrixFree(LinearOperator):
         return self._apply(self._multiply_transposed, y, self.domain_shape)
 
     def _multiply(self, columns: np.ndarray) -> np.ndarray:
-        product = np.asarray(self._matrix.matmat(columns))
+        product = np.asarray(self.matrix.matmat(columns))
         return np.concatenate([product.real, product.imag]) if self._is_complex else product
 
     def _multiply_transposed(self, columns: np.ndarray) -> np.ndarray:
         if self._is_complex:
             real, imaginary = np.split(columns, 2)
             columns = real + 1j * imaginary
-        return np.asarray(self._matrix.rmatmat(columns)).real
+        return np.asarray(self.matrix.rmatmat(columns)).real
 
     @staticmethod
     def _apply(

@@ -259,10 +259,10 @@ class _Function(Operator):
         noise: NoiseModel | None,
     ):
         super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
-        self._function = checked_function("from_function", "function", function)
+        self.function = checked_function("from_function", "function", function)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._function(x)
+        return self.function(x)
 
 
 class _LinearFunction(_Function, LinearOperator):
@@ -279,14 +279,14 @@ class _LinearPair(LinearOperator):
         noise: NoiseModel | None,
     ):
         super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
-        self._function = checked_function("from_function", "function", function)
-        self._adjoint = checked_function("from_function", "adjoint", adjoint)
+        self.function = checked_function("from_function", "function", function)
+        self.transposed = checked_function("from_function", "adjoint", adjoint)
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear_map(x, self._function, self._adjoint)
+        return linear_map(x, self.function, self.transposed)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return linear_map(y, self._adjoint, self._function)
+        return linear_map(y, self.transposed, self.function)
 
 
 @torch.no_grad()

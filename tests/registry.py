@@ -89,6 +89,12 @@ OPERATORS = {
         _antisymmetric, (7,), adjoint=_antisymmetric, noise=NOISE
     ),
     "tomography-fan": lambda: ops.Tomography((1, 9, 12), 8, geometry="fan", noise=NOISE),
+    "tomography-not-aligned": lambda: ops.Tomography(
+        (1, 9, 8), 4, centre=(4.5, 3.1), detector_offset=0.6, angle_offset=9.0, noise=NOISE
+    ),
+    "tomography-fan-not-aligned": lambda: ops.Tomography(
+        (1, 7, 9), 5, 14, geometry="fan", centre=(2.4, 4.6), detector_offset=-1.3, noise=NOISE
+    ),
     "tomography-matrix-free": lambda: ops.Tomography(
         (1, 10, 7), 5, storage="matrix-free", noise=NOISE
     ),

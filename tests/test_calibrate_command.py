@@ -68,6 +68,7 @@ def test_images_in_files_are_truths(command, tmp_path, capsys):
         (["--sampler", "mine.py:nothing"], "must define nothing as a function"),
         (["--statistics", "mine.py:sampler"], "functions by name, a dict"),
         (["--report", "page.pdf"], "writes HTML"),
+        (["--store"], "there is no such file; a shipped prior is left as it is"),
         (["--rank", "3"], "give both --rank and --world-size"),
     ],
 )

@@ -75,13 +75,19 @@ def test_entries_are_judged_one_by_one():
 def test_chains_with_a_known_memory():
     """Of an autoregressive chain the size is n (1 - memory) / (1 + memory)."""
     for memory in (0.0, 0.5, 0.8):
-        draws = autoregressive(memory, (4, 4000), 10)
-        expected = 16000 * (1 - memory) / (1 + memory)
-        assert float(ti.chains.effective_sample_size(draws)) == pytest.approx(expected, rel=0.15)
-        assert float(ti.chains.r_hat(draws)) < 1.01
-        error = ti.chains.standard_error(draws)
-        assert float(error) == pytest.approx(expected**-0.5, rel=0.15)
-        assert abs(float(draws.mean())) < 5 * float(error)
+        draws = autoregressive(memory, (4, 1500, 16), 10)  # 16 entries, judged one by one
+        expected = 6000 * (1 - memory) / (1 + memory)
+        errors = ti.chains.standard_error(draws)
+        for found, wanted in (
+            (ti.chains.effective_sample_size(draws) / expected, 1.0),
+            (errors * expected**0.5, 1.0),
+        ):
+            # The estimate is biased by up to one or two percent; its spread is that of the entries.
+            z = (found.mean() - wanted) / (found.std() / 16**0.5 + 0.01)
+            assert abs(float(z)) < 4
+        # R-hat - 1 is about 2 / (size of a chain) of right chains.
+        assert float((ti.chains.r_hat(draws) - 1).amax()) < 20 / (expected / 4)
+        assert float((draws.mean((0, 1)) / errors).square().mean()) < 1 + 5 * (2 / 16) ** 0.5
     apart = autoregressive(0.0, (4, 500), 11) + torch.tensor([0.0, 0, 0, 1])[:, None]
     wider = autoregressive(0.0, (4, 500), 12) * torch.tensor([1.0, 1, 1, 3])[:, None]
     trend = autoregressive(0.0, (1, 500), 13) + torch.linspace(0, 2, 500)

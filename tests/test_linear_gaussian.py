@@ -7,7 +7,7 @@ import tweedie_inverse as ti
 from tests.particle_problems import FIELD, OPERATORS, arrived, measured
 from tests.posteriors import prior_covariance, random_field
 from tweedie_inverse import operators as ops
-from tweedie_inverse.conditional import determinant, linear_gaussian
+from tweedie_inverse.conditional import linear_gaussian
 from tweedie_inverse.conditional.determinant import Determinant
 from tweedie_inverse.conditional.linear_gaussian import (
     DiagonalMeasurement,
@@ -98,16 +98,3 @@ def test_evidence_of_more_measurements_than_are_factored_for_draws():
     system = matrix @ prior_covariance(prior) @ matrix.mT + 0.04 * torch.eye(600).double()
     law = torch.distributions.MultivariateNormal(matrix @ flat.mean.double(), system)
     assert float(found.log_evidence) == pytest.approx(float(law.log_prob(y)), abs=1e-3)
-
-
-def test_evidence_that_would_take_too_long_is_refused_with_the_reason(monkeypatch):
-    """The samples do not need it."""
-    monkeypatch.setattr(linear_gaussian, "DIRECT_LIMIT", 0)
-    monkeypatch.setattr(determinant, "_MULTIPLICATIONS", 1000)
-    operator = OPERATORS["coloured-noise"]
-    with pytest.warns(RuntimeWarning, match="64 measurements of 64 unknowns would take too long"):
-        found = ti.solve(
-            measured(operator), operator, FIELD, method="particle", num_samples=5, steps=2
-        )
-    assert bool(found.log_evidence.isnan())
-    assert bool(found.samples.isfinite().all())

@@ -15,6 +15,8 @@ from tweedie_inverse.evaluation import calibration
 from tweedie_inverse.evaluation.calibrate.result import Calibration
 from tweedie_inverse.evaluation.calibrate.run import calibrate
 from tweedie_inverse.evaluation.check_prior import check_prior
+from tweedie_inverse.evaluation.compare.result import Comparison
+from tweedie_inverse.evaluation.compare.run import compare
 from tweedie_inverse.evaluation.fit.reference import FitReference, fit_reference
 from tweedie_inverse.evaluation.fit.report import FitReport
 from tweedie_inverse.evaluation.fit.run import check_fit
@@ -39,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Bound",
     "Calibration",
+    "Comparison",
     "Diagnostics",
     "FitReference",
     "FitReport",
@@ -57,6 +60,7 @@ __all__ = [
     "chains",
     "check_fit",
     "check_prior",
+    "compare",
     "estimate_denoising_error",
     "fit_reference",
     "guidance",

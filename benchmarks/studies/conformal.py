@@ -26,10 +26,10 @@ from tweedie_inverse.benchmarks.problems.suites import NOISE
 from tweedie_inverse.datasets.photographs import HELD_OUT_PHOTOS, Photographs
 from tweedie_inverse.datasets.registry import Grey
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
-from tweedie_inverse.evaluation.calibrate.conformal import Recalibrated
 from tweedie_inverse.operators import LinearOperator
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.recalibrated import Recalibrated
 
 SHAPE = (1, 64, 64)
 LEVELS = (0.5, 0.8, 0.9)

@@ -52,7 +52,7 @@ class Copies:
     """
 
     def __init__(self, physics: Any, domain: Layout):
-        self._physics, self.domain = physics, domain
+        self.physics, self.domain = physics, domain
         self.device = _device(physics)
         self._copies: dict[tuple[torch.dtype, torch.device], Copy] = {}
         best = self.copy(torch.float64, self.device)
@@ -84,9 +84,9 @@ class Copies:
 
     def _duplicate(self, dtype: torch.dtype, device: torch.device) -> Any:
         try:
-            return duplicate(self._physics, dtype, device)
+            return duplicate(self.physics, dtype, device)
         except FAILURES:  # it holds handles of a foreign library: use it as it is
-            return self._physics
+            return self.physics
 
     @torch.no_grad()
     def _make(self, dtype: torch.dtype, device: torch.device) -> Copy:
@@ -105,7 +105,7 @@ class Copies:
             if value.dtype == candidate:  # others compute in a type of their own
                 return Copy(physics, candidate, _mixes(physics, self.domain, layout, two, value))
         raise ValueError(
-            f"from_deepinv: {type(self._physics).__name__}.A failed on an image of shape "
+            f"from_deepinv: {type(self.physics).__name__}.A failed on an image of shape "
             f"{(1, *self.domain.shape)}: {failure or 'it changes the number type'}. Pass "
             "domain_shape=, the shape of one image without the batch axis. Parameters need a "
             "batch axis of 1: where they differ, bridge one physics an image and join them with "

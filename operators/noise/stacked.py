@@ -37,17 +37,17 @@ class StackedNoise(NoiseModel):
     """Independent noise models, each for its part of a flat measurement."""
 
     def __init__(self, models: Sequence[NoiseModel], shapes: Sequence[tuple[int, ...]]):
-        self._models, self._shapes = tuple(models), tuple(shapes)
+        self.models, self.shapes = tuple(models), tuple(shapes)
         self._sizes = [math.prod(shape) for shape in shapes]
 
     def __repr__(self) -> str:
-        return f"stack({', '.join(map(repr, self._models))})"
+        return f"stack({', '.join(map(repr, self.models))})"
 
     def _split(self, *tensors: Tensor) -> list[tuple[NoiseModel, list[Tensor]]]:
         cut = [tensor.split(self._sizes, dim=1) for tensor in tensors]
         return [
             (model, [part[i].reshape(-1, *shape) for part in cut])
-            for i, (model, shape) in enumerate(zip(self._models, self._shapes, strict=True))
+            for i, (model, shape) in enumerate(zip(self.models, self.shapes, strict=True))
         ]
 
     def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:

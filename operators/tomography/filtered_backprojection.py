@@ -8,20 +8,15 @@ moved into the rotation centre.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tweedie_inverse.operators.tomography.geometry import ScanGeometry
+from tweedie_inverse.operators.tomography.views import is_half_seen, redundancy, view_weights
 
-# A gap is a wedge without data if it is this many times the next widest one: many equal gaps are a
-# coarse scan.
-_WEDGE = 4.0
-# Parallel beams only, in degrees.  Measured on ellipses of 96 pixels, with views every 1 and 3
-# degrees: a gap of 5 to 60 degrees is better filled by the two views beside it (errors smaller by
-# a tenth to a third), one of 90 degrees is not (larger by a sixth).
-_NARROWEST_WEDGE = 60.0
 # Interpolation weights computed at once, at some 50 bytes each: bounds the memory.
 _CHUNK = 2**21
 
@@ -35,15 +30,19 @@ def filtered_backprojection(y: Tensor, geometry: ScanGeometry) -> Tensor:
     degrees: it is not filled, so that the ends of a limited arc do not dominate, and the image is
     darker by its share.  A fan with such a gap is weighted for redundancy after Parker (1982),
     generalised to any arc by Silver (2000), if it sees every line, and not at all if it does not.
+    Over a full turn, a detector that is offset so far that it sees one side of the image only in
+    opposite views is weighted after Wang (2002).
     """
     step, source = geometry.detector_spacing, geometry.source_distance
     weight = view_weights(geometry.angles, 180.0 if source is None else 360.0)[:, None]
+    weight = weight * redundancy(geometry)  # (angles, detectors)
     if source is not None:
         step *= source / (source + geometry.detector_distance)
-        fan = (geometry.bins() / (source + geometry.detector_distance)).atan()
-        share = _redundancy(geometry.angles, fan, math.asin(geometry.radius / source))
-        weight = weight * share * fan.cos()  # (angles, detectors)
-    q = _ramp(y[:, 0] * weight.to(y), step)  # (batch, angles, detectors)
+        weight = weight * geometry.fan_angles().cos()
+    p = y[:, 0] * weight.to(y)
+    if is_half_seen(geometry):
+        p, geometry = _completed(p, geometry)
+    q = _ramp(p, step)  # (batch, angles, detectors)
     table = q.flatten(1).mT.contiguous()  # (angles * detectors, batch)
     image = y.new_zeros(geometry.height * geometry.width, y.shape[0])
     views = max(1, _CHUNK // (2 * len(image)))
@@ -55,69 +54,16 @@ def filtered_backprojection(y: Tensor, geometry: ScanGeometry) -> Tensor:
     return image.mT.contiguous().reshape(-1, 1, geometry.height, geometry.width)
 
 
-def view_weights(degrees: Tensor, turn: float) -> Tensor:
-    """The arc each view stands for, in radians, ``(angles,)`` float64; together `turn` if full.
-
-    Args:
-        degrees: ``(angles,)``.
-        turn: 180 for a parallel beam, 360 for a fan.
-    """
-    # Rounded, so that an angle and the same one a turn on share their arc.
-    position = ((degrees % turn) * 1e9).round() % (turn * 1e9) / 1e9
-    distinct, which, count = position.unique(return_inverse=True, return_counts=True)
-    gap = _gaps(distinct, turn)
-    after, before = gap.clone(), gap.roll(1)
-    wedge = _wedge(gap, _NARROWEST_WEDGE if turn < 360 else 0.0)
-    if wedge is not None:
-        # On the side of the wedge, its two neighbours reach as far as on their other side.
-        first = (wedge + 1) % len(gap)
-        after[wedge], before[first] = gap[wedge - 1], gap[first]
-    return ((before + after) / 2 / count)[which].deg2rad()
-
-
-def _gaps(position: Tensor, turn: float) -> Tensor:
-    """From each sorted position to the next, the last one round the turn to the first."""
-    return torch.cat([position[1:], position[:1] + turn]) - position
-
-
-def _wedge(gap: Tensor, narrowest: float) -> int | None:
-    """Which of the gaps, ``(views,)`` in degrees, is a wedge without data; None if none is."""
-    if len(gap) == 1:
-        return None
-    (widest, next_), (which, _) = gap.topk(2)
-    return int(which) if widest > max(_WEDGE * float(next_), narrowest) else None
-
-
-def _redundancy(degrees: Tensor, fan: Tensor, image_fan: float) -> Tensor:
-    """Share of each ray in its line, ``(angles, detectors)``: opposite rays make 1 together.
-
-    Args:
-        degrees: ``(angles,)``.
-        fan: each bin's angle from the central ray, ``(detectors,)`` in radians.
-        image_fan: the same of the outermost ray through the image.
-    """
-    position = (degrees % 360.0).unique()
-    gap = _gaps(position, 360.0)
-    wedge = _wedge(gap, 0.0)
-    if wedge is None:
-        return torch.full((len(degrees), len(fan)), 0.5, dtype=torch.float64)
-    first = (wedge + 1) % len(gap)
-    # The arc goes half a gap beyond the first and the last view.
-    arc = math.radians(360.0 - float(gap[wedge] - (gap[first] + gap[wedge - 1]) / 2))
-    beta = ((degrees - position[first]) % 360.0).deg2rad()[:, None]
-    beta = beta + gap[first].deg2rad() / 2
-    excess = (arc - math.pi) / 2
-    if excess < image_fan:
-        return torch.ones(len(degrees), len(fan), dtype=torch.float64)
-    # The ray at (beta, fan) runs against the one at (beta + pi - 2 fan, -fan); of the two ramps
-    # only one is below 1 at a time.
-    rise = beta / (2 * (excess + fan)).clamp(min=1e-9)
-    fall = (arc - beta) / (2 * (excess - fan)).clamp(min=1e-9)
-    return _smooth(rise) * _smooth(fall)
-
-
-def _smooth(share: Tensor) -> Tensor:
-    return (share.clamp(0, 1) * (math.pi / 2)).sin().square()
+def _completed(p: Tensor, geometry: ScanGeometry) -> tuple[Tensor, ScanGeometry]:
+    """A detector that reaches as far to both sides: filtered views are not 0 beyond their data."""
+    spacing, offset = geometry.detector_spacing, geometry.detector_offset
+    more = math.ceil(2 * abs(offset) / spacing)
+    wide = replace(
+        geometry,
+        detectors=geometry.detectors + more,
+        detector_offset=offset - math.copysign(more * spacing / 2, offset),
+    )
+    return F.pad(p, (more, 0) if offset > 0 else (0, more)), wide
 
 
 def _ramp(p: Tensor, step: float) -> Tensor:
@@ -140,8 +86,9 @@ def _footprints(
     """Which filtered values make up each pixel: rows of the table and weights, ``(pixels, k)``."""
     rows = torch.arange(geometry.height, dtype=torch.float64, device=device)
     columns = torch.arange(geometry.width, dtype=torch.float64, device=device)
-    x = (columns - (geometry.width - 1) / 2).repeat(geometry.height)
-    y = ((geometry.height - 1) / 2 - rows).repeat_interleave(geometry.width)
+    top, left = geometry.centre
+    x = (columns - left).repeat(geometry.height)
+    y = (top - rows).repeat_interleave(geometry.width)
     pixel = torch.stack([x, y], 1) * geometry.pixel_size
     along, across = (axis[first:stop] for axis in geometry.axes(device))
     offset = pixel @ along.mT  # (pixels, views)
@@ -149,7 +96,9 @@ def _footprints(
     if geometry.source_distance is not None:
         depth = 1 + pixel @ across.mT / geometry.source_distance
         offset, share = offset / depth, depth**-2
-    place = offset / step + (geometry.detectors - 1) / 2
+    # The detector's offset shrinks with its bins where it is moved into the centre.
+    first_bin = geometry.detector_offset / geometry.detector_spacing - (geometry.detectors - 1) / 2
+    place = offset / step - first_bin
     lower = place.floor()
     place, fraction = torch.stack([lower, lower + 1]), place - lower  # (2, pixels, views)
     seen = (place >= 0) & (place < geometry.detectors)

@@ -1,6 +1,6 @@
 """Where the rays of a tomography scan run: parallel beam, and fan beam on a flat detector.
 
-x points right and y up, the origin is the centre of the image, angles turn counter-clockwise.  At
+x points right and y up, the origin is the centre of rotation, angles turn counter-clockwise.  At
 angle a the detector runs along ``e = (cos a, sin a)`` and the rays along ``n = (-sin a, cos a)``:
 at angle 0 they go up, and bin 0 is at the left end of the detector.  The directions are ASTRA's.
 """
@@ -9,11 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import choice, count, number, positive, sizes
+from tweedie_inverse.boundary.arguments import choice, count, number, pair, positive, sizes
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.numerics.residence import resident_on
@@ -26,7 +27,8 @@ _SOURCE_DIAGONALS = 2
 class ScanGeometry:
     """Checked numbers of one scan; lengths in the user's unit, angles ``(angles,)`` in degrees.
 
-    `source_distance` is None for a parallel beam.
+    `source_distance` is None for a parallel beam.  `angles` have the `angle_offset` added already;
+    `centre` is where the rotation axis is, as a row and a column, in pixels.
     """
 
     height: int
@@ -35,18 +37,42 @@ class ScanGeometry:
     detectors: int
     pixel_size: float
     detector_spacing: float
+    centre: tuple[float, float]
     source_distance: float | None = None
     detector_distance: float = 0.0
+    detector_offset: float = 0.0
+    angle_offset: float = 0.0
 
     @property
     def radius(self) -> float:
-        """Radius of the circle around the image."""
-        return self.pixel_size * math.hypot(self.height, self.width) / 2
+        """Radius of the smallest circle around the centre of rotation that holds the image."""
+        return self.pixel_size * _reach(self.height, self.width, self.centre)
 
     def bins(self, device: torch.device | str = "cpu") -> Tensor:
         """Where the bin centres are along the detector, ``(detectors,)`` float64."""
         number = torch.arange(self.detectors, dtype=torch.float64, device=device)
-        return (number - (self.detectors - 1) / 2) * self.detector_spacing
+        return (number - (self.detectors - 1) / 2) * self.detector_spacing + self.detector_offset
+
+    def fan_angles(self) -> Tensor:
+        """Each bin's angle from the central ray of a fan, ``(detectors,)`` in radians."""
+        assert self.source_distance is not None
+        return (self.bins() / (self.source_distance + self.detector_distance)).atan()
+
+    def shadow(self) -> tuple[float, float]:
+        """Ends, over all views, of the shadow that the largest disk in the image casts."""
+        row, column = self.centre
+        x = ((self.width - 1) / 2 - column) * self.pixel_size
+        y = (row - (self.height - 1) / 2) * self.pixel_size
+        radius = self.pixel_size * min(self.height, self.width) / 2
+        along, across = (axis @ axis.new_tensor([x, y]) for axis in self.axes())
+        if self.source_distance is None:
+            return float(along.min()) - radius, float(along.max()) + radius
+        depth = self.source_distance + across
+        middle = torch.atan2(along, depth)
+        half = (radius / torch.hypot(along, depth)).clamp(max=1).asin()
+        distance = self.source_distance + self.detector_distance
+        low, high = (distance * (middle + sign * half).tan() for sign in (-1, 1))
+        return float(low.min()), float(high.max())
 
     def axes(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """The unit vectors e (detector) and n (central ray), ``(angles, 2)`` float64."""
@@ -80,20 +106,30 @@ def scan_geometry(
     detector_spacing: float | None,
     source_distance: float | None,
     detector_distance: float | None,
+    detector_offset: float = 0.0,
+    centre: tuple[float, float] | None = None,
+    angle_offset: float = 0.0,
 ) -> ScanGeometry:
-    """Check the arguments of `Tomography` and fill in its defaults."""
+    """Check the arguments of `Tomography` and fill in its defaults.
+
+    Sizes that are not given depend on the image alone, and not on where the axis and the detector
+    are, so that scans of one instrument whose alignment is unknown have data of one shape.
+    """
     choice("Tomography", "geometry", geometry, ("parallel", "fan"))
     image_shape = sizes("Tomography", "image_shape", image_shape, need="(1, height, width)")
     if len(image_shape) != 3 or image_shape[0] != 1 or min(image_shape) < 1:
         raise ValueError(f"Tomography(image_shape={tuple(image_shape)}): needs (1, height, width)")
     height, width = (int(size) for size in image_shape[1:])
     pixel_size = _length("pixel_size", pixel_size)
+    middle = ((height - 1) / 2, (width - 1) / 2)
+    centre = middle if centre is None else _pair("centre", centre)
     diagonal = math.hypot(height, width)  # in pixels
     covered = diagonal * pixel_size
     fan = geometry == "fan"
     if fan:
+        radius = pixel_size * _reach(height, width, centre)
         source_distance, detector_distance = _fan_distances(
-            source_distance, detector_distance, covered
+            source_distance, detector_distance, covered, radius
         )
         covered = _fan_shadow(source_distance, detector_distance, covered / 2)
     elif source_distance is not None or detector_distance is not None:
@@ -103,17 +139,46 @@ def scan_geometry(
         )
     if detector_spacing is None and not fan:
         detector_spacing = pixel_size
+    given = detectors
     detectors, detector_spacing = _detector(detectors, detector_spacing, covered, diagonal)
-    return ScanGeometry(
+    need = "a finite number of degrees"
+    angle_offset = number("Tomography", "angle_offset", angle_offset, need=need)
+    need = "a finite length, in the unit of pixel_size"
+    detector_offset = number("Tomography", "detector_offset", detector_offset, need=need)
+    scan = ScanGeometry(
         height,
         width,
-        _angle_list(angles, 360.0 if fan else 180.0),
+        _angle_list(angles, 360.0 if fan else 180.0) + angle_offset,
         detectors,
         float(pixel_size),
         float(detector_spacing),
+        centre,
         source_distance,
         detector_distance or 0.0,
+        detector_offset,
+        angle_offset,
     )
+    if given is None:
+        _warn_of_what_is_cut(scan)
+    return scan
+
+
+def _warn_of_what_is_cut(scan: ScanGeometry) -> None:
+    """A detector whose size the user did not choose should see what lies within the image."""
+    low, high = scan.shadow()
+    half = scan.detectors * scan.detector_spacing / 2
+    if low < scan.detector_offset - half - 1e-9 or high > scan.detector_offset + half + 1e-9:
+        warn_user(
+            f"Tomography: the default detector of {scan.detectors} bins covers the circle around "
+            "the image from its middle; with this centre and detector_offset it misses parts of "
+            "the image in some views. Say detectors=, the number of bins of your data"
+        )
+
+
+def _reach(height: int, width: int, centre: tuple[float, float]) -> float:
+    """From the centre of rotation to the farthest corner of the image, in pixels."""
+    sides = zip((height, width), centre, strict=True)
+    return math.hypot(*(size / 2 + abs(place - (size - 1) / 2) for size, place in sides))
 
 
 def _detector(
@@ -133,15 +198,15 @@ def _detector(
 
 
 def _fan_distances(
-    source: float | None, detector: float | None, diagonal: float
+    source: float | None, detector: float | None, diagonal: float, radius: float
 ) -> tuple[float, float]:
     if source is None:
         source = _SOURCE_DIAGONALS * diagonal
     source = _length("source_distance", source)
-    if source <= diagonal / 2:
+    if source <= radius:
         raise ValueError(
             f"Tomography(source_distance={source:g}): the source must turn outside the image, "
-            f"whose corners are {diagonal / 2:g} from the centre (pixel_size times pixels). Move "
+            f"whose corners are {radius:g} from the centre (pixel_size times pixels). Move "
             "it out, or give all lengths in one unit"
         )
     if detector is None:
@@ -177,6 +242,10 @@ def _angle_list(angles: int | Sequence[float] | Tensor, turn: float) -> Tensor:
             "radians, use np.rad2deg(angles)"
         )
     return degrees
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    return pair("Tomography", name, value, need="a row and a column, in pixels, such as (31.5, 33)")
 
 
 def _length(name: str, value: float) -> float:

@@ -108,7 +108,7 @@ def _crossings(
     dx, dy = direction.unbind(1)
     steep = dy.abs() >= dx.abs()
     # Row i lies at y = top - i, column j at x = j - right.
-    top, right = (geometry.height - 1) / 2, (geometry.width - 1) / 2
+    top, right = geometry.centre
     main, other = torch.where(steep, dy, dx), torch.where(steep, dx, dy)
     slope = -other / main
     start = torch.where(steep, px + right - slope * (top - py), top - py - slope * (right + px))

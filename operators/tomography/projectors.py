@@ -23,11 +23,16 @@ from tweedie_inverse.operators.tomography.joseph import (
 MATRIX_LIMIT = 4 * 2**30
 
 
-def matrix_bytes(geometry: ScanGeometry) -> int:
-    """About how many bytes the matrix and its transpose take in float32, without building them."""
+def matrix_bytes(geometry: ScanGeometry, weights: int | None = None) -> int:
+    """About how many bytes the matrix and its transpose take in float32, without building them.
+
+    Args:
+        weights: the `nonzeros` of the geometry, where they are known.
+    """
     pixels = geometry.height * geometry.width
     rows = len(geometry.angles) * geometry.detectors
-    return 2 * nonzeros(geometry) * (4 + 4) + 4 * (pixels + rows)
+    weights = nonzeros(geometry) if weights is None else weights
+    return 2 * weights * (4 + 4) + 4 * (pixels + rows)
 
 
 class StoredMatrix:

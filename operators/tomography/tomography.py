@@ -11,6 +11,7 @@ from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
 from tweedie_inverse.operators.tomography.filtered_backprojection import filtered_backprojection
 from tweedie_inverse.operators.tomography.geometry import ScanGeometry, scan_geometry
+from tweedie_inverse.operators.tomography.joseph import nonzeros
 from tweedie_inverse.operators.tomography.projectors import (
     MATRIX_LIMIT,
     MatrixFree,
@@ -22,8 +23,8 @@ from tweedie_inverse.operators.tomography.projectors import (
 class Tomography(LinearOperator):
     """Line integrals of an image along the rays of a scan, ``(1, angles, detectors)``.
 
-    With x to the right, y up, the origin in the image centre and the detector along
-    ``e = (cos a, sin a)``, bin k of D is at offset ``t = (k - (D - 1) / 2) detector_spacing``:
+    With x to the right, y up, the origin in the centre of rotation and the detector along ``e =
+    (cos a, sin a)``, bin k of D is at ``t = (k - (D - 1) / 2) detector_spacing + detector_offset``:
 
     - parallel: the ray at angle a and offset t is the line ``x cos a + y sin a = t``;
     - fan: with ``n = (-sin a, cos a)``, the ray goes from the source at ``-source_distance n`` to
@@ -37,7 +38,7 @@ class Tomography(LinearOperator):
         angles: how many, spread evenly over the half turn (fan: the full turn), or the angles in
             degrees, in any order and range.
         detectors: how many bins; default covers the circle around the image (with the default
-            spacing: one bin a pixel of the image diagonal).
+            spacing: one bin a pixel of the image diagonal), wherever the centre of rotation is.
         geometry: ``"parallel"`` or ``"fan"``.
         pixel_size: side of a pixel.
         detector_spacing: from bin centre to bin centre on the detector; default `pixel_size`, for
@@ -45,6 +46,14 @@ class Tomography(LinearOperator):
         source_distance: fan only, source to rotation centre; default two image diagonals.
         detector_distance: fan only, rotation centre to detector; default `source_distance`.  0 is
             a virtual detector through the centre.
+        detector_offset: how far the middle of the detector is shifted along e, a length in the
+            unit of `pixel_size`.  Where the rotation axis falls onto column c of the data, as
+            other programs say it, this is ``((D - 1) / 2 - c) detector_spacing``.
+        centre: of the rotation, ``(row, column)`` in pixels of the image, fractions allowed;
+            default its middle, ``((height - 1) / 2, (width - 1) / 2)``.  In a parallel beam a
+            centre moved by (rows, columns) is a detector offset of ``columns cos a - rows sin a``
+            pixels at angle a.
+        angle_offset: degrees that are added to all `angles`.
         storage: ``"matrix"`` keeps the system matrix and its transpose (fast), ``"matrix-free"``
             recomputes the same weights at each call, ``"auto"`` takes the matrix up to 4 GiB in
             float32 and warns beyond.
@@ -55,7 +64,10 @@ class Tomography(LinearOperator):
 
     Raises:
         ValueError: sizes or lengths not positive, no angle, a source inside the circle around the
-            image, fan distances for a parallel beam.
+            image, fan distances for a parallel beam, a scan none of whose rays meets the image.
+
+    Warns:
+        UserWarning: the default number of bins does not cover the image from this centre.
 
     Source: P. M. Joseph, "An improved algorithm for reprojecting rays through pixel images", IEEE
     Trans. Med. Imaging 1, 1982.  Directions are those of ASTRA's 2-D geometries.
@@ -72,6 +84,9 @@ class Tomography(LinearOperator):
         detector_spacing: float | None = None,
         source_distance: float | None = None,
         detector_distance: float | None = None,
+        detector_offset: float = 0.0,
+        centre: tuple[float, float] | None = None,
+        angle_offset: float = 0.0,
         storage: str = "auto",
         noise: NoiseModel | None = None,
     ):
@@ -84,6 +99,9 @@ class Tomography(LinearOperator):
             detector_spacing,
             source_distance,
             detector_distance,
+            detector_offset,
+            centre,
+            angle_offset,
         )
         super().__init__(
             domain_shape=image_shape,
@@ -94,7 +112,7 @@ class Tomography(LinearOperator):
 
     @property
     def angles(self) -> Tensor:
-        """In degrees, float64."""
+        """In degrees, float64, with the angle offset."""
         return self.geometry.angles
 
     @property
@@ -124,7 +142,19 @@ class Tomography(LinearOperator):
 
     def __repr__(self) -> str:
         beam = "parallel" if self.geometry.source_distance is None else "fan"
-        return f"Tomography({self.domain_shape} -> {self.range_shape}, {beam}, {self.storage})"
+        parts = ", ".join([beam, *_alignment(self.geometry), self.storage])
+        return f"Tomography({self.domain_shape} -> {self.range_shape}, {parts})"
+
+
+def _alignment(scan: ScanGeometry) -> list[str]:
+    """What differs from a scan around the middle of the image, for `repr`."""
+    row, column = scan.centre
+    moved = scan.centre != ((scan.height - 1) / 2, (scan.width - 1) / 2)
+    found = [f"centre=({row:g}, {column:g})"] if moved else []
+    for name in ("detector_offset", "angle_offset"):
+        if getattr(scan, name):
+            found.append(f"{name}={getattr(scan, name):g}")
+    return found
 
 
 def _columns(values: Tensor) -> Tensor:
@@ -139,8 +169,16 @@ def _rows(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _projector(geometry: ScanGeometry, storage: str) -> StoredMatrix | MatrixFree:
     choice("Tomography", "storage", storage, ("auto", "matrix", "matrix-free"))
+    weights = nonzeros(geometry)
+    if not weights:
+        raise ValueError(
+            "Tomography: no ray meets the image; its detector has "
+            f"{geometry.detectors} bins, {geometry.detector_spacing:g} apart, around "
+            f"{geometry.detector_offset:g}, and the image reaches {geometry.radius:g} from the "
+            "centre of rotation. Check detector_offset, centre and the unit of all lengths"
+        )
     if storage == "auto":
-        size = matrix_bytes(geometry)
+        size = matrix_bytes(geometry, weights)
         storage = "matrix" if size <= MATRIX_LIMIT else "matrix-free"
         if storage == "matrix-free":
             warn_user(

@@ -58,6 +58,11 @@ def add(commands) -> None:
     command.add_argument(
         "--folder", default="calibration", help="for truths, result and report; default calibration"
     )
+    command.add_argument(
+        "--store",
+        action="store_true",
+        help="keep what scales intervals in the prior's own file, for posterior.recalibrated()",
+    )
     command.add_argument("--report", help="HTML page, default report.html in the folder")
     command.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
     command.add_argument("--format", help="format of the prior, where the file does not tell")
@@ -83,10 +88,14 @@ def _calibrate(options: argparse.Namespace) -> None:
     from tweedie_inverse.evaluation.calibrate.judge import judge
     from tweedie_inverse.evaluation.calibrate.run import checked_level
     from tweedie_inverse.evaluation.calibrate.work import gathered, missing, settle, work
+    from tweedie_inverse.priors.formats.kept import refuse_other
+    from tweedie_inverse.priors.zoo import store_calibration
 
     device = ready_device(options.device, os.environ)
     place = find_place(os.environ, options.rank, options.world_size)
     level, page = checked_level(options.level), _page(options)
+    if options.store:
+        refuse_other(Path(options.prior))
     plan = _plan(options, device)
     assert plan.folder is not None
     settle(plan.folder, plan)
@@ -100,6 +109,9 @@ def _calibrate(options: argparse.Namespace) -> None:
         return
     result = judge(plan, gathered(plan, {}), level)
     _show(result, plan.folder, page)
+    if options.store:
+        store_calibration(options.prior, result)
+        print(f"kept in: {Path(options.prior).resolve()}")
     # An exit code would make torchrun stop a process that is still at the same result.
     if not result.passed and not under_torchrun(os.environ):
         raise SystemExit(FAILED)

@@ -119,6 +119,8 @@ def pair(
     caller: str, name: str, value: Any, *, need: str, low: float = -math.inf
 ) -> tuple[float, float]:
     """Two numbers, each as of `number`; raises as it does."""
+    if isinstance(value, np.ndarray | Tensor) and value.ndim == 1:
+        value = value.tolist()
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise TypeError(f"{caller}({name}={_shown(value)}): needs {need}")
     first, second = (number(caller, name, one, low=low, need=need) for one in value)

@@ -24,7 +24,11 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.conditional import systems
-from tweedie_inverse.conditional.determinant import Determinant, is_affordable
+from tweedie_inverse.conditional.determinant import (
+    Determinant,
+    EstimatedDeterminant,
+    is_affordable,
+)
 from tweedie_inverse.conditional.measurement import (
     DiagonalMeasurement,
     FactoredMeasurement,
@@ -142,8 +146,8 @@ class IterativeMeasurement(Measurement):
     iteration is then measured in posterior standard deviations: no direction is solved further
     than it matters.
 
-    The determinant takes a dense factor, and stays unknown where that would take too long; it is
-    the same for all walkers, so that weights need none.
+    The determinant takes a dense factor, or random probes where that would take too long
+    (`conditional.determinant`); it is the same for all walkers, so that weights need none.
     """
 
     def __init__(self, problem: Problem, basis: Basis):
@@ -210,17 +214,17 @@ class IterativeMeasurement(Measurement):
         misfit, cost = (part.flatten(1).sum(1, dtype=torch.float64) for part in squares)
         return Solved(misfit + cost, found.iterations, found.worst)
 
-    @property
-    def has_determinant(self) -> bool:  # type: ignore[override]
-        return is_affordable(math.prod(self.noise_shape), math.prod(self.shape))
-
     @cached_property
-    def _determinant(self) -> Determinant:
-        return Determinant(self._problem.whitened_matrix(self.basis))
+    def _determinant(self) -> Determinant | EstimatedDeterminant:
+        if is_affordable(math.prod(self.noise_shape), math.prod(self.shape)):
+            return Determinant(self._problem.whitened_matrix(self.basis))
+        curvature = self._problem.curvature(self.basis).expand(self.shape)
+        seen = torch.ones(self.noise_shape, dtype=torch.bool)
+        if self._problem.operator.observed is not None:
+            seen = self._problem.operator.observed.expand(self.noise_shape)
+        return EstimatedDeterminant(self._push, self._pull, curvature, seen)
 
     def _log_determinant(self, covariance: Covariance) -> Tensor:
-        if not self.has_determinant:
-            return torch.full((), math.nan, dtype=torch.float64, device=self._problem.y.device)
         return self._determinant.log(covariance.variance.expand(self.shape).flatten())
 
     def _push(self, c: Tensor) -> Tensor:

@@ -34,7 +34,6 @@ class Measurement(ABC):
     """
 
     noise_shape: tuple[int, ...]
-    has_determinant = True  # whether that of K is worked out
 
     def __init__(self, problem: Problem, basis: Basis):
         self.basis, self._problem = basis, problem
@@ -83,7 +82,7 @@ class Measurement(ABC):
         return squared._replace(value=-0.5 * squared.value.double())
 
     def log_scale(self, covariance: Covariance) -> Tensor:
-        """The part of ``log p(y)`` that no mean changes, ``()``; NaN unless `has_determinant`."""
+        """The part of ``log p(y)`` that no mean changes, ``()``."""
         return self._log_noise_density - 0.5 * self._log_determinant(covariance)
 
     @abstractmethod
@@ -92,7 +91,7 @@ class Measurement(ABC):
 
     @abstractmethod
     def _log_determinant(self, covariance: Covariance) -> Tensor:
-        """``log det K``; NaN unless `has_determinant`."""
+        """``log det K``."""
 
     @property
     def _log_noise_density(self) -> float:

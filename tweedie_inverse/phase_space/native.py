@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from tweedie_inverse.phase_space.prior import PhaseSpaceNetwork
 from tweedie_inverse.phase_space.processes.instances import from_settings, settings_of
+from tweedie_inverse.priors.formats import kept
 from tweedie_inverse.priors.formats.base import Source, Target
 from tweedie_inverse.priors.formats.own_files import OwnFile, error_in, tensors_of, write
 
@@ -56,7 +57,7 @@ class PhaseNative(OwnFile):
             name=settings["name"],
         )
         prior.value_range = tuple(settings.get("value_range", target.value_range))
-        return prior
+        return kept.with_kept(prior, source)
 
 
 def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[str, Any]) -> None:
@@ -69,7 +70,7 @@ def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[
         raise ValueError(
             "save_phase_prior: measure the denoising error first (measure_denoising_error)"
         )
-    tensors = tensors_of(prior.module, prior.error)
+    tensors = tensors_of(prior.module, prior.error) | kept.tensors_of(prior.calibration)
     header = {
         "format": FORMAT,
         **{name: getattr(prior, name) for name in _PLAIN},
@@ -77,6 +78,7 @@ def save_phase_prior(path: str | Path, prior: PhaseSpaceNetwork, settings: dict[
         "process": settings_of(prior.process),
         "fully_convolutional": False,
         "parameters": sum(value.numel() for value in prior.module.state_dict().values()),
+        **kept.notes_of(prior.calibration),
         **settings,
     }
     write(Path(path), tensors, header, PhaseNative())

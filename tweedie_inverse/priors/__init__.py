@@ -8,6 +8,7 @@ from tweedie_inverse.priors.analytic import Empirical, Gaussian, GaussianMixture
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error import DenoisingError, measure_denoising_error
 from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.zoo import store_calibration
 
 __all__ = [
     "DenoisingError",
@@ -18,4 +19,5 @@ __all__ = [
     "Prior",
     "formats",
     "measure_denoising_error",
+    "store_calibration",
 ]

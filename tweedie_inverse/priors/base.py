@@ -4,18 +4,20 @@ import copy
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.arguments import instance, number
 from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, tensor_of
 from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.priors.scaling import Scaled, Scaling
 from tweedie_inverse.priors.tweedie import score_from_denoised
+from tweedie_inverse.runtime.digest import digest
 
 
 def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -100,6 +102,7 @@ class Prior(ABC):
     value_range: tuple[float, float] | None = None
     units: str = ""
     suits_populations: bool = False
+    _calibration: Mapping[str, Scaling] | None = None
 
     def __init_subclass__(cls) -> None:
         """Let denoisers take arrays, and hold their arguments and results to the prior's shape."""
@@ -198,6 +201,53 @@ class Prior(ABC):
         other = copy.copy(self)
         other.sigma_min, other.sigma_max = ends["sigma_min"], ends["sigma_max"]
         return other
+
+    @property
+    def calibration(self) -> Mapping[str, Scaling]:
+        """What calibrations have found of this prior, by operator, noise, walk and samples.
+
+        Those of another range of noise levels, denoising error, tiling or network are left out;
+        what `faster` and another device change is rounding.
+        """
+        kept = {} if self._calibration is None else self._calibration
+        return {key: one for key, one in kept.items() if self._is_of(one)}
+
+    def with_calibration(self, calibration: Scaled | Scaling | None) -> "Prior":
+        """This prior with what a calibration has found, beside what it has; without any for None.
+
+        A posterior that `solve` makes with it can be `recalibrated`.
+
+        Args:
+            calibration: of `calibrate`, or one of the values of another prior's `calibration`.
+
+        Raises:
+            ValueError: it was made with another prior.
+        """
+        other, caller = copy.copy(self), f"{type(self).__name__}.with_calibration"
+        if calibration is None:
+            other._calibration = None
+            return other
+        need = "what ti.calibrate returns, or None"
+        given = instance(caller, "calibration", calibration, Scaled | Scaling, need=need)
+        one = given.scaling if isinstance(given, Scaled) else given
+        if not self._is_of(one):
+            raise ValueError(
+                f"{caller}: needs a calibration of this prior, got one of {' '.join(one.prior)}; "
+                "calibrate this one, or give it to the prior that it was made with"
+            )
+        other._calibration = {**self.calibration, one.key: one}
+        return other
+
+    def plain(self) -> "Prior":
+        """This prior with its network run in torch's usual way, as before `faster`."""
+        return self
+
+    def _is_of(self, scaling: Scaling) -> bool:
+        """Whether these numbers were measured with this prior."""
+        try:
+            return digest(self.for_shape(scaling.shape).plain()) == scaling.prior[1]
+        except ValueError:  # no form for images of that shape
+            return False
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
         """What must hold of the user's functions behind this prior, each with its owner.

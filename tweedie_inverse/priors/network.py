@@ -349,6 +349,17 @@ class NetworkPrior(Prior):
         other.name, other.execution = f"{self.name} ({how})", how
         return other
 
+    def plain(self) -> "NetworkPrior":
+        tiles = self.module if isinstance(self.module, TiledNetwork) else None
+        fast = self.module if tiles is None else tiles.network
+        if not isinstance(fast, FastNetwork):
+            return self
+        other = copy.copy(self)
+        other.module = fast.network if tiles is None else tiles.of(fast.network)
+        other.name = self.name.removesuffix(f" ({self.execution})")
+        del other.execution  # as it is in a prior that was never run otherwise
+        return other
+
     def _divisor(self, sigma: Tensor) -> Tensor | float:
         """The network sees ``x / divisor``."""
         return divisor(self.coordinates, sigma, self.sigma_data)

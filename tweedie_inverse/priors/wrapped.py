@@ -1,6 +1,7 @@
 """What a prior round another prior passes on: everything but the denoiser."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.priors.base import ROUNDOFF, Prior
+from tweedie_inverse.priors.scaling import Scaled, Scaling
 
 
 class WrappedPrior(Prior):
@@ -25,6 +27,15 @@ class WrappedPrior(Prior):
 
     def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
         return self.prior.conditional_covariance(sigma, denoised)
+
+    @property
+    def calibration(self) -> Mapping[str, Scaling]:
+        return self.prior.calibration
+
+    def with_calibration(self, calibration: Scaled | Scaling | None) -> "WrappedPrior":
+        other = copy.copy(self)
+        other.prior = self.prior.with_calibration(calibration)
+        return other
 
     def moments(self) -> tuple[Tensor, Covariance]:
         return self.prior.moments()

@@ -10,12 +10,13 @@ from torch import nn
 from tweedie_inverse.boundary.arguments import flag, pair
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.priors.formats import FORMATS, Format, Source, Target, load, source_of
+from tweedie_inverse.priors.formats import FORMATS, Format, Source, Target, kept, load, source_of
 from tweedie_inverse.priors.formats import describe as describe_source
 from tweedie_inverse.priors.formats.native import FORMAT, Native
 from tweedie_inverse.priors.formats.own_files import header_of, tensors_of, write
 from tweedie_inverse.priors.formats.reading.files import read_checkpoint
 from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.scaling import Scaled, Scaling
 from tweedie_inverse.priors.unet import UNet
 from tweedie_inverse.runtime.devices import usable
 
@@ -165,7 +166,7 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
         )
     if prior.error is None:
         raise ValueError("save_prior: measure the denoising error first (measure_denoising_error)")
-    tensors = tensors_of(prior.module, prior.error)
+    tensors = tensors_of(prior.module, prior.error) | kept.tensors_of(prior.calibration)
     if prior.timesteps is not None:
         tensors["timesteps"] = prior.timesteps
     header = {
@@ -182,9 +183,27 @@ def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) 
         "fully_convolutional": prior.fully_convolutional,
         "name": prior.name,
         "parameters": sum(value.numel() for value in prior.module.state_dict().values()),
+        **kept.notes_of(prior.calibration),
         **settings,
     }
     write(Path(path), tensors, header, Native())
+
+
+def store_calibration(path: str | Path, calibration: Scaled | Scaling) -> None:
+    """Write what a calibration has found into the prior's own file; `load_prior` reads it.
+
+    Calibrations made with other operators, or otherwise, stay beside it.
+
+    Args:
+        path: of a prior file of this package, such as `train` writes.
+        calibration: of `ti.calibrate`, made with the prior of this file.
+
+    Raises:
+        ValueError: it was made with another prior, or the file is of another package.
+    """
+    target = checked_path("store_calibration", "path", path)
+    kept.refuse_other(target)
+    kept.store(target, load_prior(target).with_calibration(calibration))
 
 
 def _card(path: Path, header: dict[str, Any]) -> PriorCard:

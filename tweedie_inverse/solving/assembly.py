@@ -12,12 +12,14 @@ from tweedie_inverse.conditional.problem import Problem, residual_chi_square
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.resampling import systematic
 from tweedie_inverse.operators import BlindBlur, Parametric, UnknownGaussianNoise
+from tweedie_inverse.runtime.digest import digest
 from tweedie_inverse.solving.causes import Case, likely_causes
 from tweedie_inverse.solving.diagnostics import Diagnostics, Population
 from tweedie_inverse.solving.expectation import expected_range
 from tweedie_inverse.solving.origin import Origin, checksum, name_of, versions
 from tweedie_inverse.solving.parameters import Chains, InstrumentSamples
 from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.recalibrated import closest
 from tweedie_inverse.solving.setup import Run
 from tweedie_inverse.solving.stats import Stats
 from tweedie_inverse.walks.base import DrawnUnknowns, PopulationInfo
@@ -92,7 +94,9 @@ def assemble(run: Run, finished: Sequence[Part], begin: float) -> Posterior | No
         guard_calls=run.guard_calls,
     )
     diagnostics = _judged(run, samples, population, finished, instrument)
-    posterior = Posterior(samples, diagnostics, stats, origin_of(run), instrument)
+    origin = origin_of(run)
+    calibration = closest(run.prior.calibration, origin)
+    posterior = Posterior(samples, diagnostics, stats, origin, calibration, instrument)
     return posterior[0] if run.single else posterior
 
 
@@ -266,4 +270,14 @@ def origin_of(run: Run) -> Origin:
         value_range=run.prior.value_range,
         units=run.prior.units,
         versions=versions(),
+        operator_checksum=_digest(run.operator),
+        noise_checksum=_digest(run.noise),
     )
+
+
+def _digest(value: object) -> str:
+    """Its checksum; none where an object refers to others without end: samples must not be lost."""
+    try:
+        return digest(value)
+    except RecursionError:
+        return ""

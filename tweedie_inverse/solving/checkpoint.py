@@ -17,8 +17,8 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.runtime.atomic import ready
+from tweedie_inverse.runtime.digest import digest
 from tweedie_inverse.solving.assembly import History, Part, chains_of, origin_of
-from tweedie_inverse.solving.origin import digest
 from tweedie_inverse.solving.setup import Run
 from tweedie_inverse.solving.tree import flattened, rebuilt
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, PopulationInfo

@@ -38,8 +38,9 @@ class Population(NamedTuple):
         weights: ``(batch, walkers)`` float64, sum 1, of the walkers as they arrived.
         log_evidence: ``(batch,)``, estimate of ``log p(y)`` in nats: the probability density of
             the observed entries under prior and operator.  ``exp`` of it is unbiased for the
-            walk's own prior, that of its discrete steps.  NaN where the measurements are too many
-            for their determinant.
+            walk's own prior, that of its discrete steps.  Where the measurements are too many for
+            a determinant it is estimated, and a `RuntimeWarning` tells of an estimate that may be
+            far off; `ti.compare` has a standard error.
         effective_sizes: ``(batch, steps)``, effective number of walkers at each step, before
             resampling.
         resamplings: ``(batch,)``, how often the population was resampled during the walk.

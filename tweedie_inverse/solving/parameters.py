@@ -330,6 +330,21 @@ class InstrumentSamples:
         return f"; the data do not tell {', '.join(untold)}: samples are as wide as the prior"
 
 
+def noise_of(instrument: InstrumentSamples | None) -> NoisePosterior:
+    """What a solve drew of the noise.
+
+    Raises:
+        AttributeError: the noise was given.
+    """
+    found = None if instrument is None else instrument.noise
+    if found is None:
+        raise AttributeError(
+            "posterior.noise: the noise was given and not drawn; use ti.solve(..., "
+            "noise='estimate')"
+        )
+    return found
+
+
 def _settled(start: Tensor, axis: int) -> Tensor:
     """Split R-hat of the later half of chains ``(batch, chains, draws, ...)``, ``(batch, ...)``."""
     half = start.narrow(axis + 1, start.shape[axis + 1] // 2, (start.shape[axis + 1] + 1) // 2)

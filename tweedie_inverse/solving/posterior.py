@@ -1,7 +1,7 @@
 """The answer: samples of ``p(x | y)``, their summaries, and how they were made."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.boundary.arguments import path as checked_path
+from tweedie_inverse.priors.scaling import Scaling
 from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.solving import export, posterior_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
@@ -20,9 +21,15 @@ from tweedie_inverse.solving.exceedance import Exceedance
 from tweedie_inverse.solving.functional import Functional, functional_of, share_of
 from tweedie_inverse.solving.member import measurement_shown, place_of, truth_shown
 from tweedie_inverse.solving.origin import Origin
-from tweedie_inverse.solving.parameters import InstrumentSamples, NoisePosterior, Parameters
+from tweedie_inverse.solving.parameters import (
+    InstrumentSamples,
+    NoisePosterior,
+    Parameters,
+    noise_of,
+)
 from tweedie_inverse.solving.plots import Summary, as_html, plot_posterior, summary_of
 from tweedie_inverse.solving.quantity import Quantity
+from tweedie_inverse.solving.recalibrated import Recalibrated, recalibrated_by
 from tweedie_inverse.solving.stats import Stats
 
 
@@ -39,6 +46,8 @@ class Posterior:
         stats: method, cost.
         origin: seed, settings, operator, prior, noise and versions; None for samples from elsewhere
             and for batches of several origins.
+        calibration: what the prior kept of a calibration made as these samples were, or nearly so;
+            None where it keeps none.
         instrument: what was drawn of an instrument with unknowns; see `parameters` and `noise`.
     """
 
@@ -46,6 +55,7 @@ class Posterior:
     diagnostics: Diagnostics
     stats: Stats
     origin: Origin | None = None
+    calibration: Scaling | None = None
     instrument: InstrumentSamples | None = None
 
     @property
@@ -118,6 +128,7 @@ class Posterior:
             Diagnostics.joined([part.diagnostics for part in parts]),
             Stats.joined([part.stats for part in parts], [len(part) for part in parts]),
             Origin.common([part.origin for part in parts]),
+            parts[0].calibration if len({id(part.calibration) for part in parts}) == 1 else None,
             InstrumentSamples.joined([part.instrument for part in parts]),
         )
 
@@ -139,13 +150,7 @@ class Posterior:
     @property
     def noise(self) -> NoisePosterior:
         """The posterior of the noise, where `solve` drew it: ``posterior.noise.std``."""
-        found = None if self.instrument is None else self.instrument.noise
-        if found is None:
-            raise AttributeError(
-                "posterior.noise: the noise was given and not drawn; use ti.solve(..., "
-                "noise='estimate')"
-            )
-        return found
+        return noise_of(self.instrument)
 
     @property
     def log_evidence(self) -> Tensor:
@@ -287,6 +292,18 @@ class Posterior:
         mine, theirs = (one._functional("difference(of=)", of) for one in (self, other))
         return difference_of(mine, theirs)
 
+    def recalibrated(self) -> Recalibrated:
+        """These samples with intervals that cover what they say, by the prior's own calibration.
+
+        The result names the calibration.  The promise is for measurements of images like its
+        truths.
+
+        Raises:
+            ValueError: the prior has no calibration (`Prior.with_calibration`), or one made with
+                another operator, noise, walk or number of steps or samples.
+        """
+        return recalibrated_by(self, self.calibration, self.origin)
+
     def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """Arrays by name: samples, mean, std, and the diagnostics of every sample.
 
@@ -304,9 +321,7 @@ class Posterior:
         Raises:
             ValueError: the name has another suffix than ``.safetensors``.
         """
-        posterior_file.save(
-            path, self.samples, self.diagnostics, self.stats, self.origin, self.instrument
-        )
+        posterior_file.save(path, *(getattr(self, field.name) for field in fields(self)))
 
     def to_xarray(self) -> Any:
         """An `xarray.Dataset` with named axes: measurement, sample, channel, y, x (z of volumes).

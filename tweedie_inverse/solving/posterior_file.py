@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.io.kinds import known_suffix
+from tweedie_inverse.priors.scaling import Scaling
 from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.origin import Origin
@@ -19,6 +20,8 @@ SUFFIX = ".safetensors"
 # What `Posterior.export` writes.
 _EXPORTED = (".nc", ".h5", ".hdf5", ".tif", ".tiff")
 _FORMAT = "tweedie-inverse-posterior-2"
+# Begins the names of a calibration's numbers.
+_KEPT = "calibration."
 _READING = {"caller": "Posterior.load", "need": "a file of posterior.save"}
 
 
@@ -47,6 +50,7 @@ def save(
     diagnostics: Diagnostics,
     stats: Stats,
     origin: Origin | None,
+    calibration: Scaling | None = None,
     instrument: InstrumentSamples | None = None,
 ) -> None:
     """Write a posterior; raises as `write` does."""
@@ -56,21 +60,28 @@ def save(
         **diagnostics.notes(),
     }
     tensors = {"samples": samples, **diagnostics.tensors()}
+    if calibration is not None:
+        notes["calibration"] = calibration.notes()
+        tensors |= {f"{_KEPT}{name}": one for name, one in calibration.tensors().items()}
     if instrument is not None:
         notes["instrument"] = instrument.notes()
         tensors |= instrument.tensors()
     write(path, tensors, notes)
 
 
-def load(
-    path: str | Path,
-) -> tuple[Tensor, Diagnostics, Stats, Origin | None, InstrumentSamples | None]:
+Written = tuple[Tensor, Diagnostics, Stats, Origin | None, Scaling | None, InstrumentSamples | None]
+
+
+def load(path: str | Path) -> Written:
     """What `save` wrote; raises as `read` does."""
     tensors, notes = read(path)
     origin = None if notes["origin"] is None else Origin.from_notes(notes["origin"])
+    kept = {name.removeprefix(_KEPT): tensors.pop(name) for name in [*tensors] if _KEPT in name}
+    calibration = Scaling.of_file(kept, notes["calibration"]) if kept else None
     diagnostics = Diagnostics.of_file(tensors, notes)
     instrument = InstrumentSamples.of_file(tensors, notes.get("instrument"))
-    return tensors["samples"], diagnostics, Stats(**notes["stats"]), origin, instrument
+    stats = Stats(**notes["stats"])
+    return tensors["samples"], diagnostics, stats, origin, calibration, instrument
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:

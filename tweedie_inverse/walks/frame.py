@@ -3,7 +3,6 @@
 In this basis the prior's covariance, its denoising error and every law of a step are diagonal.
 """
 
-import math
 from typing import NamedTuple
 
 from torch import Tensor
@@ -81,15 +80,3 @@ def basis_of(
     """
     second = covariance if error is None else error
     return common_basis(covariance, second, problem.basis, prior.shape)
-
-
-def without_evidence(frame: Frame) -> str:
-    """Why there is no evidence, and what gives one."""
-    shapes = frame.measurement.noise_shape, frame.measurement.shape
-    measurements, unknowns = (math.prod(shape) for shape in shapes)
-    return (
-        f"the particle walk leaves log_evidence NaN: the determinant for {measurements} "
-        f"measurements of {unknowns} unknowns would take too long at every level; samples and "
-        "weights do not need it. Take fewer measurements, smaller images, or an operator with a "
-        "spectrum in the basis of the denoising error"
-    )

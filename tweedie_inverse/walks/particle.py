@@ -23,7 +23,6 @@ move wherever the path allows it.
 """
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,7 +37,7 @@ from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import Info, Level, Plan, PopulationInfo, Walk, check_levels
 from tweedie_inverse.walks.bridge import Bridge, Joint
 from tweedie_inverse.walks.communicator import Communicator, SingleProcess
-from tweedie_inverse.walks.frame import Frame, Likelihood, basis_of, frame_of, without_evidence
+from tweedie_inverse.walks.frame import Frame, Likelihood, basis_of, frame_of
 from tweedie_inverse.walks.paths import PATHS, Path, Wiener
 from tweedie_inverse.walks.population import ParticleState, Selection, arrived, places, propose
 from tweedie_inverse.walks.shared_covariance import (
@@ -159,8 +158,6 @@ class Particle(Walk[ParticleState]):
         self, problem: Problem, prior: Prior, sigma: float, streams: Streams
     ) -> ParticleState:
         frame = self._frame(problem, prior, sigma, len(streams))
-        if not frame.measurement.has_determinant:
-            warnings.warn(without_evidence(frame), RuntimeWarning, stacklevel=2)
         moments = frame.moments
         # A walker that comes from infinitely far away knows no more than the prior's moments.
         m = moments.mean.expand(len(streams), *moments.mean.shape[1:])

@@ -19,6 +19,7 @@ from tweedie_inverse.evaluation.calibrate.power import power
 from tweedie_inverse.evaluation.calibrate.ranks import pooled_ranks
 from tweedie_inverse.evaluation.calibrate.record import Record
 from tweedie_inverse.evaluation.calibrate.result import Calibration
+from tweedie_inverse.evaluation.calibrate.stein_gate import stein_test
 from tweedie_inverse.evaluation.scores import spread_over_skill_of
 
 _BINS = 12
@@ -37,6 +38,7 @@ def judge(plan: Plan, record: Record, level: float) -> Calibration:
         family.name: float(one) for family, one in zip(families, judged.families[0], strict=True)
     }
     places = {family.name: place for family, place in zip(families, slices(families), strict=True)}
+    stein = stein_test(plan, record, level)
     seen = power(record, families, level, plan.seed)
     return Calibration(
         p_value=p,
@@ -64,7 +66,8 @@ def judge(plan: Plan, record: Record, level: float) -> Calibration:
         inconsistent=int((record.fits == 0).sum()),
         evaluations=float(record.evaluations.mean()),
         truths=plan.source.words,
-        not_tested=not_tested(plan),
+        stein=stein,
+        not_tested=not_tested(plan, stein),
         class_counts=None if plan.classes is None else _having(record.below),
     )
 

@@ -23,7 +23,7 @@ img { max-width: 100%; }
 def page(calibration: Any) -> str:
     """The whole page."""
     state = "passed" if calibration.passed else "failed"
-    findings = _list(calibration.findings)
+    findings, stein = _list(calibration.findings), calibration.stein
     power = [
         (one.fault, f"{one.seen:.2f} &plusmn; {one.error:.2f}")
         for one in calibration.power.values()
@@ -42,6 +42,7 @@ def page(calibration: Any) -> str:
         "<h2>Power</h2><p>How often a calibration of this size sees a fault, planted in these "
         f"samples, at level {calibration.level:g}; &ldquo;none&rdquo; is the false alarm.</p>",
         _table(("fault", "seen"), power, raw=True),
+        "" if stein.p_value is None else f"<p>{html.escape(stein.words)}.</p>",
         "<h2>Not tested</h2>",
         _list(calibration.not_tested),
         "<h2>Made with</h2>",

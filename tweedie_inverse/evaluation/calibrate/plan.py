@@ -13,19 +13,20 @@ from tweedie_inverse.boundary.arguments import function, instance, positive
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.boundary.arrays import batch_of, refuse_type
-from tweedie_inverse.evaluation.calibrate.classes import Classes
 from tweedie_inverse.evaluation.calibrate.quantities import Likelihood, Quantities, Statistic
+from tweedie_inverse.evaluation.calibrate.record import is_kept
 from tweedie_inverse.evaluation.calibrate.samplers import (
     Own,
     OwnSampler,
     Sampler,
     Solving,
-    code_of,
 )
 from tweedie_inverse.evaluation.calibrate.sources import Source, measured, seed_of
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.solving.origin import checksum, digest, name_of
+from tweedie_inverse.runtime.digest import code_of, digest
+from tweedie_inverse.solving.origin import checksum, name_of, plain_checksum
+from tweedie_inverse.solving.pixel_classes import Classes
 from tweedie_inverse.solving.validation import resolve_noise
 from tweedie_inverse.walks.base import Walk
 
@@ -34,6 +35,8 @@ COUNT, SAMPLES = 100, 15
 LEAST_TRUTHS, LEAST_SAMPLES = 20, 5
 # Evaluations for a truth that the network's own sampler draws.
 TRUTH_STEPS = 100
+# Evaluations of a network's score for the kernel Stein test of a truth, at most.
+STEIN_EVALUATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,10 @@ def prepare_plan(
             batch_size=batch_size,
             example=y,
         )
-    number = _affordable(count, budget, drawing.cost + source.evaluations, source)
+    cost = drawing.cost + source.evaluations
+    if sampler is None and not source.has_exact_prior and is_kept(example, y):
+        cost += STEIN_EVALUATIONS
+    number = _affordable(count, budget, cost, source)
     own = _own(statistics)
     quantities = Quantities(operator.domain_shape, Likelihood(operator, model), prior, seed, own)
     for name in own:  # a fault in them must not show after the first solve
@@ -132,7 +138,10 @@ def prepare_plan(
         "noise": f"{model!r}, {digest(model)}",
         "prior": f"{name_of(prior)}, {checksum(prior)}",
         "images": None if source.images is None else digest(source.images),
+        "plain prior": plain_checksum(prior),
         "sampler": drawing.identity,
+        "walk": drawing.walk,
+        "steps": drawing.steps,
         "num_samples": num_samples,
         "seed": seed,
         "statistics": {name: code_of(one) for name, one in own.items()},

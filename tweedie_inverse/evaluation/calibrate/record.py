@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tweedie_inverse.evaluation.calibrate.classes import Classes, rows_of
 from tweedie_inverse.evaluation.calibrate.conformal import below, scores_of
 from tweedie_inverse.evaluation.calibrate.faults import Planted, plant
 from tweedie_inverse.evaluation.calibrate.quantities import Quantities
 from tweedie_inverse.evaluation.calibrate.relative import relative
 from tweedie_inverse.evaluation.scores import crps_of, energy_score_of
 from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.solving.pixel_classes import Classes, rows_of
+
+# Images of more numbers are not kept.
+KEPT = 2**12
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,14 @@ class Record:
         values: ``(S + 1, statistics)``, of the truth first.
         places: ``(*shape)``, share of the samples below the truth at every pixel, ties halved.
         spread, error: ``(*shape)``, sample variance, and squared error of the samples' mean.
-        below: ``(grid,)``, share of the pixels with scores up to `conformal.GRID`; with classes
+        below: ``(grid,)``, share of the pixels with scores up to `scaling.GRID`; with classes
             ``(1 + classes.MOST, grid)``, of all pixels and of each class, NaN where it has none.
         halves: ``(2, *shape)``, sample variance of either half of the samples.
         crps, energy_score: scalars, fair estimates, in data units.
         fits: 1 where the samples were consistent with y, 0 where not, -1 if nobody judged.
         evaluations: of the network, a sample; NaN where not counted.
+        images: ``(S + 1, n)``, the truth first; n is 0 where they have more than `KEPT` numbers.
+        y: their measurement, likewise.
         planted: samples under a fault, by its name.
     """
 
@@ -45,6 +50,8 @@ class Record:
     energy_score: Tensor
     fits: Tensor
     evaluations: Tensor
+    images: Tensor
+    y: Tensor
     planted: dict[str, Planted]
 
     @staticmethod
@@ -77,6 +84,7 @@ class Record:
             energy_score_of(flat[1:], flat[0]),
             torch.tensor(fits),
             torch.tensor(evaluations, dtype=torch.float64),
+            *_kept(x, y),
             plant(samples, y, own[1:], quantities, key) if plants else {},
         )
 
@@ -126,6 +134,18 @@ class Record:
             return Record.of_tensors(load(path.read_bytes()))
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged; delete it, and it is made again") from error
+
+
+def is_kept(image: Tensor, y: Tensor) -> bool:
+    """Whether both are small enough to be kept."""
+    return max(image.numel(), y.numel()) <= KEPT
+
+
+def _kept(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and measurement for the kernel Stein test, which looks at all of them together."""
+    if is_kept(x[0], y):
+        return x.flatten(1).cpu(), y.cpu()
+    return x.flatten(1)[:, :0].cpu(), y.flatten()[:0].cpu()
 
 
 def _below(scores: Tensor, labels: Tensor | None) -> Tensor:

@@ -5,28 +5,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.boundary.arguments import path as checked_path
-from tweedie_inverse.evaluation.calibrate.conformal import Known, Recalibrated
 from tweedie_inverse.evaluation.calibrate.curves import Curve
 from tweedie_inverse.evaluation.calibrate.families import Family, slices
 from tweedie_inverse.evaluation.calibrate.faults import NONE
 from tweedie_inverse.evaluation.calibrate.page import page
 from tweedie_inverse.evaluation.calibrate.pictures import draw
 from tweedie_inverse.evaluation.calibrate.power import Power
+from tweedie_inverse.evaluation.calibrate.stein_gate import Stein
+from tweedie_inverse.priors.scaling import MADE_WITH, Scaled, Scaling
 from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.runtime.atomic import replace
 from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.recalibrated import Recalibrated, differences
 
 # Power of which a calibration is told to see a fault.
 _SURE = 0.9
-_FORMAT, _SUFFIX = "tweedie-inverse-calibration-1", ".safetensors"
+_FORMAT, _SUFFIX = "tweedie-inverse-calibration-2", ".safetensors"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Calibration:
+class Calibration(Scaled):
     """What `calibrate` found; print it, `plot` it, or write its `report`.
 
     Attributes:
@@ -42,7 +45,7 @@ class Calibration:
         expected_coverage: of balls about random points (TARP), likewise.
         ranks: ``(truths, statistics)``, of each truth among its samples, from 0 to num_samples.
         errors: ``(truths, statistics)``, of the samples' mean, in their standard deviations.
-        below: of every pixel's error likewise, its distribution function (`conformal.GRID`); with
+        below: of every pixel's error likewise, its distribution function (`scaling.GRID`); with
             classes a row of all pixels and one of each class.
         families: the statistics, in the order of `ranks`.
         places: ``(*shape)``, mean share of the samples below the truth: 0.5 is right.
@@ -53,6 +56,7 @@ class Calibration:
         inconsistent: truths whose samples were not consistent with y, as `solve` judged.
         evaluations: network evaluations a sample; NaN where not counted.
         truths: where the truths come from.
+        stein: the kernel Stein test, where it passes its null gate; no part of the verdict.
         not_tested: what this says nothing of.
         class_counts: ``(classes,)``, in how many truths each class of pixels was; None without.
     """
@@ -80,6 +84,7 @@ class Calibration:
     inconsistent: int
     evaluations: float
     truths: str
+    stein: Stein
     not_tested: tuple[str, ...]
     class_counts: Tensor | None = None
 
@@ -122,40 +127,62 @@ class Calibration:
         if self.power:
             lines.append(f"faults that {self.count} truths would show (share of repeats):")
         lines += [f"  {p.seen:.2f}  {p.fault}" for p in self.power.values() if p.fault != NONE]
+        lines += [self.stein.words] if self.stein.p_value is not None else []
         lines += ["not tested:", *(f"  {line}" for line in self.not_tested)]
         return "\n".join(lines)
 
     def recalibrated(self, posterior: Posterior) -> Recalibrated:
-        """A posterior with intervals that are scaled to cover what they say (`conformal`).
+        """A posterior with intervals that are scaled to cover what they say.
 
         The promise is for measurements of images like the truths: take your own, `images=`, where
         the prior may not fit them.
 
         Args:
-            posterior: by the same operator, prior, walk and numbers of steps and samples.
+            posterior: by the same operator, noise, prior, walk and numbers of steps and samples;
+                of samples from elsewhere, without `origin`, only their number is known.
 
         Raises:
-            ValueError: it has another number of samples, or another prior or operator.
+            ValueError: it was made with anything else.
         """
         need = "a posterior, such as ti.solve returns"
         instance("recalibrated", "posterior", posterior, Posterior, need=need)
         number = posterior.samples.shape[posterior.diagnostics.residual_chi_square.ndim - 1]
-        there = {"num_samples": (str(number), str(self.num_samples))}
-        if posterior.origin is not None:
-            there["operator"] = (posterior.origin.operator, str(self.settings["operator"]))
-            there["prior"] = (posterior.origin.prior_checksum, str(self.settings["prior"]))
-        for name, (made, wanted) in there.items():
-            if made not in wanted.split(", ") and not wanted.startswith(f"{made}, "):
-                raise ValueError(
-                    f"recalibrated(posterior): needs one made as the calibration's were, "
-                    f"{name} {wanted}; it has {made}"
-                )
-        places = dict(zip((f.name for f in self.families), slices(self.families), strict=True))
-        counts, known, below = self.class_counts, None, self.below
-        if counts is not None:
-            known = Known(str(self.settings["classes"]), below[1:], counts)
-            below = below[0]
-        return Recalibrated(posterior, below, self.errors, places, self.count, known)
+        kept, origin, other = self.scaling, posterior.origin, []
+        if number != self.num_samples:
+            other = [f"num_samples {number}, where the calibration has {self.num_samples}"]
+        elif origin is not None:
+            other = differences(kept, origin)
+            if origin.prior_checksum not in (kept.prior[1], self.settings["prior"].split(", ")[-1]):
+                made = f"{origin.prior} {origin.prior_checksum}"
+                other.append(f"prior {made}, where the calibration has {' '.join(kept.prior)}")
+        if other:
+            raise ValueError(
+                "recalibrated(posterior): needs samples made as the calibration's were; these were "
+                f"made with {'; '.join(other)}. Solve as for the calibration, or calibrate this"
+            )
+        return Recalibrated(posterior, kept)
+
+    @property
+    def scaling(self) -> Scaling:
+        """What `Prior.with_calibration` keeps of this."""
+        made = {name: str(self.settings[name]) for name in MADE_WITH}
+        given, places = str(self.settings["prior"]), slices(self.families)
+        pairs = zip(self.families, places, strict=True)
+        none = torch.zeros(0, dtype=torch.long)
+        has = self.class_counts is not None
+        return Scaling(
+            made_with=made,
+            prior=(given.rpartition(", ")[0], str(self.settings["plain prior"])),
+            shape=tuple(self.places.shape),
+            truths=self.truths,
+            count=self.count,
+            below=self.below[0] if has else self.below,
+            scores=self.errors,
+            names={family.name: (place.start, place.stop) for family, place in pairs},
+            classes=str(self.settings["classes"]) if has else "",
+            class_below=self.below[1:] if has else self.below[None][:0],
+            class_counts=none if self.class_counts is None else self.class_counts,
+        )
 
     def plot(self, path: str | Path | None = None):
         """Ranks, coverage, random points, spread against error, maps, power; returns the figure.
@@ -189,6 +216,7 @@ class Calibration:
             else:
                 notes[name] = value
         notes["power"] = {name: list(one) for name, one in self.power.items()}
+        notes["stein"] = list(self.stein)
         notes["families"] = [list(family) for family in self.families]
         target.parent.mkdir(parents=True, exist_ok=True)
         tensor_file.write(target, _FORMAT, tensors, notes)
@@ -207,6 +235,7 @@ class Calibration:
         for name in ("findings", "not_tested"):
             notes[name] = tuple(notes[name])
         notes["power"] = {name: Power(*one) for name, one in notes["power"].items()}
+        notes["stein"] = Stein(*notes["stein"])
         notes["families"] = tuple(Family(n, tuple(c), a) for n, c, a in notes["families"])
         notes |= {key: value for key, value in tensors.items() if "/" not in key}
         for name in ("coverage", "expected_coverage", "rank_band"):

@@ -72,8 +72,9 @@ def calibrate(
             truths, or a budget that does not pay for them.
         WalkDivergedError: a walk became NaN or infinite.
 
-    Cost: ``count * (num_samples * steps + 100)`` network evaluations; 100 less a truth where the
-    prior has exact draws or `images` are given.  For the power a few more applications of the
+    Cost: ``count * (num_samples * steps + 100 + 5)`` network evaluations; 100 less a truth where
+    the prior has exact draws or `images` are given, and 5 less where the kernel Stein test needs
+    no network or is not tried.  For the power a few more applications of the
     operator.
     """
     progress = flag("calibrate", "progress", progress)

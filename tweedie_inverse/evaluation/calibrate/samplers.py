@@ -3,8 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from types import CodeType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from tweedie_inverse.boundary.contracts import called
 from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.runtime.digest import code_of
 from tweedie_inverse.solving.diagnostics import PosteriorWarning
-from tweedie_inverse.solving.origin import digest
 from tweedie_inverse.solving.setup import prepare
 from tweedie_inverse.solving.solver import solve
 from tweedie_inverse.walks.base import Walk
@@ -26,19 +25,6 @@ POPULATION = 1000
 _BLOCK = 2**17
 
 OwnSampler = Callable[[Tensor, int, int], Tensor]
-
-
-def code_of(function: Callable[..., Any]) -> str:
-    """A checksum of a function's own code, and not of what it calls; empty where it has none."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return ""
-    return digest([code.co_code, list(code.co_names), repr([*map(_plain, code.co_consts)])])
-
-
-def _plain(constant: Any) -> Any:
-    """A constant of a function's code, without addresses."""
-    return constant.co_code if isinstance(constant, CodeType) else constant
 
 
 class Batch(NamedTuple):
@@ -62,12 +48,15 @@ class Sampler(Protocol):
         words: its name, for people; `identity` holds all its settings.
         cost: network evaluations a truth; of a sampler that is not ours, samples.
         is_population: whether the samples of a measurement depend on each other.
+        walk, steps: of `solve`, with all settings; of another sampler its identity, and 0.
     """
 
     words: str
     identity: str
     cost: float
     is_population: bool
+    walk: str
+    steps: int
 
     def together(self) -> int:
         """How many measurements are given at once."""
@@ -96,9 +85,12 @@ class Solving:
         self._walkers = max(num_samples, POPULATION) if self.is_population else num_samples
         self._given = {"method": method, "steps": steps, "noise": noise, "batch_size": batch_size}
         self._operator, self._prior, self._samples = operator, prior, num_samples
-        self.cost = float((len(run.sigmas) - 1) * self._walkers)
-        self.words = f"solve, {run.walk.name} walk, {len(run.sigmas) - 1} steps"
+        self.walk, self.steps = repr(run.walk), len(run.sigmas) - 1
+        self.cost = float(self.steps * self._walkers)
+        self.words = f"solve, {run.walk.name} walk, {self.steps} steps"
         self.identity = f"{self.words}, {run.walk!r}, {self._walkers} walkers"
+        if self.is_population:  # which no posterior is
+            self.walk += f", {num_samples} drawn from a population of {self._walkers}"
 
     def together(self) -> int:
         return max(1, _BLOCK // (self._walkers * math.prod(self._operator.domain_shape)))
@@ -133,13 +125,14 @@ class Own:
     """A function of the user's: ``(y, count, seed) -> (count, *shape)``, one measurement a call."""
 
     is_population = False
+    steps = 0
 
     def __init__(self, function: OwnSampler, shape: tuple[int, ...], num_samples: int):
         self._function, self._shape, self._samples = function, shape, num_samples
         self.cost = float(num_samples)
         name = getattr(function, "__name__", type(function).__name__)
         self.words = f"the given sampler {name}"
-        self.identity = f"{self.words}, {code_of(function)}"
+        self.identity = self.walk = f"{self.words}, {code_of(function)}"
 
     def together(self) -> int:
         return 1

@@ -31,7 +31,12 @@ class Source(NamedTuple):
     @property
     def is_exact(self) -> bool:
         """Whether the truths have the law that the solver's prior is meant to be."""
-        return self.images is None and isinstance(self.prior, Gaussian | GaussianMixture)
+        return self.images is None and self.has_exact_prior
+
+    @property
+    def has_exact_prior(self) -> bool:
+        """Whether the prior is written down, so that it costs no network evaluation."""
+        return isinstance(self.prior, Gaussian | GaussianMixture)
 
     @property
     def evaluations(self) -> int:

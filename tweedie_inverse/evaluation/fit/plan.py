@@ -18,7 +18,8 @@ from tweedie_inverse.evaluation.calibrate.sources import measured
 from tweedie_inverse.evaluation.fit.truths import Truths
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.solving.origin import checksum, digest, name_of
+from tweedie_inverse.runtime.digest import digest
+from tweedie_inverse.solving.origin import checksum, name_of
 from tweedie_inverse.solving.validation import resolve_noise
 from tweedie_inverse.walks.base import Walk
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tweedie_inverse.evaluation.calibrate.sources import Source
 from tweedie_inverse.priors.analytic import Gaussian, GaussianMixture
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.solving.origin import digest
+from tweedie_inverse.runtime.digest import digest
 
 # Evaluations for an image that the network's own sampler draws.
 _STEPS = 50

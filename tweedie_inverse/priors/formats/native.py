@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tweedie_inverse.priors.formats.base import Source, Target
+from tweedie_inverse.priors.formats.kept import with_kept
 from tweedie_inverse.priors.formats.own_files import OwnFile, error_in
 from tweedie_inverse.priors.network import NetworkPrior
 
@@ -40,4 +41,4 @@ class Native(OwnFile):
         )
         prior.value_range = tuple(settings.get("value_range", target.value_range))
         prior.units = settings.get("units", "")
-        return prior
+        return with_kept(prior, source)

@@ -146,12 +146,13 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], format
 
     `load_seconds` is the least of three times, the file already in the cache, to two digits.
     """
-    _write(path, tensors, header)
+    rewrite(path, tensors, header)
     seconds = min(_load_seconds(path, format) for _ in range(3))
-    _write(path, tensors, {**header, "load_seconds": float(f"{seconds:.2g}")})
+    rewrite(path, tensors, {**header, "load_seconds": float(f"{seconds:.2g}")})
 
 
-def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+def rewrite(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write a prior file with this header as it is."""
     from safetensors.torch import save
 
     replace(path, save(tensors, metadata={"prior": json.dumps(header)}))

@@ -1,4 +1,4 @@
-"""Classes of pixels: each gets intervals of its own, with a promise of its own (`conformal`).
+"""Classes of pixels: each gets intervals of its own, with a promise of its own (`recalibrated`).
 
 A class may depend on y through the samples, such as pixels of little and of much spread; it may
 not depend on the truth, which is not known where the intervals are wanted.
@@ -13,8 +13,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.boundary.contracts import called
-from tweedie_inverse.evaluation.calibrate.samplers import code_of
-from tweedie_inverse.solving.origin import digest
+from tweedie_inverse.runtime.digest import code_of, digest
 
 # Labels are whole numbers below this.
 MOST = 16
