@@ -272,6 +272,11 @@ class InstrumentSamples:
         return replace(self, **{name: function(getattr(self, name)) for name in self.TENSORS})
 
     @staticmethod
+    def changed(given: "InstrumentSamples | None", function: Any) -> "InstrumentSamples | None":
+        """`map`, of None too."""
+        return None if given is None else given.map(function)
+
+    @staticmethod
     def joined(parts: Sequence["InstrumentSamples | None"]) -> "InstrumentSamples | None":
         """Those of several batches; None where one has none, or they are of different unknowns."""
         known = [part for part in parts if part is not None]

@@ -90,7 +90,7 @@ class Posterior:
             self,
             samples=self.samples[place],
             diagnostics=self.diagnostics.of(place),
-            instrument=self._instrument(lambda tensor: tensor[place]),
+            instrument=InstrumentSamples.changed(self.instrument, lambda tensor: tensor[place]),
         )
 
     def to(self, device: torch.device | str) -> "Posterior":
@@ -100,7 +100,7 @@ class Posterior:
         except (RuntimeError, AssertionError, TypeError):
             usable(device, "Posterior.to")  # says what is there instead
             raise
-        instrument = self._instrument(lambda tensor: tensor.to(device))
+        instrument = InstrumentSamples.changed(self.instrument, lambda tensor: tensor.to(device))
         diagnostics = self.diagnostics.to(device)
         return replace(self, samples=samples, diagnostics=diagnostics, instrument=instrument)
 
@@ -134,13 +134,10 @@ class Posterior:
 
     def _as_batch(self) -> "Posterior":
         diagnostics = self.diagnostics.of(None)
-        instrument = self._instrument(lambda tensor: tensor[None])
+        instrument = InstrumentSamples.changed(self.instrument, lambda tensor: tensor[None])
         return replace(
             self, samples=self.samples[None], diagnostics=diagnostics, instrument=instrument
         )
-
-    def _instrument(self, change: Callable[[Tensor], Tensor]) -> InstrumentSamples | None:
-        return None if self.instrument is None else self.instrument.map(change)
 
     @property
     def parameters(self) -> Parameters:
@@ -305,10 +302,7 @@ class Posterior:
         return recalibrated_by(self, self.calibration, self.origin)
 
     def numpy(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Arrays by name: samples, mean, std, and the diagnostics of every sample.
-
-        Of an instrument with unknowns also their samples, by their names ("noise std").
-        """
+        """Arrays by name: samples, mean, std, diagnostics of every sample, and drawn unknowns."""
         tensors = {"samples": self.samples, "mean": self.mean, "std": self.std}
         tensors |= self.diagnostics.tensors()
         if self.instrument is not None:
