@@ -37,6 +37,11 @@ class WrappedPrior(Prior):
         other.prior = self.prior.with_calibration(calibration)
         return other
 
+    def plain(self) -> "WrappedPrior":
+        other = copy.copy(self)
+        other.prior = self.prior.plain()
+        return other
+
     def moments(self) -> tuple[Tensor, Covariance]:
         return self.prior.moments()
 
