@@ -325,10 +325,12 @@ class InstrumentSamples:
     def remark(self) -> str:
         """What a user should know: of which numbers the data tell nothing; empty if of none."""
         noise = [] if self.noise is None else [self.noise.std]
+        # Of a kernel some entries are always as uncertain as before.
+        needed = 1.0 if self.kernel is None else 0.5
         untold = [
             each.name
             for each in (*noise, *self.parameters.values())
-            if not bool(each.is_told.all())
+            if float(each.is_told.double().mean()) < needed
         ]
         if not untold:
             return ""
