@@ -81,6 +81,10 @@ def test_a_sample_depends_on_no_other_and_is_kept(tmp_path):
     low, high = kernel.interval()
     assert bool((low <= high).all())
     assert both.noise.std.shape == (2, 2)
+    # At the first level the noise moves as the kernel does.
+    start = both.instrument.start
+    assert start.shape == (2, 2, 8, 10)
+    assert float(start[..., 0].std(2).min()) > 0
     both.save(tmp_path / "both.safetensors")
     again = ti.Posterior.load(tmp_path / "both.safetensors")
     assert torch.equal(again.parameters["kernel"].samples, kernel.samples)
@@ -116,3 +120,12 @@ def test_kernels_of_the_prior(size):
     assert bool((drawn > 0).all())
     torch.testing.assert_close(drawn.sum((-2, -1)), torch.ones(50).double())
     assert float(prior.log_centring(drawn).max()) <= 0
+
+
+def test_a_kernel_that_is_not_moved_stays_as_it_began():
+    still = ti.walks.UnknownInstrument(operator_moves=0, first_moves=0)
+    found = ti.solve(simulated(1)[2], BLIND, FIELD, method=still, num_samples=2, steps=2)
+    expected = BLIND.prior.kernels(torch.zeros(9).double())
+    torch.testing.assert_close(
+        found.parameters["kernel"].samples, expected.expand(1, 2, 3, 3), rtol=1e-9, atol=1e-9
+    )

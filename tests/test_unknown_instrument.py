@@ -8,6 +8,11 @@ import torch
 import tweedie_inverse as ti
 from tests.posteriors import prior_covariance, random_field
 from tweedie_inverse import operators as ops
+from tweedie_inverse.conditional.collapsed import squared_norm
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.numerics.spectral import Cosines
 from tweedie_inverse.operators.parametric import Members
 
 SIDE, SHAPE = 8, (1, 8, 8)
@@ -250,3 +255,82 @@ def test_operators_of_walkers_are_those_of_each():
         )
         plain = Members(operators, None)
         assert torch.allclose(plain.normal(x), plain.adjoint(plain.forward(x)))
+
+
+COLOUR = (3, 8, 8)
+IN_COLOUR = {
+    "mask": lambda: ops.Mask(ops.random_mask(COLOUR, 0.5, seed=1)),
+    "blur": lambda: ops.Blur(ops.gaussian_kernel(1.0, 5), COLOUR, padding="reflect"),
+    "downsampling": lambda: ops.Downsampling(COLOUR, 2),
+}
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("name", IN_COLOUR)
+def test_the_squared_norm_of_colours_is_that_of_matrices(name, samples):
+    """Each channel is solved by itself, and begins at the solution that it had before."""
+    operator, basis = IN_COLOUR[name](), Cosines(torch.linalg.qr(normal((1,), (3, 3)))[0])
+    variance = 1 / (1 + torch.arange(64).reshape(8, 8).double()) * torch.ones(3, 1, 1).double()
+    v = Covariance(basis, variance * torch.ones(samples, 1, 1, 1).double())
+    residual = normal((2,), (samples, *operator.range_shape))
+    if operator.observed is not None:
+        residual = residual * operator.observed
+    problem = Problem(residual, operator, ops.GaussianNoise(1.0))
+    matrix = ops.dense_matrix(operator).double()
+    units = torch.eye(192).double().reshape(192, *COLOUR)
+    dense = Covariance(basis, variance).apply(units).reshape(192, 192)
+    system = torch.eye(len(matrix)).double() + matrix @ dense @ matrix.mT
+    flat = residual.flatten(1)
+    expected = (flat * torch.linalg.solve(system, flat.mT).mT).sum(1)
+    found = squared_norm(residual, v, problem)
+    torch.testing.assert_close(found.value, expected, rtol=1e-4, atol=0)
+    assert found.solution.shape == (samples, *COLOUR)
+    again = squared_norm(1.01 * residual, v, problem, found.solution)
+    torch.testing.assert_close(again.value, 1.01**2 * expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", ["mask", "blur"])
+def test_the_noise_level_of_colours_has_its_exact_law(name):
+    """Where linear systems are solved channel by channel, against a grid."""
+    operator, count, grid = IN_COLOUR[name](), 25, torch.linspace(*map(math.log, LEVELS), 150)
+    grey = random_field(SIDE)
+    field = ti.priors.Gaussian(
+        torch.zeros(COLOUR).double(), power_spectrum=grey.covariance.variance.double()
+    )
+    chance = torch.rand(count, generator=torch.Generator().manual_seed(5)).double()
+    levels = (math.log(LEVELS[0]) + math.log(LEVELS[1] / LEVELS[0]) * chance).exp()
+    clean = operator.forward(field.draw(count, seed=6).double())
+    y = clean + levels[:, None, None, None] * normal((7,), clean.shape)
+    if operator.observed is not None:
+        y = y * operator.observed
+    found = ti.solve(y, operator, field, noise=UNKNOWN, num_samples=8, steps=4)
+    matrix = ops.dense_matrix(operator).double()
+    if operator.observed is not None:
+        matrix = matrix[operator.observed.flatten()]
+        y = y.flatten(1)[:, operator.observed.flatten()]
+    values, axes = torch.linalg.eigh(matrix @ prior_covariance(field).double() @ matrix.mT)
+    variances = values.clamp(min=0) + (2 * grid.double()).exp()[:, None]
+    squares = (y.flatten(1) @ axes).square() @ (1 / variances).mT
+    weights = torch.softmax(-0.5 * (squares + variances.log().sum(1)), 1)
+    drawn = found.noise.std.samples.log()
+    assert max(map(abs, z_scores(drawn, weights, grid.double()))) < 5
+
+
+def test_a_pilot_that_is_too_short_is_none():
+    """Its evaluations stay with the walk; one that was asked for is refused."""
+    walk, operator = ti.walks.UnknownInstrument(), ops.parametric(blur, width=WIDTHS)
+    prior = ti.priors.GaussianMixture(
+        random_field(SIDE).draw(3, seed=1).double(), torch.ones(3) / 3, 0.3
+    )
+    y = simulated(1)
+    problem = Problem(y, operator, ops.GaussianNoise(0.2))
+    planned = walk.plan(problem, prior, 12)
+    assert planned.walk.pilot == 0
+    assert len(planned.sigmas) == len(walk.walk.plan(problem_of(y), prior, 12).sigmas)
+    assert walk.plan(problem, prior, 24).walk.pilot == 6
+    with pytest.raises(ValueError, match="pilot=3"):
+        ti.walks.UnknownInstrument(pilot=3)
+
+
+def problem_of(y):
+    return Problem(y, blur(1.1), ops.GaussianNoise(0.2))

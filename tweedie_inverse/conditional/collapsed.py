@@ -85,6 +85,8 @@ def collapsed_moves(
         order: which unknown each move is of.
         at_first: whether steps still have to find their size.
     """
+    if not order:
+        return Moved(u, steps, u.new_zeros((0, *u.shape)), torch.zeros_like(u[:, 0]))
     scene = _Scene(mean, covariance, instrument, y)
     here, visited, accepted = scene.at(u), [], torch.zeros_like(u[:, 0])
     gain = _GAIN_AT_FIRST if at_first else _GAIN
@@ -94,8 +96,7 @@ def collapsed_moves(
         steps = _adapted(steps, which, taken, gain, instrument)
         accepted = accepted + taken
         visited.append(here.u)
-    trace = torch.stack(visited) if visited else u.new_zeros((0, *u.shape))
-    return Moved(here.u, steps, trace, accepted / max(1, len(order)))
+    return Moved(here.u, steps, torch.stack(visited), accepted / len(order))
 
 
 class _Scene(NamedTuple):

@@ -185,7 +185,7 @@ class IterativeMeasurement(Measurement):
             tolerance=tolerance,
             max_iterations=MAX_ITERATIONS,
             size=None if measure is None else measure.size,
-            start=start,
+            start=None if start is None else made.of_systems(start),
             first_look=self._problem.first_look(tolerance),
         )
         self._problem.note_end(tolerance, found.iterations)

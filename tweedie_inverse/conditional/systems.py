@@ -53,6 +53,8 @@ class Made(Protocol):
 
     def of_walkers(self, q: Tensor) -> Tensor: ...
 
+    def of_systems(self, q: Tensor) -> Tensor: ...
+
 
 def made(problem: Problem, covariance: Covariance, residual: Tensor) -> Made:
     """The systems whose right-hand side pulls a whitened residual back."""
@@ -93,16 +95,16 @@ class Walkers:
     def of_walkers(self, q: Tensor) -> Tensor:
         return q
 
+    def of_systems(self, q: Tensor) -> Tensor:
+        return q
+
     def _apply(self, q: Tensor) -> Tensor:
         return self._covariance.precision(q) + self._measured(q)
 
     def _measured(self, q: Tensor) -> Tensor:
         """``W^T W q``."""
-        problem, noise, image = (
-            self._problem,
-            self._problem.gaussian_noise,
-            self._covariance.filter(q),
-        )
+        problem, noise = self._problem, self._problem.gaussian_noise
+        image = self._covariance.filter(q)
         if not noise.is_white:
             return pull(problem, self._covariance, noise.whiten(problem.forward(image)))
         back = problem.normal(image) * derived(resident(noise.std, q), _inverse_square)
@@ -115,33 +117,36 @@ class Planes:
     def __init__(self, problem: Problem, covariance: Covariance, near: Preconditioner, rhs: Tensor):
         self._problem, self._covariance, self._near = problem, covariance, near
         self._shape, self._places = rhs.shape, all_planes(rhs)
-        self.rhs = rhs.flatten(0, 1)[:, None]
+        self.rhs = self.of_systems(rhs)
 
     def measure(self, noise_after: float) -> Measure:
         v = resident(self._covariance.variance, self.rhs).expand(self._shape)
         weights = v / (v * self._near.diagonal + noise_after**2)
         seen = (v / (v + noise_after**2)).mean((-2, -1)).flatten()
         size = seen.clamp(min=_FEWEST_SEEN) * math.prod(self._shape[-2:])
-        return Measure(weights.flatten(0, 1)[:, None], size)
+        return Measure(self.of_systems(weights), size)
 
     def systems(self, weights: Tensor | None) -> Systems:
         walker, channel = self._places
         covariance, walkers = self._covariance, self._shape[0]
-        deviation = covariance.deviation(self.rhs)
-        scale = covariance.scale
+        deviation, precision = covariance.deviation(self.rhs).expand(self._shape), None
+        if covariance.scale is not None:
+            scale = resident(covariance.scale, self.rhs)
+            precision = scale.expand(walkers, *scale.shape[1:])[walker] ** -2
         return _Some(
             self._problem,
             covariance.basis.unmixed(),
-            deviation.expand(self._shape)[walker, channel][:, None],
-            None
-            if scale is None
-            else resident(scale, self.rhs).expand(walkers, *scale.shape[1:])[walker] ** -2,
+            deviation[walker, channel][:, None],
+            precision,
             self._near.of_planes(walker, channel, walkers),
             weights,
         ).systems()
 
     def of_walkers(self, q: Tensor) -> Tensor:
         return q.reshape(self._shape)
+
+    def of_systems(self, q: Tensor) -> Tensor:
+        return q.flatten(0, 1)[:, None]
 
 
 class _Some(NamedTuple):

@@ -48,25 +48,19 @@ def draw(
 
     Where walkers have units of their own it is solved as exactly as at a last level.
     """
-    if problem.unit is None:
-        return conditional_draw(
-            mean,
-            in_units(covariance, problem) if problem.differs else covariance,
-            problem,
-            prior_noise,
-            data_noise,
-            noise_after=noise_after,
-            start=start,
-        )
+    unit = problem.unit
+    if unit is not None or problem.differs:
+        covariance = in_units(covariance, problem)
     found = conditional_draw(
-        mean / problem.unit,
-        in_units(covariance, problem),
+        mean if unit is None else mean / unit,
+        covariance,
         problem,
         prior_noise,
         data_noise,
+        noise_after=noise_after if unit is None else 0.0,
         start=start,
     )
-    return found._replace(x=found.x * problem.unit)
+    return found if unit is None else found._replace(x=found.x * unit)
 
 
 def pull(mean: Tensor, covariance: Covariance, problem: Problem) -> Pull:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, instance
 from tweedie_inverse.conditional.collapsed import (
+    Moved,
     collapsed_moves,
     conditional_moves_of,
     first_steps,
@@ -93,6 +94,11 @@ class UnknownInstrument(Walk[UnknownState]):
             count("UnknownInstrument", name, getattr(self, name), least=0)
         if self.pilot is not None:
             count("UnknownInstrument", "pilot", self.pilot, least=0)
+            if 0 < self.pilot < _SHORTEST:
+                raise ValueError(
+                    f"UnknownInstrument(pilot={self.pilot}): needs 0, for none, or at least "
+                    f"{_SHORTEST} evaluations"
+                )
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
         return self.walk.sigmas(prior, steps)
@@ -102,7 +108,7 @@ class UnknownInstrument(Walk[UnknownState]):
         pilot = self.pilot
         if pilot is None:
             helps = isinstance(problem.operator, Parametric) and not prior.error_is_exact
-            pilot = steps // _SHARE if helps else 0
+            pilot = steps // _SHARE if helps and steps // _SHARE >= _SHORTEST else 0
         guessed = self._guessed(problem)
         if pilot >= steps:
             raise ValueError(
@@ -112,8 +118,8 @@ class UnknownInstrument(Walk[UnknownState]):
         plan = self.walk.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
         walk = replace(self, walk=plan.walk, pilot=pilot)
-        if pilot < _SHORTEST:
-            return Plan(replace(walk, pilot=0), plan.sigmas, plan.note)
+        if not pilot:
+            return Plan(walk, plan.sigmas, plan.note)
         note = f"a pilot of {pilot} evaluations looked for the numbers of the operator"
         return Plan(walk, plan.sigmas, f"{plan.note}; {note}" if plan.note else note)
 
@@ -201,8 +207,7 @@ class UnknownInstrument(Walk[UnknownState]):
             )
         after = self.walk.renoise(drawn.x, x, level, prior, streams)
         problem.operator_calls += instrument.take_calls()
-        trace = moved.trace if kernels is None else kernels.trace
-        chain = trace.movedim(0, 1) if level.index == 0 else None
+        chain = _chain(moved, kernels, instrument.levels) if level.index == 0 else None
         accepted = moved.accepted if kernels is None else kernels.accepted
         info = Info(
             belief.denoised,
@@ -225,9 +230,10 @@ class UnknownInstrument(Walk[UnknownState]):
         y: Tensor,
     ) -> tuple[Tensor, Tensor, KernelMoves | None]:
         """Coordinates and steps after moves of an unknown kernel, if there is one to be moved."""
-        if instrument.kernel is None or self._holds(level, prior):
-            return state.u, state.steps, None
         first = level.index == 0 and not self.pilot
+        moves = self.first_moves if first else self.operator_moves
+        if instrument.kernel is None or not moves or self._holds(level, prior):
+            return state.u, state.steps, None
         of = slice(instrument.levels, None)
         moved = kernel_moves(
             state.u[:, of],
@@ -238,14 +244,11 @@ class UnknownInstrument(Walk[UnknownState]):
             instrument.noise_levels(state.u),
             instrument.kernel,
             streams,
-            self.first_moves if first else self.operator_moves,
+            moves,
         )
         u, steps = state.u.clone(), state.steps.clone()
         u[:, of], steps[:, of] = moved.numbers, moved.step[:, None]
-        trace = torch.cat(
-            [u[:, : instrument.levels].expand(len(moved.trace), -1, -1), moved.trace], -1
-        )
-        return u, steps, moved._replace(trace=trace)
+        return u, steps, moved
 
     def _holds(self, level: Level, prior: Prior) -> bool:
         """Whether the unknowns are left as they are: the pilot has seen more than is seen here."""
@@ -271,6 +274,17 @@ class UnknownInstrument(Walk[UnknownState]):
         instrument = Instrument(problem)
         operator, noise = instrument.known(instrument.start()[0])
         return Problem(problem.y, operator, noise)
+
+
+def _chain(moved: Moved, kernels: KernelMoves | None, levels: int) -> Tensor:
+    """Coordinates after each move of the first level, ``(walkers, moves, count)``.
+
+    A kernel is moved as often as the noise level there.
+    """
+    trace = moved.trace
+    if kernels is not None:
+        trace = torch.cat([trace[..., :levels], kernels.trace], -1) if levels else kernels.trace
+    return trace.movedim(0, 1)
 
 
 def _is_white(problem: Problem) -> bool:
