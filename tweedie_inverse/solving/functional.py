@@ -13,12 +13,13 @@ from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.directions import PrincipalDirections, principal_directions_of
 from tweedie_inverse.solving.exceedance import Exceedance, exceedance_of
 from tweedie_inverse.solving.interval import central_interval, quantiles_along
+from tweedie_inverse.solving.moments import OfSamples
 from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.quantity import answers_of, values_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Functional:
+class Functional(OfSamples):
     """Samples of a functional under the posterior, equally weighted; without `batch` like y.
 
     Monte Carlo errors are those of finitely many samples: how far an estimate is from what
@@ -54,18 +55,6 @@ class Functional:
             f"{start}: mean {float(self.mean):.4g} +- {float(self.standard_error):.2g}, std "
             f"{float(self.std):.3g}, 90 % in {float(lower):.4g} to {float(upper):.4g})"
         )
-
-    @property
-    def mean(self) -> Tensor:
-        """Posterior mean, ``(batch, ...)``."""
-        return self.samples.mean(self._axis)
-
-    @property
-    def std(self) -> Tensor:
-        """Posterior standard deviation, unbiased; NaN for a single sample."""
-        if self.samples.shape[self._axis] == 1:
-            return torch.full_like(self.mean, torch.nan)
-        return self.samples.std(self._axis)
 
     @property
     def standard_error(self) -> Tensor:

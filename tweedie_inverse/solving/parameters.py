@@ -14,6 +14,7 @@ from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.numerics.chains import r_hat
 from tweedie_inverse.operators.kernel_prior import KernelPrior
 from tweedie_inverse.solving.interval import central_interval
+from tweedie_inverse.solving.moments import OfSamples
 
 # The data do not tell a number whose posterior is wider than this share of its prior.
 _NO_NEWS = 0.7
@@ -29,7 +30,7 @@ class Chains(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Parameter:
+class Parameter(OfSamples):
     """The posterior of one unknown number; without `batch` when y came without one.
 
     Attributes:
@@ -65,18 +66,6 @@ class Parameter:
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
         return np.asarray(self.samples.cpu().numpy(), dtype=dtype)
-
-    @property
-    def mean(self) -> Tensor:
-        """Posterior mean, ``(batch, ...)``."""
-        return self.samples.mean(self._axis)
-
-    @property
-    def std(self) -> Tensor:
-        """Posterior standard deviation, unbiased; NaN for a single sample."""
-        if self.samples.shape[self._axis] == 1:
-            return torch.full_like(self.mean, torch.nan)
-        return self.samples.std(self._axis)
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Lower and upper end of a central interval, ``(batch, ...)``, as of `Posterior.interval`.

@@ -20,6 +20,7 @@ from tweedie_inverse.solving.directions import PrincipalDirections
 from tweedie_inverse.solving.exceedance import Exceedance
 from tweedie_inverse.solving.functional import Functional, functional_of, share_of
 from tweedie_inverse.solving.member import measurement_shown, place_of, truth_shown
+from tweedie_inverse.solving.moments import OfSamples
 from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.parameters import (
     InstrumentSamples,
@@ -34,7 +35,7 @@ from tweedie_inverse.solving.stats import Stats
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Posterior:
+class Posterior(OfSamples):
     """Posterior samples in data units, equally weighted.
 
     It is a sequence of measurements: ``len(posterior)``, ``posterior[0]``, ``posterior[2:5]``.  Two
@@ -161,18 +162,6 @@ class Posterior:
                 "ti.solve(..., method='particle')"
             )
         return self.diagnostics.population.log_evidence
-
-    @property
-    def mean(self) -> Tensor:
-        """Posterior mean, ``(batch, *shape)``."""
-        return self.samples.mean(self._axis)
-
-    @property
-    def std(self) -> Tensor:
-        """Posterior standard deviation of every pixel, unbiased; NaN for a single sample."""
-        if self.samples.shape[self._axis] == 1:
-            return torch.full_like(self.mean, torch.nan)
-        return self.samples.std(self._axis)
 
     def functional(self, of: Quantity | None = None) -> Functional:
         """The posterior of a quantity of the image, with Monte Carlo standard errors.
