@@ -1,6 +1,7 @@
 """A blur with an unknown kernel, which `solve` draws together with the image."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -18,7 +19,8 @@ _LARGEST = 31  # entries along a side: their covariance is a matrix of the squar
 class BlindBlur(Parametric):
     """Circular convolution with an unknown kernel, not negative, of sum 1, smooth, and centred.
 
-    ``posterior.parameters["kernel"]`` has its samples, ``(batch, num_samples, size, size)``.
+    ``posterior.parameters["kernel"]`` has its samples, ``(batch, num_samples, size, size)``, and
+    ``at(kernel=...)`` is the blur by a known one.
 
     Args:
         image_shape: ``(channels, height, width)``; all channels have the same kernel.
@@ -63,6 +65,14 @@ class BlindBlur(Parametric):
 
     def __repr__(self) -> str:
         return f"BlindBlur({tuple(self._image_shape)}, size={self.prior.size})"
+
+    def at(self, *, kernel: Any) -> LinearOperator:  # type: ignore[override]
+        """The blur by a known kernel, ``(size, size)`` or not, with this one's noise."""
+        return Blur(kernel, self._image_shape, noise=self.noise)
+
+    @property
+    def _asked(self) -> str:
+        return "kernel=..."
 
     def member(self, values: Sequence[float]) -> LinearOperator:
         return self._made(tuple(values))

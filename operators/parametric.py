@@ -133,11 +133,15 @@ class Parametric(LinearOperator):
         self._refuse("adjoint")
 
     def _refuse(self, method: str) -> NoReturn:
-        names = ", ".join(f"{name}=..." for name in self.unknowns)
         raise TypeError(
             f"{method}() of {self!r}: the operator has unknown numbers, which ti.solve draws by "
-            f"the decoupled walk; operator.at({names}) is the operator for known ones"
+            f"the decoupled walk; operator.at({self._asked}) is the operator for known ones"
         )
+
+    @property
+    def _asked(self) -> str:
+        """What `at` takes."""
+        return ", ".join(f"{name}=..." for name in self.unknowns)
 
     def _made(self, values: tuple[float, ...]) -> LinearOperator:
         given = dict(zip(self.unknowns, values, strict=True))

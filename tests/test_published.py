@@ -109,7 +109,7 @@ def test_they_solve_as_they_are(name):
     truth = truth_for(prior)
     for operator in tasks((prior.shape[0], 64, 64)).values():
         y = operator.measure(truth, seed=0)
-        found = ti.solve(y, operator, prior, num_samples=2, steps=20, seed=0)
+        found = ti.solve(y, operator, prior, num_samples=8, steps=20, seed=0)
         assert psnr(found.mean, truth) > 24
         assert 0.85 < float(found.diagnostics.residual_chi_square.mean()) < 1.25
 

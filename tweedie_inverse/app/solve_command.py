@@ -33,7 +33,13 @@ NOT_CONSISTENT = 3
 
 def _noise_level(text: str) -> float | str:
     """A standard deviation, or "estimate"."""
-    return text if text == "estimate" else float(text)
+    if text == "estimate":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        need = "needs a standard deviation in units of y, or 'estimate'"
+        raise argparse.ArgumentTypeError(f"{need}; got {text!r}") from None
 
 
 def add(commands) -> None:
@@ -310,6 +316,8 @@ def _posterior(
 def _show(posterior: Posterior, out: Path, exported: list[Path]) -> None:
     print(f"{posterior.stats.method} ({posterior.stats.reason})")
     print(posterior.diagnostics.report)
+    if posterior.instrument is not None:
+        print(posterior.instrument.report)
     print(f"samples: {out.resolve()}\npicture: {out.with_suffix('.png').resolve()}")
     for path in exported:
         print(f"written: {path.resolve()}")

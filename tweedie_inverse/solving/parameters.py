@@ -306,21 +306,26 @@ class InstrumentSamples:
             kernel=None if notes["kernel"] is None else KernelPrior(**notes["kernel"]),
         )
 
+    @property
+    def each(self) -> list[Parameter]:
+        """The posteriors of all unknowns, the noise first."""
+        noise = [] if self.noise is None else [self.noise.std]
+        return [*noise, *self.parameters.values()]
+
+    @property
+    def report(self) -> str:
+        """What they are, line by line."""
+        return "\n".join(map(repr, self.each))
+
     def samples(self) -> dict[str, Tensor]:
         """The samples of all unknowns, by name."""
-        noise = [] if self.noise is None else [self.noise.std]
-        return {each.name: each.samples for each in (*noise, *self.parameters.values())}
+        return {each.name: each.samples for each in self.each}
 
     def remark(self) -> str:
         """What a user should know: of which numbers the data tell nothing; empty if of none."""
-        noise = [] if self.noise is None else [self.noise.std]
         # Of a kernel some entries are always as uncertain as before.
         needed = 1.0 if self.kernel is None else 0.5
-        untold = [
-            each.name
-            for each in (*noise, *self.parameters.values())
-            if float(each.is_told.double().mean()) < needed
-        ]
+        untold = [each.name for each in self.each if float(each.is_told.double().mean()) < needed]
         if not untold:
             return ""
         return f"; the data do not tell {', '.join(untold)}: samples are as wide as the prior"
