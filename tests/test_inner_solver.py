@@ -105,6 +105,21 @@ def test_the_lowest_frequencies_of_a_mask_are_inverted_together(basis, own):
     assert preconditioner(problem, v, low) is near
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["for all", "for each walker"])
+def test_an_accelerator_multiplies_by_the_inverse_factor(own, monkeypatch):
+    def near():
+        problem, v = problem_of("hole"), covariance()
+        if own:
+            scale = 1 + torch.arange(WALKERS).reshape(-1, 1, 1, 1).double()
+            v = replace(v, variance=v.variance * scale)
+        r = normal((7,), (WALKERS, *SHAPE))
+        return preconditioner(problem, v, torch.zeros(WALKERS, *SHAPE).double()).apply(r)
+
+    substituted = near()
+    monkeypatch.setattr("tweedie_inverse.conditional.preconditioner._substitutes", lambda _: False)
+    torch.testing.assert_close(near(), substituted)
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_channels_that_are_measured_alike_are_solved_one_by_one(name):
     """The same draws as of whole images, whose channels the solver cannot tell apart."""

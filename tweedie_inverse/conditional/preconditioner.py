@@ -29,7 +29,9 @@ class Block(NamedTuple):
     """What is inverted together: the lowest frequencies of each channel.
 
     Attributes:
-        factor: Cholesky; ``(channels, n, n)`` for all walkers, or ``(walkers, channels, n, n)``.
+        factor: Cholesky's L, ``(channels, n, n)`` for all walkers, or ``(walkers, channels, n,
+            n)``; on an accelerator ``L^-1``, because it multiplies fast and substitutes slowly, and
+            ``L^-T L^-1`` is positive definite whatever the rounding.
         rows, columns: places of the n frequencies among the coefficients of a channel.
     """
 
@@ -40,10 +42,16 @@ class Block(NamedTuple):
     def solve(self, low: Tensor, walker: Tensor, channel: Tensor, walkers: int) -> Tensor:
         """The frequencies ``(planes, n)`` of these walkers' channels, solved for."""
         if self.factor.ndim == 4:
-            return torch.cholesky_solve(low[..., None], self.factor[walker, channel])[..., 0]
+            return self._solved(low[..., None], self.factor[walker, channel])[..., 0]
         together = low.new_zeros((len(self.factor), walkers, low.shape[1]))
         together[channel, walker] = low
-        return torch.cholesky_solve(together.mT, self.factor).mT[channel, walker]
+        return self._solved(together.mT, self.factor).mT[channel, walker]
+
+    @staticmethod
+    def _solved(right: Tensor, factor: Tensor) -> Tensor:
+        if _substitutes(right):
+            return torch.cholesky_solve(right, factor)
+        return factor.mT @ (factor @ right)
 
 
 class Preconditioner(NamedTuple):
@@ -143,7 +151,16 @@ def _block(problem: Problem, covariance: Covariance, v: Tensor, like: Tensor) ->
         precision = resident(covariance.mean_precision(), like).expand(len(like), 1, 1, 1)
         block.diagonal(dim1=-2, dim2=-1).add_(precision[..., 0])
     # Without a look at whether it failed, for which Python would wait: it is positive definite.
-    return Block(torch.linalg.cholesky_ex(block).L, low.rows, low.columns)
+    factor = torch.linalg.cholesky_ex(block).L
+    if not _substitutes(factor):
+        one = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+        factor = torch.linalg.solve_triangular(factor, one, upper=False)
+    return Block(factor, low.rows, low.columns)
+
+
+def _substitutes(like: Tensor) -> bool:
+    """Whether triangular systems are solved by substitution, and not by the inverse factor."""
+    return like.device.type == "cpu"
 
 
 class _Low(NamedTuple):

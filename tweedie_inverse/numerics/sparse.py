@@ -19,10 +19,11 @@ def csr(counts: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
     index = torch.int32 if len(values) < 2**31 else torch.int64
     starts = torch.zeros(len(counts) + 1, dtype=index, device=values.device)
     starts[1:] = counts.cumsum(0)
-    with (
-        warnings.catch_warnings()
-    ):  # torch warns once in every process that CSR tensors are in beta
+    # Once in every process torch warns that CSR tensors are in beta, and some versions that their
+    # invariants are not checked, although they were asked not to.
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly")
         return torch.sparse_csr_tensor(
             starts, columns.to(index), values, (len(counts), width), check_invariants=False
         )
