@@ -7,6 +7,7 @@ The public names live here, and nothing else: what computes has a folder of its 
 from tweedie_inverse.app import interrupts as _interrupts  # noqa: F401  # isort: skip
 
 from tweedie_inverse import io, operators, priors, walks
+from tweedie_inverse.app.example import Example, example
 from tweedie_inverse.boundary.images import as_image
 from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.likelihood import Likelihood, likelihood
@@ -43,6 +44,7 @@ __all__ = [
     "Calibration",
     "Comparison",
     "Diagnostics",
+    "Example",
     "FitReference",
     "FitReport",
     "Likelihood",
@@ -62,6 +64,7 @@ __all__ = [
     "check_prior",
     "compare",
     "estimate_denoising_error",
+    "example",
     "fit_reference",
     "guidance",
     "io",

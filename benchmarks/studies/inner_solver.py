@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 
 from tweedie_inverse import operators as ops
-from tweedie_inverse.app.demo import PHOTO_SHAPE, DemoProblem, problems
+from tweedie_inverse.app.demo import DemoProblem, problems
+from tweedie_inverse.app.example import PHOTO_SHAPE
 from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.solving.solver import iterate

@@ -15,8 +15,9 @@ import torch
 
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
-from tweedie_inverse.app.demo import phantom, score
+from tweedie_inverse.app.demo import score
 from tweedie_inverse.app.endings import endings
+from tweedie_inverse.app.example import phantom
 from tweedie_inverse.evaluation.metrics import psnr
 
 SHAPE = (1, 64, 64)

@@ -5,21 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from tweedie_inverse import operators as ops
-from tweedie_inverse.datasets.photographs import load_photo
-from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
-from tweedie_inverse.datasets.slices import CTSlices
+from tweedie_inverse.app.example import PROBLEMS
 from tweedie_inverse.evaluation.calibration import coverage, crps
 from tweedie_inverse.evaluation.metrics import psnr, ssim
+from tweedie_inverse.operators import LinearOperator
 from tweedie_inverse.priors.zoo import load_prior
 from tweedie_inverse.runtime.atomic import ready, replace
 from tweedie_inverse.solving.plots import plot_problem
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.solver import solve
-
-PHOTO_SHAPE = (3, 128, 128)
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class DemoProblem:
     name: str
     title: str
     prior: str
-    operator: ops.LinearOperator
+    operator: LinearOperator
     truth: Tensor
 
 
@@ -50,51 +45,12 @@ class DemoResult:
     seconds: float
 
 
-def phantom() -> Tensor:
-    """A held-out CT-like slice, ``(1, 64, 64)``; 0 is air, 0.5 water."""
-    return CTSlices(64).images([HELD_OUT_SEED + 614])[0]
-
-
-def photograph() -> Tensor:
-    """Half-size face crop of scikit-image's astronaut, ``(3, 128, 128)``, held out."""
-    crop = load_photo("astronaut")[None, :, 0:256, 96:352]
-    return F.interpolate(crop, size=PHOTO_SHAPE[1:], mode="bicubic", antialias=True)[0].clamp(0, 1)
-
-
 def problems() -> list[DemoProblem]:
     """Sparse-view CT, inpainting, deblurring, super-resolution."""
-    noise = ops.GaussianNoise
-    mask = ops.random_mask(PHOTO_SHAPE, 0.2, seed=1)
-    photo = photograph()
+    names = "ct", "inpainting", "deblurring", "super-resolution"
+    chosen = ((name, PROBLEMS[name]) for name in names)
     return [
-        DemoProblem(
-            "ct",
-            "CT, 20 views, noise 0.5 pixel lengths",
-            "phantom-64",
-            ops.Tomography((1, 64, 64), angles=20, noise=noise(0.5)),
-            phantom(),
-        ),
-        DemoProblem(
-            "inpainting",
-            "80 % of the pixels missing, noise 0.05",
-            "photo-64",
-            ops.Mask(mask, noise=noise(0.05)),
-            photo,
-        ),
-        DemoProblem(
-            "deblurring",
-            "Gaussian blur of 2 pixels, noise 0.02",
-            "photo-64",
-            ops.Blur(ops.gaussian_kernel(2.0), PHOTO_SHAPE, noise=noise(0.02)),
-            photo,
-        ),
-        DemoProblem(
-            "super-resolution",
-            "4x super-resolution, bicubic, noise 0.02",
-            "photo-64",
-            ops.Downsampling(PHOTO_SHAPE, 4, noise=noise(0.02)),
-            photo,
-        ),
+        DemoProblem(name, one.title, one.prior, one.make(), one.image()) for name, one in chosen
     ]
 
 
