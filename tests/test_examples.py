@@ -57,3 +57,11 @@ def test_head_ct(tmp_path):
         assert data.spacing == pytest.approx((1.724, 1.724))
         assert low <= float(data.values.min()) < float(data.values.max()) <= high
     assert picture.stat().st_size > 20_000
+
+
+def test_what_it_does(tmp_path):
+    main = runpy.run_path(str(EXAMPLES / "what_it_does.py"))["main"]
+    picture = tmp_path / "picture.png"
+    verdicts = main(str(picture), ("ct", "mri"), steps=4, num_samples=2)
+    assert len(verdicts) == 2
+    assert picture.stat().st_size > 20_000
