@@ -13,7 +13,7 @@ if __name__ != "tweedie_inverse.operators":
 
 
 from tweedie_inverse.numerics import spectral
-from tweedie_inverse.operators.adapters import from_pylops, from_scipy
+from tweedie_inverse.operators.adapters import from_pylops, from_scipy, to_pylops, to_scipy
 from tweedie_inverse.operators.algebra import compose, scale, stack, transpose
 from tweedie_inverse.operators.base import LinearOperator, Operator
 from tweedie_inverse.operators.blind_blur import BlindBlur
@@ -96,5 +96,7 @@ __all__ = [
     "spectral",
     "stack",
     "to_deepinv",
+    "to_pylops",
+    "to_scipy",
     "transpose",
 ]

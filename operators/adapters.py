@@ -1,7 +1,8 @@
-"""Linear operators of SciPy and PyLops, or anything with `shape`, `matvec` and `rmatvec`.
+"""Linear operators of SciPy and PyLops as ours, and ours as theirs.
 
-The products are computed with numpy arrays on the CPU.  Results have the dtype and device of the
-tensor that came in, and gradients flow through `forward` and `adjoint`.
+Whatever has `shape`, `matvec` and `rmatvec` comes in.  The products of such an operator are
+computed with numpy arrays on the CPU.  Results have the dtype and device of the tensor that came
+in, and gradients flow through `forward` and `adjoint`.
 """
 
 import math
@@ -15,7 +16,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import sizes
 from tweedie_inverse.boundary.arrays import refuse_infinite
 from tweedie_inverse.numerics.autograd import linear_map
-from tweedie_inverse.operators.base import LinearOperator
+from tweedie_inverse.operators.base import LinearOperator, linear_operator
 from tweedie_inverse.operators.noise.base import NoiseModel
 
 
@@ -98,6 +99,85 @@ def from_pylops(
         domain_shape=operator.dims if domain_shape is None else domain_shape,
         range_shape=operator.dimsd if range_shape is None else range_shape,
         noise=noise,
+    )
+
+
+def to_scipy(operator: LinearOperator, *, dtype: Any = np.float64) -> Any:
+    """A linear operator as `scipy.sparse.linalg.LinearOperator` ``(m, n)``, for SciPy's solvers.
+
+    Images and measurements are flattened vectors; complex ones have their real parts first.
+
+    Args:
+        dtype: float64 or float32, of the products.
+
+    Raises:
+        TypeError: not a linear operator.
+        ValueError: another dtype, or an operator for each of several images.
+    """
+    from scipy.sparse.linalg import LinearOperator as Theirs
+
+    kind = _flat(operator, "to_scipy", dtype)
+    sizes = math.prod(operator.range_shape), math.prod(operator.domain_shape)
+    forward, adjoint = _on_columns(operator, kind)
+    return Theirs(
+        shape=sizes,
+        dtype=kind,
+        matvec=lambda x: forward(x.reshape(-1, 1))[:, 0],
+        rmatvec=lambda y: adjoint(y.reshape(-1, 1))[:, 0],
+        matmat=forward,
+        rmatmat=adjoint,
+    )
+
+
+def to_pylops(operator: LinearOperator, *, dtype: Any = np.float64) -> Any:
+    """A linear operator as a PyLops operator of the same shapes; otherwise like `to_scipy`."""
+    import pylops
+
+    kind = _flat(operator, "to_pylops", dtype)
+    forward, adjoint = _on_columns(operator, kind)
+
+    class FromTweedieInverse(pylops.LinearOperator):
+        def _matvec(self, x: np.ndarray) -> np.ndarray:
+            return forward(x.reshape(-1, 1))[:, 0]
+
+        def _rmatvec(self, x: np.ndarray) -> np.ndarray:
+            return adjoint(x.reshape(-1, 1))[:, 0]
+
+    return FromTweedieInverse(dtype=kind, dims=operator.domain_shape, dimsd=operator.range_shape)
+
+
+def _flat(operator: LinearOperator, caller: str, dtype: Any) -> np.dtype:
+    """The number type; raises where the operator is no one matrix."""
+    linear_operator(caller, operator)
+    kind = np.dtype(dtype)
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"{caller}(dtype={dtype!r}): needs float32 or float64")
+    if operator.images is not None:
+        raise ValueError(
+            f"{caller}: {operator!r} holds an operator for each of {operator.images} images; take "
+            "one of them, operator.select(0)"
+        )
+    return kind
+
+
+def _on_columns(
+    operator: LinearOperator, kind: np.dtype
+) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """Products with the columns of a matrix, ``(n, k)``: each is one image of a batch."""
+
+    def product(apply: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Any:
+        @torch.no_grad()
+        def of(columns: np.ndarray) -> np.ndarray:
+            if np.iscomplexobj(columns):  # as SciPy's solvers of eigenvalues may ask
+                return of(columns.real) + 1j * of(columns.imag)
+            rows = torch.from_numpy(np.array(columns.T, dtype=kind, order="C"))
+            return apply(rows.reshape(-1, *shape)).flatten(1).numpy(force=True).T
+
+        return of
+
+    return (
+        product(operator.forward, operator.domain_shape),
+        product(operator.adjoint, operator.range_shape),
     )
 
 

@@ -13,6 +13,7 @@ from tweedie_inverse.numerics.spectral import Spectrum
 from tweedie_inverse.operators.base import LinearOperator, Operator, linear_operator
 from tweedie_inverse.operators.noise.base import NoiseModel, refuse_flag
 from tweedie_inverse.operators.noise.stacked import stacked_noise
+from tweedie_inverse.operators.notation import Notation
 
 
 def compose(*operators: Operator, noise: NoiseModel | None = None) -> Operator:
@@ -288,3 +289,7 @@ class _Transposed(LinearOperator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self.operator.forward(y)
+
+
+# An operator's own signs, ``A @ B`` and ``A.T``, know these rules from here.
+Notation.algebra.update(compose=compose, scale=scale, transpose=transpose)

@@ -24,11 +24,15 @@ from tweedie_inverse.numerics.krylov import conjugate_gradient
 from tweedie_inverse.numerics.residence import resident_on
 from tweedie_inverse.numerics.spectral import Spectrum
 from tweedie_inverse.operators.noise.base import NoiseModel
+from tweedie_inverse.operators.notation import Notation
 from tweedie_inverse.operators.shapes import checked_shape
 
 
-class Operator(ABC):
+class Operator(Notation, ABC):
     """A forward map ``A`` with its noise model: ``y = A(x) + noise``.
+
+    ``A(x)`` and ``A @ x`` are ``forward`` of one image or a batch, ``A @ B`` is ``compose(A, B)``,
+    ``2 * A`` is ``scale(A, 2)`` and ``A.T`` of a linear operator is ``transpose(A)``.
 
     Args:
         domain_shape: shape of one image, without the batch axis.
@@ -159,6 +163,8 @@ class LinearOperator(Operator):
     A subclass writes `forward` alone, or `forward` and `adjoint`; `adjoint_error` tells whether
     the two fit.
     """
+
+    is_linear = True
 
     @property
     def spectrum(self) -> Spectrum | None:

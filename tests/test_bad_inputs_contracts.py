@@ -40,15 +40,15 @@ TABLE = [
     (
         lambda: solve(prior=nn.Identity()),
         (
-            "solve: prior must be a prior such as ti.load_prior('phantom-64'), got Identity; wrap"
-            " a network in ti.priors.NetworkPrior"
+            "solve: prior must be a prior such as ti.load_prior('phantom-64'), or its name, "
+            "got Identity; wrap a network in ti.priors.NetworkPrior"
         ),
     ),
     (
         lambda: solve(prior=None),
         (
-            "solve: prior must be a prior such as ti.load_prior('phantom-64'), got NoneType; wrap"
-            " a network in ti.priors.NetworkPrior"
+            "solve: prior must be a prior such as ti.load_prior('phantom-64'), or its name, "
+            "got NoneType; wrap a network in ti.priors.NetworkPrior"
         ),
     ),
     (

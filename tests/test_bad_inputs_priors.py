@@ -236,8 +236,8 @@ TABLE = [
     (
         lambda: ti.measure_denoising_error(None, Y),
         (
-            "measure_denoising_error: needs a prior, got NoneType; wrap a network in "
-            "ti.priors.NetworkPrior"
+            "measure_denoising_error: prior must be a prior such as ti.load_prior('phantom-64'), "
+            "or its name, got NoneType; wrap a network in ti.priors.NetworkPrior"
         ),
     ),
     (

@@ -60,8 +60,8 @@ TABLE = [
     (
         lambda: ti.sample(nn.Identity(), 2),
         (
-            "sample: prior must be a prior such as ti.load_prior('phantom-64'), got Identity; "
-            "wrap a network in ti.priors.NetworkPrior"
+            "sample: prior must be a prior such as ti.load_prior('phantom-64'), or its name, "
+            "got Identity; wrap a network in ti.priors.NetworkPrior"
         ),
     ),
     (

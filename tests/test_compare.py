@@ -193,7 +193,7 @@ ZEROS = torch.zeros(SHAPE).double()
         ({"noise": []}, "at least one candidate, got none"),
         ({"noise": {"a": 0.1, "b": -1.0}}, "compare: candidate 'b': .*positive"),
         ({"noise": {"a": 0.1, "b": ops.PoissonNoise(1.0)}}, "compare: candidate 'b'"),
-        ({"prior": [FIELD, 3]}, "compare: candidate 'prior 3': solve: prior must be"),
+        ({"prior": [FIELD, 3]}, "compare: candidate 'prior 3': prior must be"),
         (
             {"operator": {"small": blur(1.0), "large": ops.Mask(torch.ones(1, 9, 9), noise=WHITE)}},
             "compare: candidate 'small': .*noise level is unknown",

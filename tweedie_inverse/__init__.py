@@ -32,6 +32,7 @@ from tweedie_inverse.solving.loop import Step
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.solver import iterate, solve
 from tweedie_inverse.solving.stats import Stats
+from tweedie_inverse.solving.to_deepinv import deepinv_reconstructor
 from tweedie_inverse.walks.base import WalkDivergedError
 
 # Phase space enters itself in the registries; delete its folder and this line to take it out.
@@ -63,6 +64,7 @@ __all__ = [
     "check_fit",
     "check_prior",
     "compare",
+    "deepinv_reconstructor",
     "estimate_denoising_error",
     "example",
     "fit_reference",

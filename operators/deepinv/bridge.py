@@ -20,7 +20,7 @@ from tweedie_inverse.operators.deepinv.noise import (
     noise_from_deepinv,
     noise_to_deepinv,
 )
-from tweedie_inverse.operators.deepinv.shapes import observed_entries, runnable_copies
+from tweedie_inverse.operators.deepinv.shapes import image_shape, observed_entries, runnable_copies
 from tweedie_inverse.operators.noise.base import NoiseModel
 
 # Relative errors of a dot test.  Below the first, deepinv's own adjoint is used.  Above the second,
@@ -101,6 +101,24 @@ def to_deepinv(operator: Operator) -> Any:
             return DecomposableOperatorPhysics(operator, spectrum, noise_model)
         return LinearOperatorPhysics(operator, noise_model)
     return OperatorPhysics(operator, noise_model)
+
+
+def measurement_of(operator: Operator, y: Any) -> Any:
+    """Measurements as deepinv makes them, as the operator of their physics has them.
+
+    Complex ones become channels, and the list of a stacked physics becomes vectors ``(batch, m)``;
+    those of an operator that does not come from deepinv stay as they are.
+    """
+    return operator.copies.range.to_real(y) if isinstance(operator, _Deepinv) else y
+
+
+def shape_if_unknown(physics: Any, shape: Sequence[int]) -> Sequence[int] | None:
+    """`shape` for the images of a physics that does not know theirs; None where it does."""
+    from tweedie_inverse.operators.deepinv.physics import WrappedOperator
+
+    if isinstance(physics, WrappedOperator) or image_shape(physics) is not None:
+        return None
+    return shape
 
 
 def _unwrapped(

@@ -5,11 +5,14 @@ and layouts with the channels last are recognised and refused, with advice (`ima
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from tweedie_inverse.boundary.datasets import images_in, is_dataset
 
 _AS_IMAGE = "ti.as_image(array, value_range=(low, high)) makes an image of it"
 
@@ -20,8 +23,8 @@ def tensor_of(caller: str, name: str, value: Any) -> Tensor:
     Arrays that torch cannot share (byte order, negative strides, read-only) are copied.
 
     Args:
-        value: a tensor, a NumPy array or number, anything that offers ``__array__``, or a nested
-            list of numbers.
+        value: a tensor, a NumPy array or number, anything that offers ``__array__``, a nested
+            list of numbers, or a torch dataset or loader, whose images are stacked.
 
     Raises:
         TypeError: anything else, or an array of something other than numbers.
@@ -31,6 +34,8 @@ def tensor_of(caller: str, name: str, value: Any) -> Tensor:
         if value.is_inference() and not torch.is_inference_mode_enabled():
             return value.clone()  # of a tensor made under inference_mode no gradient can be taken
         return value
+    if is_dataset(value):
+        return dataset_tensor(caller, name, value)
     if _is_picture(value):
         raise TypeError(f"{caller}({name}=): got a picture of PIL; {_AS_IMAGE}")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
@@ -56,6 +61,16 @@ def tensor_of(caller: str, name: str, value: Any) -> Tensor:
     if not native.flags.writeable or any(stride < 0 for stride in native.strides):
         native = native.copy()
     return torch.from_numpy(np.require(native, requirements="A"))
+
+
+def dataset_tensor(caller: str, name: str, value: Any, *, most: int | None = None) -> Tensor:
+    """The images of a torch dataset or loader, ``(count, *shape)``; see `datasets.images_in`.
+
+    Args:
+        most: how many are enough, of a dataset that may be larger than memory; None takes all.
+    """
+    as_tensor = partial(tensor_of, caller, f"an item of {name}")
+    return images_in(caller, name, value, as_tensor, most=most)
 
 
 def is_plain(values: Tensor) -> bool:

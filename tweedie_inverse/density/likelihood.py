@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.contract import hold_contracts
+from tweedie_inverse.priors.named import PriorLike, prior_of
 from tweedie_inverse.runtime.memory import in_parts
 
 # Images that run together unless the user says otherwise: this many numbers.
@@ -73,8 +75,8 @@ class Likelihood:
 
 
 def likelihood(
-    prior: Prior,
-    images: Tensor,
+    prior: PriorLike,
+    images: Any,
     *,
     method: str | Bound | ProbabilityFlow = "bound",
     bin_width: float | None = None,
@@ -86,8 +88,9 @@ def likelihood(
     The prior whose images cost the fewest bits per dimension is the one that fits.
 
     Args:
-        prior: any prior; `"flow"` needs a denoiser that autograd can differentiate.
-        images: ``(batch, *prior.shape)`` in data units.
+        prior: any prior, or the name of a shipped one; `"flow"` needs a denoiser that autograd can
+            differentiate.
+        images: ``(batch, *prior.shape)`` in data units, or a torch dataset of them.
         method: `"bound"`, the variational bound in continuous time; `"flow"`, exact by the
             probability-flow ODE; or `Bound` or `ProbabilityFlow` with settings of their own.
         bin_width: distance of neighbouring values of quantized images, in data units: uniform
@@ -110,6 +113,7 @@ def likelihood(
         need = "a positive number of images"
         batch_size = count("likelihood", "batch_size", batch_size, need=need)
     seed = checked_seed("likelihood", "seed", seed)
+    prior = prior_of("likelihood", prior, like=images)
     chosen = _checked(prior, images, method)
     prior = prior.for_shape(tuple(images.shape[1:]))
     hold_contracts(prior, images)
@@ -160,11 +164,6 @@ def _checked(
     images: Tensor,
     method: str | Bound | ProbabilityFlow,
 ) -> Bound | ProbabilityFlow:
-    if not isinstance(prior, Prior):
-        raise TypeError(
-            f"likelihood: prior must be a prior such as ti.load_prior('phantom-64'), got "
-            f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
-        )
     if images.ndim < 2 or len(images) == 0:
         raise ValueError(
             f"likelihood: needs images (batch, *{tuple(prior.shape)}), got {tuple(images.shape)}"

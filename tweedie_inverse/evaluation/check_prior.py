@@ -22,6 +22,7 @@ from tweedie_inverse.evaluation.prior_check.usable_range import usable_range
 from tweedie_inverse.priors import Gaussian, GaussianMixture, Prior
 from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.priors.error.credible import doubts_about_samples
+from tweedie_inverse.priors.named import PriorLike, prior_of
 from tweedie_inverse.sampling.sampling import sample
 from tweedie_inverse.walks.base import WalkDivergedError
 
@@ -32,12 +33,13 @@ _BLIND = (
 
 
 @torch.no_grad()
-def check_prior(prior: Prior, images: Any = None, *, seed: int = 0) -> PriorReport:
+def check_prior(prior: PriorLike, images: Any = None, *, seed: int = 0) -> PriorReport:
     """Test a prior on images it should know, and name the likely mistake.
 
     Args:
-        images: ``(count, *shape)``, in data units, eight or more, a tensor or an array; default
-            samples of the prior itself, which show less (`PriorReport.blind`).
+        prior: a prior, or the name of a shipped one.
+        images: ``(count, *shape)``, in data units, eight or more, a tensor, an array or a torch
+            dataset; default samples of the prior itself, which show less (`PriorReport.blind`).
 
     A network that breaks its contract (`boundary.contracts`) fails that check, and gets no other.
 
@@ -48,8 +50,7 @@ def check_prior(prior: Prior, images: Any = None, *, seed: int = 0) -> PriorRepo
     some 60 for each of the first six (of more, if they are small), a few times as many where the
     check fails and no single mistake explains it; without images another 25 for each of 16.
     """
-    if not isinstance(prior, Prior):
-        raise TypeError(f"check_prior: needs a prior, got {type(prior).__name__}")
+    prior = prior_of("check_prior", prior, like=images)
     try:
         hold_contracts(prior, torch.zeros((), device=prior.device))
     except (ValueError, TypeError) as error:

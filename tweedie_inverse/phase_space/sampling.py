@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from tweedie_inverse.phase_space.prior import PhaseSpacePrior
 from tweedie_inverse.phase_space.processes import act
 from tweedie_inverse.phase_space.steps import SAMPLERS, Sampler
 from tweedie_inverse.priors.counting import Count
+from tweedie_inverse.priors.named import prior_of
 from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.walks.base import WalkDivergedError
@@ -48,7 +50,7 @@ class PhaseStep(NamedTuple):
 
 
 def sample(
-    prior: PhaseSpacePrior,
+    prior: PhaseSpacePrior | str | Path,
     num_samples: int,
     *,
     sampler: str | Sampler = "sscs",
@@ -67,8 +69,8 @@ def sample(
     ``E[x0 | z]`` there.
 
     Args:
-        prior: any phase-space prior; guided ones are made by `phase_space.classifier_free` and
-            `phase_space.ClassifierGuided`.
+        prior: any phase-space prior, or the name of a shipped one; guided ones are made by
+            `phase_space.classifier_free` and `phase_space.ClassifierGuided`.
         sampler: ``"em"``, ``"sscs"``, ``"ode"``, ``"gddim"``, ``"conjugate"``, or one with its own
             settings, such as ``ti.phase_space.AdaptiveFlow(tolerance=1e-5)``.
         steps: budget of network evaluations a sample, the last denoising included; 50 unless the
@@ -91,6 +93,7 @@ def sample(
     """
     if batch_size is not None:
         batch_size = count(_ME, "batch_size", batch_size, need="a positive number")
+    prior = _prior(prior, device)
     plan = plan_for(prior, sampler, steps, grid, time_min, known)
     numbers = prior.process.phases * torch.Size(prior.shape).numel()
     chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
@@ -104,7 +107,7 @@ def sample(
 
 
 def trajectory(
-    prior: PhaseSpacePrior,
+    prior: PhaseSpacePrior | str | Path,
     num_samples: int,
     *,
     sampler: str | Sampler = "sscs",
@@ -117,10 +120,19 @@ def trajectory(
     device: torch.device | str | None = None,
 ) -> Iterator[PhaseStep]:
     """The walk of `sample`, step by step; arguments as there, checked before the first step."""
+    prior = _prior(prior, device)
     plan = plan_for(prior, sampler, steps, grid, time_min, known)
     num_samples = count(_ME, "num_samples", num_samples, need="at least one")
     seed, like = checked_seed(_ME, "seed", seed), _like(prior, dtype, device)
     return _walk(plan, _streams(seed, 0, num_samples), like)
+
+
+def _prior(given: Any, device: torch.device | str | None) -> Any:
+    """The prior; one by name on the device of the walk."""
+    if not isinstance(given, str | Path):
+        return given
+    place = torch.zeros((), device="cpu" if device is None else usable(device, _ME))
+    return prior_of(_ME, given, like=place)
 
 
 class Plan(NamedTuple):

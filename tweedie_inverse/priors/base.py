@@ -15,6 +15,7 @@ from tweedie_inverse.boundary.arguments import instance, number
 from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, tensor_of
 from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.priors.moving import Movable
 from tweedie_inverse.priors.scaling import Scaled, Scaling
 from tweedie_inverse.priors.tweedie import score_from_denoised
 from tweedie_inverse.runtime.digest import digest
@@ -75,7 +76,7 @@ TF32_ROUNDOFF = 0.4 * 2.0**-11
 _ROUNDING = 5e-3  # of an end that was read from a report, which prints three digits
 
 
-class Prior(ABC):
+class Prior(Movable, ABC):
     """A denoiser ``D(x, sigma) = E[x0 | x0 + sigma n = x]`` in data units.
 
     Attributes:

@@ -91,6 +91,7 @@ class NetworkPrior(Prior):
         TypeError, ValueError: a setting that is none of these, or weights of whole numbers.
     """
 
+    _stay = ("timesteps",)  # a table in float64, which not every device has
     # Set where it is not torch's usual way, and then part of what the prior is (`solving.origin`).
     execution: Execution | None = None
 

@@ -1,6 +1,7 @@
 """Priors by name: those shipped inside the package, and whatever a user has of his own."""
 
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,19 @@ def _source(
             weights=weights,
         )
     except FileNotFoundError:
-        names = ", ".join(card.name for card in list_priors())
         raise ValueError(
-            f"load_prior({str(name_or_path)!r}): neither a shipped prior ({names}) nor a file, a "
-            "folder or a hub id. Wrap a network of your own in ti.priors.NetworkPrior"
+            f"load_prior({str(name_or_path)!r}): neither a shipped prior "
+            f"({_nearest(str(name_or_path))}) nor a file, a folder or a hub id. Wrap a network of "
+            "your own in ti.priors.NetworkPrior"
         ) from None
+
+
+def _nearest(name: str) -> str:
+    """The shipped priors, those with a similar name set apart."""
+    names = [card.name for card in list_priors()]
+    near = get_close_matches(name.lower(), names, n=2)
+    listed = ", ".join(names)
+    return f"did you mean {' or '.join(near)}? There are {listed}" if near else listed
 
 
 def save_prior(path: str | Path, prior: NetworkPrior, settings: dict[str, Any]) -> None:

@@ -10,16 +10,16 @@ import warnings
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count
-from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.error.credible import doubts_about_samples
 from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform
 from tweedie_inverse.priors.error.forms import Form
 from tweedie_inverse.priors.error.measure import Settings, measured, noise_levels
+from tweedie_inverse.priors.named import PriorLike, prior_of
 from tweedie_inverse.sampling.sampling import sample
 
 
 def estimate_denoising_error(
-    prior: Prior,
+    prior: PriorLike,
     num_samples: int = 256,
     *,
     steps: int = 60,
@@ -58,6 +58,7 @@ def estimate_denoising_error(
     Cost: `steps` and `levels` network evaluations a sample.
     """
     caller = "estimate_denoising_error"
+    prior = prior_of(caller, prior)
     sigmas = noise_levels(caller, prior, sigmas, levels)
     settings = Settings.of(caller, sigmas, transform, form, batch_size, seed, progress)
     num_samples = count(caller, "num_samples", num_samples)

@@ -19,6 +19,7 @@ from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.contract import hold_contracts
+from tweedie_inverse.priors.named import PriorLike, prior_of
 from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Integrator, Level, Recipe, Template
@@ -65,7 +66,7 @@ class Plan(NamedTuple):
 
 
 def sample(
-    prior: Prior,
+    prior: PriorLike,
     num_samples: int,
     *,
     recipe: RecipeLike = "ddim",
@@ -80,7 +81,8 @@ def sample(
     """Samples of a prior, ``(num_samples, *prior.shape)`` in data units.
 
     Args:
-        prior: any prior; a network answers for its trained range only.
+        prior: any prior, or the name of a shipped one; a network answers for its trained range
+            only.
         recipe: a name in `walks.RECIPES` or `walks.INTEGRATORS`; a function from the grid to a
             `Recipe`, such as ``functools.partial(ti.walks.ddim, eta=0.5)``; an integrator with
             its own settings, such as ``ti.walks.Churn(churn=20)``; or a finished `Recipe`, which
@@ -95,7 +97,8 @@ def sample(
             small, half as many run together, with a warning.
         progress: show a progress bar.
         dtype: of the samples.
-        device: where the walk runs; default ``prior.device``, where the prior's tensors are.
+        device: where the walk runs; default ``prior.device``, where the prior's tensors are, and
+            the CPU for a prior by name, which is loaded to this device.
 
     Before the walk, a network is called twice to see that it keeps to its contract, as in `solve`.
 
@@ -105,6 +108,7 @@ def sample(
         WalkDivergedError: the walk became NaN or infinite.
         torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
     """
+    prior = _prior("sample", prior, device)
     plan = plan_for(prior, recipe, steps, schedule)
     num_samples = count("sample", "num_samples", num_samples, need="at least one sample")
     if batch_size is not None:
@@ -126,7 +130,7 @@ def sample(
 
 
 def trajectory(
-    prior: Prior,
+    prior: PriorLike,
     num_samples: int,
     *,
     recipe: RecipeLike = "ddim",
@@ -140,12 +144,19 @@ def trajectory(
 
     Plots, early stopping and statistics are the caller's ``for`` body.
     """
+    prior = _prior("trajectory", prior, device)
     plan = plan_for(prior, recipe, steps, schedule)
     num_samples = count("trajectory", "num_samples", num_samples, need="at least one sample")
     seed = checked_seed("trajectory", "seed", seed)
     like = _like("trajectory", prior, dtype, device)
     hold_contracts(prior, like)
     return _walk(plan, prior, _streams(seed, 0, num_samples), like)
+
+
+def _prior(caller: str, given: PriorLike, device: torch.device | str | None) -> Prior:
+    """The prior; one by name on the device of the walk."""
+    place = torch.zeros((), device="cpu" if device is None else usable(device, caller))
+    return prior_of(caller, given, like=place)
 
 
 def plan_for(
@@ -155,11 +166,6 @@ def plan_for(
     schedule: ScheduleLike | None = None,
 ) -> Plan:
     """Check the arguments of `sample`, described there, and join them; nothing is evaluated."""
-    if not isinstance(prior, Prior):
-        raise TypeError(
-            f"sample: prior must be a prior such as ti.load_prior('phantom-64'), got "
-            f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
-        )
     if steps is not None:
         steps = count("sample", "steps", steps, need="at least one network evaluation")
     if isinstance(schedule, np.ndarray):

@@ -22,6 +22,7 @@ from tweedie_inverse.operators import GaussianNoise, LinearOperator, NoiseModel,
 from tweedie_inverse.priors.analytic import Gaussian, GaussianMixture
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.contract import hold_contracts
+from tweedie_inverse.priors.named import PriorLike, prior_of
 from tweedie_inverse.priors.wrapped import UnderAutocast
 from tweedie_inverse.solving.validation import (
     check_measurement,
@@ -68,7 +69,7 @@ class Run:
 def prepare(
     y: Any,
     operator: Operator,
-    prior: Prior,
+    prior: PriorLike,
     method: str | Walk,
     num_samples: int,
     steps: int | None,
@@ -81,11 +82,7 @@ def prepare(
             f"solve: operator must derive from ops.Operator or ops.LinearOperator, got "
             f"{type(operator).__name__}"
         )
-    if not isinstance(prior, Prior):
-        raise TypeError(
-            f"solve: prior must be a prior such as ti.load_prior('phantom-64'), got "
-            f"{type(prior).__name__}; wrap a network in ti.priors.NetworkPrior"
-        )
+    prior = prior_of("solve", prior, like=y)
     num_samples = count("solve", "num_samples", num_samples, need="at least one sample")
     if steps is not None:
         steps = count("solve", "steps", steps, need="at least one network evaluation")

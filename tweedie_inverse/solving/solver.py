@@ -13,9 +13,9 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import count, flag
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.operators import NoiseModel, Operator
-from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.counting import CountedPrior
+from tweedie_inverse.priors.named import PriorLike
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.solving.assembly import Part, assemble
 from tweedie_inverse.solving.checkpoint import Keeper, Saved, Spent, Underway, of_part, read
@@ -29,7 +29,7 @@ from tweedie_inverse.walks.base import Walk, WalkDivergedError
 def iterate(
     y: Any,
     operator: Operator,
-    prior: Prior,
+    prior: PriorLike,
     *,
     method: str | Walk = "auto",
     num_samples: int = 1,
@@ -65,7 +65,7 @@ def iterate(
 def solve(
     y: Any,
     operator: Operator,
-    prior: Prior,
+    prior: PriorLike,
     *,
     method: str | Walk = "auto",
     num_samples: int = 16,
@@ -84,7 +84,8 @@ def solve(
             batch axis (then the result has none either).  A tensor or a NumPy array, complex where
             the measurement is; the samples are tensors.
         operator: the instrument.
-        prior: for images of ``operator.domain_shape``.
+        prior: for images of ``operator.domain_shape``: a prior, or what `load_prior` takes by name,
+            such as ``"photo-64"``, which is then loaded to the device of y.
         method: ``"auto"``, ``"decoupled"``, ``"langevin"``, ``"particle"``, or a walk with its own
             settings.
         num_samples: posterior samples for each measurement, equally weighted for every walk; a

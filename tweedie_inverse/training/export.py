@@ -12,7 +12,7 @@ from tweedie_inverse.datasets.registry import held_out, uses_photographs
 from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
 from tweedie_inverse.evaluation.metrics import psnr
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.priors.error import measure_denoising_error
+from tweedie_inverse.priors.error.measure import measure_denoising_error
 from tweedie_inverse.runtime.atomic import ready, replace
 from tweedie_inverse.training.trainer import Trained, load_run
 

@@ -12,7 +12,8 @@ from tweedie_inverse.boundary.arguments import count as whole_number
 from tweedie_inverse.boundary.arguments import function, instance, positive
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.boundary.arguments import seed as checked_seed
-from tweedie_inverse.boundary.arrays import batch_of, refuse_type
+from tweedie_inverse.boundary.arrays import batch_of, dataset_tensor, refuse_type
+from tweedie_inverse.boundary.datasets import is_dataset
 from tweedie_inverse.evaluation.calibrate.quantities import Likelihood, Quantities, Statistic
 from tweedie_inverse.evaluation.calibrate.record import is_kept
 from tweedie_inverse.evaluation.calibrate.samplers import (
@@ -23,7 +24,7 @@ from tweedie_inverse.evaluation.calibrate.samplers import (
 )
 from tweedie_inverse.evaluation.calibrate.sources import Source, measured, seed_of
 from tweedie_inverse.operators import NoiseModel, Operator
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.named import PriorLike, prior_of
 from tweedie_inverse.runtime.digest import code_of, digest
 from tweedie_inverse.solving.origin import checksum, name_of, plain_checksum
 from tweedie_inverse.solving.pixel_classes import Classes
@@ -70,7 +71,7 @@ class Plan:
 
 def prepare_plan(
     operator: Operator,
-    prior: Prior,
+    prior: PriorLike,
     *,
     count: int | None,
     num_samples: int,
@@ -90,14 +91,14 @@ def prepare_plan(
 ) -> Plan:
     """Check the arguments of `calibrate`, described there."""
     instance("calibrate", "operator", operator, Operator, need="an operator")
-    instance("calibrate", "prior", prior, Prior, need="a prior such as ti.load_prior('phantom-64')")
+    prior = prior_of("calibrate", prior, like=images)
     num_samples = whole_number("calibrate", "num_samples", num_samples, least=LEAST_SAMPLES)
     seed = checked_seed("calibrate", "seed", seed)
     told = instance("calibrate", "instrument", instrument or operator, Operator, need="an operator")
     for one in (operator, told):
         _refuse_operator(one, operator)
     prior = prior.for_shape(operator.domain_shape)
-    given = None if images is None else _images(images, operator)
+    given = None if images is None else _images(images, operator, count)
     source = Source(prior, given, "calibrate truth", TRUTH_STEPS)
     example = source.draw([0], seed)[0].to(prior.device)
     y = told.forward(example[None])
@@ -178,7 +179,9 @@ def _refuse_operator(one: Operator, operator: Operator) -> None:
         )
 
 
-def _images(images: Any, operator: Operator) -> Tensor:
+def _images(images: Any, operator: Operator, most: int | None) -> Tensor:
+    if is_dataset(images):  # perhaps of millions
+        images = dataset_tensor("calibrate", "images", images, most=most)
     found = batch_of(
         "calibrate(images=)",
         "images",

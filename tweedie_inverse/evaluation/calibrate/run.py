@@ -12,13 +12,13 @@ from tweedie_inverse.evaluation.calibrate.result import Calibration
 from tweedie_inverse.evaluation.calibrate.samplers import OwnSampler
 from tweedie_inverse.evaluation.calibrate.work import gathered, settle, work
 from tweedie_inverse.operators import NoiseModel, Operator
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.named import PriorLike
 from tweedie_inverse.walks.base import Walk
 
 
 def calibrate(
     operator: Operator,
-    prior: Prior,
+    prior: PriorLike,
     *,
     count: int | None = None,
     num_samples: int = SAMPLES,
@@ -54,7 +54,8 @@ def calibrate(
         budget: network evaluations in all (samples, where `sampler` is given); truths are left out
             to keep it.
         seed: fixes truths, measurements and samples; each truth has streams of its own.
-        images: ``(count, *shape)``, truths of yours instead of draws; the test then judges whether
+        images: ``(count, *shape)``, truths of yours (a torch dataset is one, too) instead of draws;
+            the test then judges whether
             the prior fits them, too.  None of them should be known to the network.
         sampler: another method instead of `solve`: ``sampler(y, count, seed)`` returns samples
             ``(count, *shape)`` of one measurement ``(*range_shape)``.

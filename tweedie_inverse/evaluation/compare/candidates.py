@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.named import prior_of
 from tweedie_inverse.solving.origin import name_of
 from tweedie_inverse.solving.setup import Run, prepare
 from tweedie_inverse.walks.base import Walk
@@ -27,8 +29,8 @@ class Candidate:
     noise: NoiseModel | float | None
 
 
-def candidates_of(operator: Any, prior: Any, noise: Any) -> tuple[str, list[Candidate]]:
-    """What is compared, in a word, and the candidates.
+def candidates_of(y: Any, operator: Any, prior: Any, noise: Any) -> tuple[str, list[Candidate]]:
+    """What is compared, in a word, and the candidates; priors by name are loaded where y is.
 
     Raises:
         ValueError: none or several of the arguments are lists, one is empty, or names are the same.
@@ -47,6 +49,12 @@ def candidates_of(operator: Any, prior: Any, noise: Any) -> tuple[str, list[Cand
         raise ValueError(f"compare({kind}=): needs at least one candidate, got none")
     if len({name for name, _ in named}) < len(named):
         raise ValueError(f"compare({kind}=): two candidates have one name; give a dict of names")
+    if kind != "prior":
+        given["prior"] = prior_of("compare", prior, like=y)
+    else:
+        named = [
+            (name, prior_of(f"compare: candidate {name!r}", value, like=y)) for name, value in named
+        ]
     return kind, [Candidate(name, **{**given, kind: value}) for name, value in named]
 
 
@@ -105,4 +113,4 @@ def _name(kind: str, value: Any) -> str:
         return f"{kind} {float(value):g}"
     if isinstance(value, Prior):
         return name_of(value)
-    return repr(value)
+    return str(value) if isinstance(value, str | Path) else repr(value)

@@ -15,7 +15,7 @@ from tweedie_inverse.numerics.lanczos import other_probes
 from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.analytic import Gaussian
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.named import PriorLike
 from tweedie_inverse.solving.diagnostics import Diagnostics, PosteriorWarning
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.solver import solve
@@ -31,7 +31,7 @@ Listed = Sequence[Any] | dict[str, Any]
 def compare(
     y: Any,
     operator: Operator | Listed,
-    prior: Prior | Listed,
+    prior: PriorLike | Listed,
     *,
     noise: NoiseModel | float | Listed | None = None,
     num_samples: int | None = None,
@@ -75,7 +75,7 @@ def compare(
 
     Cost: ``candidates * repeats`` walks.
     """
-    kind, candidates = candidates_of(operator, prior, noise)
+    kind, candidates = candidates_of(y, operator, prior, noise)
     repeats = count("compare", "repeats", repeats, least=2, need="2 populations or more")
     seed, show = checked_seed("compare", "seed", seed), flag("compare", "progress", progress)
     walk = Particle() if method == "particle" else method

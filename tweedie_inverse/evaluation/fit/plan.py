@@ -12,12 +12,14 @@ from tweedie_inverse.boundary.arguments import count as whole_number
 from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.boundary.arguments import seed as checked_seed
-from tweedie_inverse.boundary.arrays import batch_of, refuse_type
+from tweedie_inverse.boundary.arrays import batch_of, dataset_tensor, refuse_type
+from tweedie_inverse.boundary.datasets import is_dataset
 from tweedie_inverse.evaluation.calibrate.samplers import Solving
 from tweedie_inverse.evaluation.calibrate.sources import measured
 from tweedie_inverse.evaluation.fit.truths import Truths
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.named import PriorLike, prior_of
 from tweedie_inverse.runtime.digest import digest
 from tweedie_inverse.solving.origin import checksum, name_of
 from tweedie_inverse.solving.validation import resolve_noise
@@ -59,7 +61,7 @@ class Plan:
 
 def prepare_plan(
     operator: Operator,
-    prior: Prior,
+    prior: PriorLike,
     *,
     count: int | None,
     num_samples: int,
@@ -73,8 +75,7 @@ def prepare_plan(
 ) -> Plan:
     """Check the arguments of `fit_reference`, described there."""
     instance("fit_reference", "operator", operator, Operator, need="an operator")
-    need = "a prior such as ti.load_prior('phantom-64')"
-    instance("fit_reference", "prior", prior, Prior, need=need)
+    prior = prior_of("fit_reference", prior, like=images)
     if operator.images is not None:
         raise ValueError(
             "fit_reference: needs one operator for all references; take one of them, "
@@ -82,7 +83,7 @@ def prepare_plan(
         )
     num_samples = whole_number("fit_reference", "num_samples", num_samples)
     seed = checked_seed("fit_reference", "seed", seed)
-    given = None if images is None else _images(images, operator)
+    given = None if images is None else _images(images, operator, count)
     number = _count(count, given)
     place = None if file is None else checked_path("fit_reference", "file", file)
     prior = prior.for_shape(operator.domain_shape)
@@ -112,7 +113,9 @@ def prepare_plan(
     return Plan(operator, model, prior, truths, solving, number, seed, place, settings)
 
 
-def _images(images: Any, operator: Operator) -> Tensor:
+def _images(images: Any, operator: Operator, most: int | None) -> Tensor:
+    if is_dataset(images):  # perhaps of millions
+        images = dataset_tensor("fit_reference", "images", images, most=most)
     caller = "fit_reference(images=)"
     shape, is_complex = operator.domain_shape, operator.domain_is_complex
     found = batch_of(caller, "images", images, shape, is_complex=is_complex)

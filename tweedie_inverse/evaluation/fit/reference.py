@@ -15,7 +15,7 @@ from tweedie_inverse.evaluation.fit.plan import SAMPLES, STEPS, Plan, prepare_pl
 from tweedie_inverse.evaluation.fit.report import FitReport, checked_level, report_of
 from tweedie_inverse.evaluation.fit.statistics import FAMILIES, Named, Statistics
 from tweedie_inverse.operators import NoiseModel, Operator
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.named import PriorLike
 from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.runtime.atomic import ready
 from tweedie_inverse.solving.validation import check_measurement
@@ -126,7 +126,7 @@ def one_measurement(y: Any, operator: Operator) -> Tensor:
 
 def fit_reference(
     operator: Operator,
-    prior: Prior,
+    prior: PriorLike,
     *,
     count: int | None = None,
     num_samples: int = SAMPLES,

@@ -8,14 +8,14 @@ from tweedie_inverse.evaluation.fit.plan import SAMPLES, STEPS, prepare_plan
 from tweedie_inverse.evaluation.fit.reference import made, one_measurement
 from tweedie_inverse.evaluation.fit.report import FitReport, checked_level
 from tweedie_inverse.operators import NoiseModel, Operator
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.named import PriorLike, prior_of
 from tweedie_inverse.walks.base import Walk
 
 
 def check_fit(
     y: Any,
     operator: Operator,
-    prior: Prior,
+    prior: PriorLike,
     *,
     count: int | None = None,
     num_samples: int = SAMPLES,
@@ -49,6 +49,7 @@ def check_fit(
     Cost: that of `fit_reference`, and as much for `y` as for one reference.
     """
     show = flag("check_fit", "progress", progress)
+    prior = prior_of("check_fit", prior, like=y)
     plan = prepare_plan(
         operator,
         prior,

@@ -20,7 +20,7 @@ the others (cross-validated eigenvalues; Bartz 2016).
 import math
 import warnings
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ from tweedie_inverse.priors.error.credible import doubts_about_levels
 from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transform, basis_of
 from tweedie_inverse.priors.error.forms import FORMS, Form, over_rings, rings_of
 from tweedie_inverse.priors.error.local_error import LocalError, row_of
+from tweedie_inverse.priors.named import PriorLike, prior_of
 
 _TINY = 1e-20
 # Vectors are measured along the axes of the others, in so many parts.
@@ -83,13 +84,8 @@ def noise_levels(caller: str, prior: Prior, sigmas: Tensor | None, levels: int) 
     """The levels given, or `levels` of them over the prior's range, even in log sigma.
 
     Raises:
-        TypeError, ValueError: no prior, or no such levels.
+        TypeError, ValueError: no such levels.
     """
-    if not isinstance(prior, Prior):
-        raise TypeError(
-            f"{caller}: needs a prior, got {type(prior).__name__}; wrap a network in "
-            "ti.priors.NetworkPrior"
-        )
     levels = count(caller, "levels", levels, least=2)
     if sigmas is None:
         ends = math.log10(prior.sigma_min), math.log10(prior.sigma_max)
@@ -105,8 +101,8 @@ def noise_levels(caller: str, prior: Prior, sigmas: Tensor | None, levels: int) 
 
 
 def measure_denoising_error(
-    prior: Prior,
-    images: Tensor,
+    prior: PriorLike,
+    images: Any,
     *,
     sigmas: Tensor | None = None,
     levels: int = 24,
@@ -122,8 +118,8 @@ def measure_denoising_error(
         prior: any prior, on images ``(channels, height, width)``, volumes ``(channels, depth,
             height, width)`` or vectors ``(n,)``; a correction that it may already apply is left
             out.
-        images: ``(count, *shape)``, in data units; a hundred or more for a full spectrum or for
-            vectors, ten or more for a radial one.
+        images: ``(count, *shape)``, in data units, or a torch dataset of them; a hundred or more
+            for a full spectrum or for vectors, ten or more for a radial one.
         sigmas: increasing noise levels; default `levels` of them, even in log sigma, over the
             prior's range.
         transform: ``"cosine"``, or ``"fourier"`` for images that are periodic; of no consequence
@@ -144,6 +140,7 @@ def measure_denoising_error(
     Cost: one network evaluation an image and level.
     """
     caller = "measure_denoising_error"
+    prior = prior_of(caller, prior, like=images)
     sigmas = noise_levels(caller, prior, sigmas, levels)
     settings = Settings.of(caller, sigmas, transform, form, batch_size, seed, progress)
     images = real_tensor(caller, "images", images)
