@@ -199,6 +199,7 @@ def _judged(
         acceptance=_acceptance(finished, samples),
         outside=_outside(run.prior.value_range, samples),
         population=population,
+        at_edge=() if instrument is None else instrument.at_edge,
     )
     if bool(diagnostics.fits.all()):
         return diagnostics

@@ -80,6 +80,7 @@ class Diagnostics:
             value range by more than 5 % of its width; None where that range is not known.
         population: of the particle walk; None for independent samples.
         causes: why the samples do not fit, the likeliest first; empty where they do.
+        at_edge: unknown numbers of the instrument that lie at an end of their range, in words.
     """
 
     residual_chi_square: Tensor
@@ -90,6 +91,7 @@ class Diagnostics:
     outside: Tensor | None = None
     population: Population | None = None
     causes: tuple[str, ...] = ()
+    at_edge: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Diagnostics({self.verdict})"
@@ -175,6 +177,11 @@ class Diagnostics:
                 f"not moving: the inner moves were accepted {float(self.acceptance.mean()):.1%} of "
                 "the time; is the forward map smooth, and the noise level right?"
             )
+        if self.at_edge:
+            found.append(
+                f"at the edge of its range: {'; '.join(self.at_edge)}. Is the range wide enough, "
+                "and the truth one of this family of instruments?"
+            )
         if self.leaves_range and bool(self.fits.all()):
             assert self.outside is not None
             found.append(
@@ -222,6 +229,7 @@ class Diagnostics:
         return {
             "solver_error": self.solver_error,
             "causes": list(self.causes),
+            "at_edge": list(self.at_edge),
             "is_consistent": self.is_consistent,
             "verdict": self.verdict,
         }
@@ -241,6 +249,7 @@ class Diagnostics:
             if names[0] in tensors
             else None,
             causes=tuple(notes["causes"]),
+            at_edge=tuple(notes.get("at_edge", ())),
         )
 
     def because(self, causes: tuple[str, ...]) -> "Diagnostics":
@@ -284,6 +293,7 @@ class Diagnostics:
             population=population,
             solver_error=max(part.solver_error for part in parts),
             causes=next((part.causes for part in parts if part.causes), ()),
+            at_edge=tuple(dict.fromkeys(text for part in parts for text in part.at_edge)),
         )
 
 

@@ -20,6 +20,7 @@ from tweedie_inverse.io.kinds import known_suffix, ready
 from tweedie_inverse.runtime import atomic
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.origin import Origin
+from tweedie_inverse.solving.parameters import InstrumentSamples, Parameter
 from tweedie_inverse.solving.stats import Stats
 
 # Axes of an image by their number, and the letters that TIFF has for them.
@@ -39,17 +40,25 @@ _LAST_AXES = {
 }
 
 
-def dataset(samples: Tensor, diagnostics: Diagnostics, stats: Stats, origin: Origin | None) -> Any:
+def dataset(
+    samples: Tensor,
+    diagnostics: Diagnostics,
+    stats: Stats,
+    origin: Origin | None,
+    instrument: InstrumentSamples | None = None,
+) -> Any:
     """An `xarray.Dataset` of samples and diagnostics, as `Posterior.to_xarray` describes it."""
     xarray = library("to_xarray", "xarray")
     axis = diagnostics.effective_sample_size.ndim
     axes = axes_of(samples, axis)
     units = "" if origin is None else origin.units
     said = {"long_name": "posterior samples", **({"units": units} if units else {})}
-    variables = {"samples": (axes, _array(samples), said)}
+    variables: dict[str, Any] = {"samples": (axes, _array(samples), said)}
     for name, tensor in diagnostics.tensors().items():
         name = name.replace(".", "_")
         variables[name] = (_axes_of_diagnostic(name, tensor, axis), _array(tensor), {})
+    for one in [] if instrument is None else instrument.each:
+        variables |= _variables_of(one, _name_of(one, variables), axis)
     found = xarray.Dataset(variables, attrs=attributes(diagnostics, stats, origin))
     places: dict[str, Any] = {name: np.arange(found.sizes[name]) for name in axes}
     if places.get("channel") is not None and len(places["channel"]) == 2:
@@ -60,21 +69,26 @@ def dataset(samples: Tensor, diagnostics: Diagnostics, stats: Stats, origin: Ori
 
 
 def inference_data(
-    samples: Tensor, diagnostics: Diagnostics, stats: Stats, origin: Origin | None
+    samples: Tensor,
+    diagnostics: Diagnostics,
+    stats: Stats,
+    origin: Origin | None,
+    instrument: InstrumentSamples | None = None,
 ) -> Any:
     """One chain of draws, as `Posterior.to_arviz` describes it."""
     arviz = library("to_arviz", "arviz")
     xarray = library("to_arviz", "xarray")
-    whole = dataset(samples, diagnostics, stats, origin)
+    whole = dataset(samples, diagnostics, stats, origin, instrument)
     draws = whole.rename(sample="draw").expand_dims("chain").assign_coords(chain=[0])
     per_draw = {
         name: values.transpose("chain", "draw", ...)
         for name, values in draws.data_vars.items()
         if "draw" in values.dims
     }
-    image = per_draw.pop("samples").to_dataset(name="image").assign_attrs(whole.attrs)
+    drawn = {name: per_draw.pop(name) for name in list(per_draw) if _is_drawn(per_draw[name])}
+    image = per_draw.pop("samples").to_dataset(name="image").assign(drawn)
     rest = xarray.Dataset(per_draw)
-    groups = {"posterior": image, "sample_stats": rest}
+    groups = {"posterior": image.assign_attrs(whole.attrs), "sample_stats": rest}
     if hasattr(arviz, "InferenceData"):
         return arviz.InferenceData(**groups)
     return xarray.DataTree.from_dict(groups)
@@ -86,6 +100,7 @@ def write(
     diagnostics: Diagnostics,
     stats: Stats,
     origin: Origin | None,
+    instrument: InstrumentSamples | None = None,
 ) -> None:
     """A file of the kind that its suffix says, in one stroke; the folder is made.
 
@@ -97,7 +112,7 @@ def write(
     kind = known_suffix(path)
     if path.suffix.lower() == ".nc":
         library("export", "h5netcdf")
-        content = _netcdf(dataset(samples, diagnostics, stats, origin))
+        content = _netcdf(dataset(samples, diagnostics, stats, origin, instrument))
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.replace(path, content)
         return
@@ -177,6 +192,38 @@ def _axes_of_diagnostic(name: str, tensor: Tensor, axis: int) -> tuple[str, ...]
     if tensor.ndim == axis:
         return batch
     return (*batch, _LAST_AXES.get(name, "sample"))
+
+
+def _name_of(one: Parameter, taken: dict[str, Any]) -> str:
+    """What an unknown of the instrument is called among the other variables."""
+    name = one.name.replace(" ", "_")
+    clashes = {name, f"{name}_trace", f"{name}_r_hat"} & {*taken, "image"}
+    return f"parameter_{name}" if clashes or name in _LETTERS else name
+
+
+def _variables_of(one: Parameter, name: str, axis: int) -> dict[str, Any]:
+    """Samples of an unknown, its way through the noise levels, and its R-hat."""
+    batch = ("measurement",) * axis
+    many = one.samples.ndim - axis - 1
+    last = tuple(f"{name}_{part}" for part in {0: (), 1: ("group",), 2: ("y", "x")}[many])
+    lowest, highest = _array(one.prior_range.reshape(-1, 2)).T
+    said = {
+        "long_name": f"posterior samples of {one.name}",
+        "prior_low": float(lowest.min()),
+        "prior_high": float(highest.max()),
+        "is_told": int(one.is_told.all()),
+    }
+    trace = {"long_name": f"{one.name} after each noise level of the walk"}
+    return {
+        name: ((*batch, "sample", *last), _array(one.samples), said),
+        f"{name}_trace": ((*batch, "sample", "noise_level", *last), _array(one.trace), trace),
+        f"{name}_r_hat": ((*batch, *last), _array(one.r_hat), {}),
+    }
+
+
+def _is_drawn(values: Any) -> bool:
+    """Whether a variable holds samples of an unknown of the instrument."""
+    return "prior_low" in values.attrs
 
 
 def _pages(samples: Tensor, axes: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:

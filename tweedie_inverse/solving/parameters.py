@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import number
-from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.numerics.chains import r_hat
 from tweedie_inverse.operators.kernel_prior import KernelPrior
 from tweedie_inverse.solving.interval import central_interval
 from tweedie_inverse.solving.moments import OfSamples
+from tweedie_inverse.solving.parameter_plots import histograms, pictures
 
 # The data do not tell a number whose posterior is wider than this share of its prior.
 _NO_NEWS = 0.7
 _LEAST_DRAWS = 4
+# Samples whose mean is fewer standard deviations away from an end of their range lie against it.
+_EDGE, _ENOUGH = 1.25, 8
 
 
 class Chains(NamedTuple):
@@ -88,6 +90,24 @@ class Parameter(OfSamples):
         )
         return low.clamp(lowest, highest), high.clamp(lowest, highest)
 
+    def at_ends(self) -> tuple[Tensor, Tensor] | None:
+        """Whether the samples lie against the lower and against the upper end of the range.
+
+        ``(batch, ...)`` each, boolean: where the density falls from an end on, as an exponential,
+        the mean is a standard deviation away from it; it is 1.7 for what the data do not tell.
+        None for fewer than 8 samples, which do not tell.
+        """
+        if self.samples.shape[self._axis] < _ENOUGH:
+            return None
+        u, ends = self.samples.double(), self.prior_range.double()
+        if self.is_logarithmic:
+            u, ends = u.log(), ends.log()
+        mean, reach = u.mean(self._axis), _EDGE * u.std(self._axis)
+        low, high = (
+            end.reshape(*end.shape, *[1] * (mean.ndim - end.ndim)) for end in ends.unbind(-1)
+        )
+        return (mean - low < reach) & self.is_told, (high - mean < reach) & self.is_told
+
     def __repr__(self) -> str:
         if not self._axis and self.samples.ndim == 1:
             low, high = (float(end) for end in self.interval())
@@ -105,46 +125,18 @@ class Parameter(OfSamples):
             index: which measurement of a batch.
             truth: where it is known; of a kernel an array.
         """
-        from matplotlib.figure import Figure
-
-        one = self._of(index) if self._axis else self
+        one = self.of(index)
         if one.samples.ndim == 3:
-            return _pictures(one, path, truth)
-        figure = Figure(figsize=(8, 3), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        left.hist(one.samples.cpu().numpy())
-        left.set(xlabel=self.name, ylabel="samples")
-        right.plot(one.trace.movedim(1, 0).flatten(1).cpu().numpy(), linewidth=0.7)
-        right.set(xlabel="noise level of the walk", ylabel=self.name)
-        if truth is not None:
-            left.axvline(truth, color="black")
-            right.axhline(truth, color="black")
-        if path is not None:
-            figure.savefig(checked_path("plot", "path", path))
-        return figure
+            return pictures(one, path, truth)
+        return histograms([one], [truth], path)
+
+    def of(self, index: int) -> "Parameter":
+        """That of one measurement of a batch; itself where there is no batch."""
+        return self._of(index) if self._axis else self
 
     def _of(self, place: int | slice) -> "Parameter":
         fields = ("samples", "prior_range", "trace", "r_hat", "is_told")
         return replace(self, **{field: getattr(self, field)[place] for field in fields})
-
-
-def _pictures(one: Parameter, path: str | Path | None, truth: Any):
-    """Some samples, mean and standard deviation of an array ``(num_samples, height, width)``."""
-    from matplotlib.figure import Figure
-
-    shown = {f"sample {place + 1}": one.samples[place] for place in range(len(one.samples))[:3]}
-    shown |= {"mean": one.mean, "standard deviation": one.std}
-    if truth is not None:
-        shown = {"truth": torch.as_tensor(truth)} | shown
-    figure = Figure(figsize=(2.2 * len(shown), 2.4), layout="constrained")
-    highest = max(float(array.max()) for name, array in shown.items())
-    for axes, (name, array) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
-        picture = axes.imshow(array.cpu().numpy(), cmap="gray", vmin=0, vmax=highest)
-        axes.set(title=name, xticks=[], yticks=[])
-    figure.colorbar(picture, ax=figure.axes, shrink=0.7)
-    if path is not None:
-        figure.savefig(checked_path("plot", "path", path))
-    return figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -174,6 +166,35 @@ class Parameters(Mapping[str, Parameter]):
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self._by_name.values())) or "no unknown numbers"
+
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        index: int = 0,
+        truth: Mapping[str, float] | None = None,
+    ):
+        """Samples and trace of every number, one below the other; returns the figure.
+
+        Args:
+            path: where to save it.
+            index: which measurement of a batch.
+            truth: numbers by name, where they are known.
+
+        Raises:
+            ValueError: there are no numbers.
+            KeyError: a truth of another name.
+        """
+        truth = dict(truth or {})
+        if not self._by_name:
+            raise ValueError("parameters.plot: no unknown numbers; see ops.parametric")
+        for name in truth.keys() - self._by_name.keys():
+            raise KeyError(f"no unknown {name!r}; there are {', '.join(self._by_name)}")
+        if len(self) == 1:
+            only = next(iter(self.values()))
+            return only.plot(path, index=index, truth=truth.get(only.name))
+        ones = [each.of(index) for each in self.values()]
+        return histograms(ones, [truth.get(each.name) for each in ones], path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,6 +332,20 @@ class InstrumentSamples:
         """The posteriors of all unknowns, the noise first."""
         noise = [] if self.noise is None else [self.noise.std]
         return [*noise, *self.parameters.values()]
+
+    @property
+    def at_edge(self) -> tuple[str, ...]:
+        """Which of the unknowns lie at an end of a range, in words.
+
+        Such a range, and not the data, says where they are.  Normal priors have no ends.
+        """
+        found = []
+        for one in [] if self.kernel is not None else self.each:
+            for side, is_there in zip(("lower", "upper"), one.at_ends() or (), strict=False):
+                if bool(is_there.any()):
+                    low, high = one.prior_range.reshape(-1, 2)[0].tolist()
+                    found.append(f"{one.name} at the {side} end of [{low:.4g}, {high:.4g}]")
+        return tuple(found)
 
     @property
     def report(self) -> str:

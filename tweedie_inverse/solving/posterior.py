@@ -309,24 +309,25 @@ class Posterior(OfSamples):
     def to_xarray(self) -> Any:
         """An `xarray.Dataset` with named axes: measurement, sample, channel, y, x (z of volumes).
 
-        It holds `samples` and the diagnostics of every sample and measurement; how they were made
-        are its attributes.  Two channels, a complex image, are called "real" and "imaginary".
+        It holds `samples`, the diagnostics of every sample and measurement, and samples and trace
+        of each drawn unknown (`width`, `noise_std`); how they were made are its attributes.  Two
+        channels, a complex image, are called "real" and "imaginary".
 
         Raises:
             ImportError: xarray is not installed.
         """
-        return export.dataset(self.samples, self.diagnostics, self.stats, self.origin)
+        return export.dataset(*self._exported)
 
     def to_arviz(self) -> Any:
         """What arviz computes with: `arviz.InferenceData`, or a `DataTree` from its version 1 on.
 
-        Group `posterior` has the variable `image`, one chain of num_samples draws; `sample_stats`
-        has the diagnostics of every sample.
+        Group `posterior` has the variable `image`, one chain of num_samples draws, and one for
+        each drawn unknown; `sample_stats` has the diagnostics of every sample.
 
         Raises:
             ImportError: arviz is not installed.
         """
-        return export.inference_data(self.samples, self.diagnostics, self.stats, self.origin)
+        return export.inference_data(*self._exported)
 
     def export(self, path: str | Path) -> None:
         """Write the samples for other programs, in the format that the suffix says.
@@ -339,7 +340,11 @@ class Posterior(OfSamples):
             ImportError: the package that writes the format is not installed.
             ValueError: another suffix.
         """
-        export.write(path, self.samples, self.diagnostics, self.stats, self.origin)
+        export.write(path, *self._exported)
+
+    @property
+    def _exported(self) -> tuple[Any, ...]:
+        return self.samples, self.diagnostics, self.stats, self.origin, self.instrument
 
     @staticmethod
     def load(path: str | Path) -> "Posterior":

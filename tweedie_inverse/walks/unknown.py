@@ -20,15 +20,19 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, instance
 from tweedie_inverse.conditional.collapsed import (
+    AMPLITUDE,
     Moved,
     collapsed_moves,
     conditional_moves_of,
     first_steps,
+    no_amplitude,
 )
+from tweedie_inverse.conditional.first_guess import first_guess
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import draw
+from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.operators import BlindBlur, GaussianNoise, Parametric, UnknownGaussianNoise
 from tweedie_inverse.priors.base import Prior
@@ -44,6 +48,7 @@ class UnknownState(NamedTuple):
     u: Tensor  # (walkers, count) float64, coordinates of the unknowns
     steps: Tensor  # like u, of the moves without the image
     near_steps: Tensor  # like u, of the moves given the image
+    amplitude: Tensor  # (walkers, 2), of V in the moves without the image, as of `Moved`
 
     @property
     def x(self) -> Tensor:
@@ -140,7 +145,10 @@ class UnknownInstrument(Walk[UnknownState]):
         instrument = _instrument(problem)
         inner = self.walk.start(problem, prior, sigma, streams)
         steps = first_steps(instrument)
-        state = UnknownState(inner, instrument.start(), steps, steps)
+        u = instrument.start()
+        if len(instrument.singly) and prior.error_is_measured:
+            u = first_guess(problem, *prior.moments(), u)
+        state = UnknownState(inner, u, steps, steps, no_amplitude(u))
         if not self.pilot:
             return state
         levels = self._pilot_levels(sigma, problem, prior)
@@ -184,11 +192,12 @@ class UnknownInstrument(Walk[UnknownState]):
             u,
             steps,
             belief.denoised,
-            belief.covariance,
+            _plain_covariance(belief, level, prior),
             instrument,
             streams,
             problem.y,
             order=self._order(instrument, level, prior),
+            amplitude=state.amplitude,
             at_first=level.index == 0,
         )
         drawn = draw(
@@ -217,7 +226,7 @@ class UnknownInstrument(Walk[UnknownState]):
             unknowns=DrawnUnknowns(u, accepted, chain),
         )
         inner = DecoupledState(after, belief.known)
-        return UnknownState(inner, u, moved.steps, near_steps), info
+        return UnknownState(inner, u, moved.steps, near_steps, moved.amplitude), info
 
     def _kernel_moved(
         self,
@@ -266,14 +275,28 @@ class UnknownInstrument(Walk[UnknownState]):
             else (self.moves if which < instrument.levels else self.operator_moves)
             for which in numbers
         }
-        turns = range(max(times.values(), default=0))
-        return [which for turn in turns for which in numbers if turn < times[which]]
+        most = max(times.values(), default=0)
+        if not prior.error_is_exact and len(instrument.singly):
+            numbers, times[AMPLITUDE] = [*numbers, AMPLITUDE], -(-most // 2)
+        return [which for turn in range(most) for which in numbers if turn < times[which]]
 
     def _guessed(self, problem: Problem) -> Problem:
         """The problem with the first guess of the unknowns, for questions that do not need more."""
         instrument = Instrument(problem)
         operator, noise = instrument.known(instrument.start()[0])
         return Problem(problem.y, operator, noise)
+
+
+def _plain_covariance(belief: Belief, level: Level, prior: Prior) -> Covariance:
+    """V for moves without the image: the prior's own table, whole, where there is one.
+
+    What makes draws exact along the pull of the data would here count the data twice.
+    """
+    if prior.error_is_exact:
+        return belief.covariance
+    if prior.error_is_measured:
+        return prior.conditional_covariance(level.sigma, belief.denoised)
+    return replace(belief.covariance, secants=())
 
 
 def _chain(moved: Moved, kernels: KernelMoves | None, levels: int) -> Tensor:
