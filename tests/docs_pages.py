@@ -33,7 +33,7 @@ PICTURES = DOCS / "figures" / "tutorials"
 # What takes long, and with which settings it does not.
 SHORT = [
     *((ti, name, {"steps": 3}) for name in ("solve", "iterate", "sample", "trajectory")),
-    (ti, "calibrate", {"steps": 3, "power": False}),
+    (ti, "calibrate", {"steps": 3, "num_samples": 9, "power": False}),
     (ti.phase_space, "sample", {"steps": 3}),
 ]
 
@@ -113,6 +113,8 @@ def _with_settings(function: Callable, settings: dict) -> Callable:
     def short(*args, **options):
         if "num_samples" in options:
             options["num_samples"] = min(options["num_samples"], 9)  # level 0.9 needs nine
+        if "count" in options:
+            options["count"] = min(options["count"], 40)
         return function(*args, **{**options, **settings})
 
     return short
