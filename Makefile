@@ -8,7 +8,7 @@ WORKERS ?= 2
 SALT ?=
 PYTEST := OMP_NUM_THREADS=1 SALT=$(SALT) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test test-slow check format wheel clean
+.PHONY: demo test test-slow check format docs wheel clean
 
 demo: $(READY)
 	$(BIN)/tweedie-inverse demo
@@ -28,11 +28,15 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, in docs/_build/html: warnings are errors, and so are links that lead nowhere.
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+
 wheel: $(READY)
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist demo-output
+	rm -rf .venv build dist demo-output docs/_build
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -38,9 +38,22 @@ def parametric(
         priors: for each number its range ``(low, high)``, in which it is uniform, or a
             `ScalarPrior`.
 
+    Returns:
+        A `Parametric` operator, for `solve`; ``operator.at(width=1.5)`` is that of known numbers.
+
     Raises:
         TypeError: no function, no prior, or what it returns is not a linear operator.
         ValueError: an empty range, or operators of different shapes at its ends.
+
+    Examples:
+        >>> def blur(width):
+        ...     kernel = ops.gaussian_kernel(width, 5)
+        ...     return ops.Blur(kernel, (1, 8, 8), noise=ops.GaussianNoise(0.1))
+        >>> unknown = ops.parametric(blur, width=(0.5, 2.0))
+        >>> seen = unknown.at(width=1.0).measure(x, seed=0)
+        >>> posterior = ti.solve(seen, unknown, prior, num_samples=4, steps=6)
+        >>> posterior.parameters["width"].samples.shape
+        torch.Size([4])
     """
     if not priors:
         raise TypeError(

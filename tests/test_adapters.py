@@ -1,9 +1,7 @@
-"""Operators from functions, SciPy and PyLops; every code block of the guide runs."""
+"""Operators from functions, SciPy and PyLops."""
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ from tweedie_inverse.numerics.random import normal
 
 pylops = pytest.importorskip("pylops")
 
-GUIDE = Path(__file__).parent.parent / "docs" / "add-an-operator.md"
 MATRIX = normal((2,), (6, 12)).numpy()
 
 
@@ -188,16 +185,3 @@ def test_importing_operators_imports_none_of_the_bridged_packages():
     code = f"import tweedie_inverse.operators, sys; print(*{names} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-
-
-def test_the_guide_runs():
-    """All its blocks, one after the other, in one namespace."""
-    pytest.importorskip("deepinv")
-    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) >= 8
-    namespace = {}
-    for block in blocks:
-        exec(compile(block, str(GUIDE), "exec"), namespace)
-    assert namespace["posterior"].mean.shape == (1, 1, 16, 16)
-    for name in ("gradient", "running_sum", "sparse", "wavelet", "tomography"):
-        assert ops.adjoint_error(namespace[name]) < 1e-12

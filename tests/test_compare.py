@@ -1,8 +1,6 @@
 """Candidates by their evidence: against closed forms, within the errors that are told."""
 
 import math
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,14 +214,6 @@ def test_densities_of_different_entries_are_not_compared():
     with pytest.raises(ValueError, match="observe different entries of y"):
         ti.compare(ZEROS, masks, FIELD)
     assert math.isfinite(ti.compare(ZEROS, masks[:1], FIELD, repeats=2).estimates.sum())
-
-
-def test_the_example_of_the_page_runs():
-    page = (Path(__file__).parent.parent / "docs" / "compare.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    known = {"prior": FIELD, "y": blur(1.0, noise=WHITE).measure(FIELD.draw(1, seed=3)[0], seed=4)}
-    exec(compile(block, "compare.md", "exec"), known)
-    assert known["found"].best == "width 1.0"
 
 
 def test_errors_by_hand():

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pickle
-import re
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from tests.networks import (
     seeded,
     small_unet,
 )
-from tests.seeds import salted
 from tweedie_inverse.app.cli import main
 from tweedie_inverse.priors import formats
 
@@ -133,18 +131,6 @@ def test_wrong_channels_and_half_precision_are_told(tmp_path):
     half = seeded(KarrasStyle).half()
     with pytest.raises(ValueError, match=r"inner.weight is in half precision on the CPU"):
         ti.load_prior(half, format=formats.KDiffusion(shape=(1, 8, 8)))
-
-
-def test_every_code_block_of_the_guide_runs(tmp_path, monkeypatch):
-    """In the order of the page, in one namespace."""
-    pytest.importorskip("deepinv")
-    pytest.importorskip("diffusers")
-    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 8
-    monkeypatch.chdir(tmp_path)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(salted(0))
-        exec("\n".join(blocks), {"__name__": "guide"})
 
 
 def test_every_format_has_a_line_in_the_guide():

@@ -1,9 +1,7 @@
 """A prior in tiles is the prior: same numbers where it can be, no seams, bounded memory."""
 
 import math
-import re
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +17,6 @@ from tweedie_inverse.benchmarks.studies.tiles import border_jump
 from tweedie_inverse.datasets.photographs import load_photo
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.tiles import TiledNetwork, starts, windows
-
-GUIDE = Path(__file__).parent.parent / "docs" / "large-images.md"
 
 SIZES = [(64, 64, 16), (65, 64, 16), (112, 64, 16), (113, 64, 32), (512, 64, 16), (97, 8, 4),
          (20, 8, 1), (40, 64, 16)]  # fmt: skip
@@ -208,14 +204,6 @@ def test_no_seams_on_a_photograph():
     # Tiles are of the size on which the network was trained: no worse than the whole at once.
     # The ratio scatters by 0.8 % over noises.
     assert square[16] < 1.04 * float((whole - clean).square().mean())
-
-
-def test_every_code_block_of_the_guide_runs():
-    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
-    assert blocks
-    space = {"__name__": "guide"}
-    exec("\n".join(blocks), space)
-    assert space["posterior"].samples.shape == (1, 2, 3, 96, 112)
 
 
 def test_a_network_with_attention_solves_larger_images_from_the_command_line(tmp_path, capsys):

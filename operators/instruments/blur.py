@@ -29,6 +29,11 @@ class Blur(LinearOperator):
             ``"reflect"`` the image mirrored about its last pixel, ``"replicate"`` the last pixel;
             ``"valid"`` keeps only the part that sees no border, ``(height - h + 1, width - w +
             1)``.
+
+    Examples:
+        >>> blur = ops.Blur(ops.gaussian_kernel(1.0), (1, 8, 8), padding="reflect")
+        >>> blur.forward(x[None]).shape
+        torch.Size([1, 1, 8, 8])
     """
 
     def __init__(

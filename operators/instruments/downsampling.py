@@ -47,6 +47,10 @@ class Downsampling(LinearOperator):
             ``"block_mean"`` (the mean over the area of the large pixel); stretched by the factor.
         boundary: ``"renormalize"`` drops what lies outside and scales the rest up to one, as
             image libraries do; ``"circular"`` takes it from the other side.
+
+    Examples:
+        >>> ops.Downsampling((3, 64, 48), 4).range_shape
+        (3, 16, 12)
     """
 
     def __init__(

@@ -30,6 +30,11 @@ class FourierSampling(LinearOperator):
         mask: boolean or 0/1, ``(height, width)``; see `cartesian_mask` and `radial_mask`.
         coils: sensitivities s_c, complex ``(coils, height, width)``; None is one perfect coil.
         real: the image is real, ``(1, height, width)``, as a prior of grey images needs it.
+
+    Examples:
+        >>> scanner = ops.FourierSampling(ops.cartesian_mask((64, 64), 4), real=True)
+        >>> scanner.domain_shape, scanner.range_shape
+        ((1, 64, 64), (2, 64, 64))
     """
 
     def __init__(

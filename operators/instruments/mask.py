@@ -20,6 +20,11 @@ class Mask(LinearOperator):
             channels alike.  Images with masks of their own need
             ``ops.per_image([ops.Mask(m) for m in masks])``.
         channels: number of channels of the image when `mask` is ``(height, width)``.
+
+    Examples:
+        >>> mask = ops.Mask(ops.random_mask((1, 8, 8), 0.5), noise=ops.GaussianNoise(0.1))
+        >>> mask.measure(x, seed=0).shape
+        torch.Size([1, 8, 8])
     """
 
     def __init__(self, mask: Tensor, *, channels: int = 1, noise: NoiseModel | None = None):

@@ -94,6 +94,11 @@ class GaussianNoise(NoiseModel):
 
     Raises:
         ValueError: a negative, zero or non-finite std.
+
+    Examples:
+        >>> white = ops.GaussianNoise(0.1)
+        >>> white.sample(torch.zeros(1, 1, 8, 8), seed=0).shape
+        torch.Size([1, 1, 8, 8])
     """
 
     def __init__(self, std: float | Tensor, *, basis: Basis | None = None):

@@ -27,6 +27,11 @@ class PoissonNoise(NoiseModel):
 
     Raises:
         ValueError: a gain that is not positive and finite.
+
+    Examples:
+        >>> counts = ops.PoissonNoise(1.0).sample(torch.full((1, 1, 8, 8), 20.0), seed=0)
+        >>> bool((counts == counts.round()).all())
+        True
     """
 
     def __init__(self, gain: float = 1.0):

@@ -69,6 +69,12 @@ class Tomography(LinearOperator):
     Warns:
         UserWarning: the default number of bins does not cover the image from this centre.
 
+    Examples:
+        >>> scan = ops.Tomography((1, 64, 64), angles=20)
+        >>> scan.range_shape
+        (1, 20, 91)
+        >>> fan = ops.Tomography((1, 64, 64), angles=40, geometry="fan", source_distance=200.0)
+
     Source: P. M. Joseph, "An improved algorithm for reprojecting rays through pixel images", IEEE
     Trans. Med. Imaging 1, 1982.  Directions are those of ASTRA's 2-D geometries.
     """

@@ -43,12 +43,19 @@ def check_prior(prior: PriorLike, images: Any = None, *, seed: int = 0) -> Prior
 
     A network that breaks its contract (`boundary.contracts`) fails that check, and gets no other.
 
+    Returns:
+        A `PriorReport`: `.passed`, `.mended_prior()`; print it for the table of noise levels.
+
     Raises:
         ValueError: images of another shape, or fewer than two.
 
     Cost: three network evaluations, five an image, up to 16 more for each of the first 16, and
     some 60 for each of the first six (of more, if they are small), a few times as many where the
     check fails and no single mistake explains it; without images another 25 for each of 16.
+
+    Examples:
+        >>> ti.check_prior(prior, prior.draw(16, seed=0)).passed
+        True
     """
     prior = prior_of("check_prior", prior, like=images)
     try:

@@ -38,6 +38,11 @@ class Gaussian(Prior):
         power_spectrum: instead, ``(height, width)`` or ``(channels, height, width)``: eigenvalues
             of the covariance of a periodic field in the layout of ``torch.fft.fft2``, even in
             frequency; their mean is the pixel variance.
+
+    Examples:
+        >>> field = ti.priors.Gaussian(torch.zeros(1, 8, 8), power_spectrum=torch.ones(8, 8))
+        >>> field.denoise(torch.ones(1, 1, 8, 8), 1.0).mean().item()
+        0.5
     """
 
     any_sigma = True

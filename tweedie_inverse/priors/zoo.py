@@ -46,7 +46,15 @@ class PriorCard:
 
 
 def list_priors() -> list[PriorCard]:
-    """The shipped priors, by name."""
+    """The shipped priors, by name.
+
+    Returns:
+        A card for each: `name`, `shape`, `value_range`, `data` and `licence` among its fields.
+
+    Examples:
+        >>> {card.name: card.shape for card in ti.list_priors()}["phantom-64"]
+        (1, 64, 64)
+    """
     paths = sorted(WEIGHTS_FOLDER.glob("*.safetensors"))
     headers = {path: header_of(read_checkpoint(path)) for path in paths}
     readable = {format.kind for format in FORMATS.values()}
@@ -83,9 +91,16 @@ def load_prior(
             an entry, as `inspect_prior` and the command ``info`` print it.  Default: the average
             where there is one, the longest of several; the log says what was taken.
 
+    Returns:
+        A prior in your units; a phase-space prior for files that are one.
+
     Raises:
         ValueError: no such name or file, unknown or unfitting format, incomplete or unsafe file.
         ImportError: the format needs a package that is not installed.
+
+    Examples:
+        >>> ti.load_prior("digits-32").shape
+        (1, 32, 32)
     """
     asked = None if value_range is None else _range(value_range)
     code = flag("load_prior", "allow_arbitrary_code", allow_arbitrary_code)

@@ -102,11 +102,19 @@ def sample(
 
     Before the walk, a network is called twice to see that it keeps to its contract, as in `solve`.
 
+    Returns:
+        ``(num_samples, *prior.shape)``, in data units.
+
     Raises:
         ValueError, TypeError: anything wrong with the input, before the first evaluation; a network
             that breaks its contract, before the walk.
         WalkDivergedError: the walk became NaN or infinite.
         torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
+
+    Examples:
+        >>> ti.sample(prior, 4, recipe="ddim", steps=10, seed=0).shape
+        torch.Size([4, 1, 8, 8])
+        >>> churning = ti.sample(prior, 4, recipe=ti.walks.Churn(churn=20), steps=20)
     """
     prior = _prior("sample", prior, device)
     plan = plan_for(prior, recipe, steps, schedule)
@@ -143,6 +151,13 @@ def trajectory(
     """The walk of `sample`, step by step; arguments as there, checked before the first step.
 
     Plots, early stopping and statistics are the caller's ``for`` body.
+
+    Returns:
+        An iterator over `SampleStep`, with the images ``x (num_samples, *prior.shape)`` after each.
+
+    Examples:
+        >>> [tuple(step.x.shape) for step in ti.trajectory(prior, 2, steps=2)]
+        [(2, 1, 8, 8), (2, 1, 8, 8)]
     """
     prior = _prior("trajectory", prior, device)
     plan = plan_for(prior, recipe, steps, schedule)

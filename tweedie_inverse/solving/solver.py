@@ -48,8 +48,18 @@ def iterate(
         resume: file of ``step.save(path)`` from a call with the same arguments: the walk goes on
             after that step, and its steps are those that it would have made.
 
+    Returns:
+        An iterator over `Step`: the walkers' images ``step.x (walkers, *shape)``, ``step.level``,
+        ``step.info`` with the denoised images, and ``step.state``.
+
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it belongs to another call.
+
+    Examples:
+        >>> for step in ti.iterate(y, operator, prior, num_samples=4, steps=5):
+        ...     shape = step.x.shape  # look at it, draw it, or stop
+        >>> shape
+        torch.Size([4, 1, 8, 8])
     """
     if resume is not None:
         resume = checked_path("iterate", "resume", resume)
@@ -114,6 +124,10 @@ def solve(
     evaluations are made once for a network and counted in ``stats.guard_calls``, beside those of
     the walk.
 
+    Returns:
+        A `Posterior`: ``samples (batch, num_samples, *shape)`` in the prior's units, without
+        `batch` where y came without it, and how they were made.
+
     Warns:
         PosteriorWarning: the samples do not fit their measurement, or the walk was not exact;
             ``posterior.diagnostics.verdict`` says the same in one line.
@@ -123,6 +137,14 @@ def solve(
             operator, a network or a noise model that breaks its contract, before the walk.
         WalkDivergedError: the walk became NaN or infinite; finished measurements are attached.
         torch.OutOfMemoryError: the accelerator's memory is too small for one sample.
+
+    Examples:
+        >>> posterior = ti.solve(y, operator, prior, num_samples=16, seed=0)
+        >>> posterior.samples.shape, posterior.mean.shape
+        (torch.Size([16, 1, 8, 8]), torch.Size([1, 8, 8]))
+        >>> posterior.diagnostics.verdict
+        'consistent with the noise'
+        >>> more = ti.solve(y, operator, prior, method=ti.walks.Decoupled(memory=2.0), steps=20)
     """
     if batch_size is not None:
         batch_size = count("solve", "batch_size", batch_size, need="a positive number of walkers")

@@ -68,6 +68,10 @@ def calibrate(
             function of the samples ``(S, *shape)`` of one measurement that returns such labels.
         progress: show a progress bar.
 
+    Returns:
+        A `Calibration`: `.passed`, `.p_value`, `.verdict`, `.plot()`, `.report(path)` and
+        `.recalibrated(posterior)`; print it for all findings.
+
     Raises:
         ValueError, TypeError: anything wrong with the input, before the first truth; fewer than 20
             truths, or a budget that does not pay for them.
@@ -77,6 +81,11 @@ def calibrate(
     the prior has exact draws or `images` are given, and 5 less where the kernel Stein test needs
     no network or is not tried.  For the power a few more applications of the
     operator.
+
+    Examples:
+        >>> found = ti.calibrate(operator, prior, count=20, num_samples=5, steps=8, power=False)
+        >>> found.passed
+        True
     """
     progress = flag("calibrate", "progress", progress)
     level = checked_level(level)

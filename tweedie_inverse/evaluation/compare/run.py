@@ -74,6 +74,11 @@ def compare(
         FloatingPointError: an evidence is NaN.
 
     Cost: ``candidates * repeats`` walks.
+
+    Examples:
+        >>> found = ti.compare(y, operator, prior, noise=[0.1, 1.0], repeats=2)
+        >>> found.best
+        'noise 0.1'
     """
     kind, candidates = candidates_of(y, operator, prior, noise)
     repeats = count("compare", "repeats", repeats, least=2, need="2 populations or more")

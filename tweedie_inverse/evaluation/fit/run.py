@@ -42,11 +42,18 @@ def check_fit(
         level: share of false alarms: that of measurements like the references.
         file: where references are kept; with it, the next measurement costs its own walk only.
 
+    Returns:
+        A `FitReport`: `.passed`, `.p_value`, `.p_values` by family, `.worst`; print it.
+
     Raises:
         ValueError, TypeError: anything wrong with the input, before the first walk; references too
             few for the level.
 
     Cost: that of `fit_reference`, and as much for `y` as for one reference.
+
+    Examples:
+        >>> ti.check_fit(y, operator, prior).passed
+        True
     """
     show = flag("check_fit", "progress", progress)
     prior = prior_of("check_fit", prior, like=y)

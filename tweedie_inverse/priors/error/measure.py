@@ -134,6 +134,9 @@ def measure_denoising_error(
     Warns (`RuntimeWarning`) where the denoiser is of no use: where its error is larger than the
     images differ, or, at little noise, than the noise.
 
+    Returns:
+        A `DenoisingError`, for ``prior.error``.
+
     Raises:
         TypeError, ValueError: wrong arguments, before any evaluation; a denoiser that answers NaN.
 
