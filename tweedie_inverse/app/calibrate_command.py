@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tweedie_inverse.app.check_command import FAILED, images_of
-from tweedie_inverse.app.options import add_operator
+from tweedie_inverse.app.options import add_json, add_noise, add_operator
 from tweedie_inverse.evaluation.calibrate.plan import COUNT, SAMPLES, Plan, prepare_plan
 from tweedie_inverse.evaluation.calibrate.result import Calibration
 
@@ -19,6 +19,8 @@ def add(commands) -> None:
         help="test the error bars by simulation; run again to go on",
         description="Draws truths, measures and solves them, and ranks each among its samples. "
         f"Exit code {FAILED} where a fault is seen.",
+        epilog="example:\n  tweedie-inverse calibrate phantom-64 --operator tomography --angles 20 "
+        "--noise 0.5 --steps 20\n",
     )
     command.add_argument("prior", help="shipped prior, checkpoint file, pipeline folder or hub id")
     command.add_argument(
@@ -51,7 +53,7 @@ def add(commands) -> None:
     command.add_argument("--budget", type=int, help="network evaluations in all")
     command.add_argument("--method", default="auto")
     command.add_argument("--steps", type=int)
-    command.add_argument("--noise", type=float, help="noise std that the solver is told")
+    add_noise(command, "that the solver is told, and of an instrument by name")
     command.add_argument("--level", type=float, default=0.05, help="share of false alarms")
     command.add_argument("--no-power", action="store_true", help="plant no faults")
     command.add_argument("--seed", type=int, default=0)
@@ -72,6 +74,7 @@ def add(commands) -> None:
     command.add_argument("--batch-size", type=int, help="samples that run together")
     command.add_argument("--rank", type=int, help="of this process, if no launcher says so")
     command.add_argument("--world-size", type=int, help="number of processes that share the truths")
+    add_json(command)
     command.set_defaults(run=_calibrate)
 
 
@@ -109,6 +112,16 @@ def _calibrate(options: argparse.Namespace) -> None:
         return
     result = judge(plan, gathered(plan, {}), level)
     _show(result, plan.folder, page)
+    options.result.update(
+        passed=result.passed,
+        findings=result.findings,
+        p_value=result.p_value,
+        p_values=result.p_values,
+        scores=result.scores,
+        count=result.count,
+        folder=plan.folder,
+        report=page,
+    )
     if options.store:
         store_calibration(options.prior, result)
         print(f"kept in: {Path(options.prior).resolve()}")
@@ -128,10 +141,11 @@ def _page(options: argparse.Namespace) -> Path:
 
 
 def _plan(options: argparse.Namespace, device: str) -> Plan:
-    from tweedie_inverse.app.solve_command import load_operator
+    from tweedie_inverse.app.equipment import check, load_operator, noise_of, operators
     from tweedie_inverse.priors.zoo import load_prior
 
-    operator, _ = load_operator(options.operator)
+    check(options, "calibrate")
+    asked = operators(options, "calibrate")
     instrument = None if options.instrument is None else load_operator(options.instrument)[0]
     prior = load_prior(
         options.prior,
@@ -140,6 +154,7 @@ def _plan(options: argparse.Namespace, device: str) -> Plan:
         weights=options.weights,
         device=device,
     )
+    operator = asked.for_image(tuple(prior.shape))
     shaped = prior.for_shape(operator.domain_shape)
     images = images_of(shaped, options.images, options.key, most=options.count or COUNT)
     return prepare_plan(
@@ -153,7 +168,7 @@ def _plan(options: argparse.Namespace, device: str) -> Plan:
         images=None if images is None else images.to(device),
         method=options.method,
         steps=options.steps,
-        noise=options.noise,
+        noise=noise_of(options.noise),
         sampler=_named("--sampler", options.sampler, object),
         instrument=instrument,
         batch_size=options.batch_size,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.app.measurements import in_units_of, load
+from tweedie_inverse.app.options import add_json
 from tweedie_inverse.evaluation.check_prior import check_prior
 from tweedie_inverse.priors.base import Prior
 
@@ -20,7 +21,9 @@ _MOST = 64
 def add(commands) -> None:
     """Enter the command and its options."""
     check = commands.add_parser(
-        "check", help="test a prior on images it should know, and name the likely mistake"
+        "check",
+        help="test a prior on images it should know, and name the likely mistake",
+        epilog="example:\n  tweedie-inverse check my-network.pt held-out-images/\n",
     )
     check.add_argument("prior", help="shipped prior, checkpoint file, pipeline folder or hub id")
     check.add_argument(
@@ -35,6 +38,7 @@ def add(commands) -> None:
     check.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
     check.add_argument("--seed", type=int, default=0, help="of the noise")
     check.add_argument("--device", default="cpu", help="such as cuda")
+    add_json(check)
     check.set_defaults(run=_check)
 
 
@@ -56,6 +60,14 @@ def _check(options: argparse.Namespace) -> None:
         images = images.to(device)
     report = check_prior(prior, images, seed=options.seed)
     print(report)
+    options.result.update(
+        passed=report.passed,
+        findings=report.findings,
+        suspects=report.suspects,
+        levels=report.levels,
+        usable=report.usable,
+        blind=report.blind,
+    )
     if not report.passed:
         raise SystemExit(FAILED)
 

@@ -2,11 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tweedie_inverse.app.check_command import FAILED, images_of
 from tweedie_inverse.app.measurements import in_units_of, load
-from tweedie_inverse.app.options import add_operator
+from tweedie_inverse.app.options import add_json, add_noise, add_operator
 from tweedie_inverse.evaluation.fit.plan import COUNT, SAMPLES, STEPS
+from tweedie_inverse.evaluation.fit.report import FitReport
 
 
 def add(commands) -> None:
@@ -16,6 +18,8 @@ def add(commands) -> None:
         help="alarm for measurements that the prior would not make",
         description="Measures images of the prior, solves them, and ranks each given measurement "
         f"among them. Exit code {FAILED} where one is an alarm.",
+        epilog="example:\n  tweedie-inverse check-fit scan.npy --operator tomography --angles 30 "
+        "--noise 0.5 --prior phantom-128\n",
     )
     command.add_argument(
         "measurement", nargs="+", help="files as for solve, one or a batch in each"
@@ -23,7 +27,7 @@ def add(commands) -> None:
     command.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
     add_operator(command)
     command.add_argument(
-        "--prior", required=True, help="shipped prior, checkpoint file, pipeline folder or hub id"
+        "--prior", help="shipped prior, checkpoint file, pipeline folder or hub id"
     )
     command.add_argument(
         "--images",
@@ -38,9 +42,7 @@ def add(commands) -> None:
     command.add_argument("--count", type=int, help=f"references, default {COUNT}")
     command.add_argument("--samples", type=int, default=SAMPLES, help="default %(default)s")
     command.add_argument("--steps", type=int, default=STEPS, help="default %(default)s")
-    command.add_argument(
-        "--noise", type=float, help="noise std, if the operator has no noise model"
-    )
+    add_noise(command, "of the measurement, in its units, if the operator has no noise model")
     command.add_argument("--method", default="auto")
     command.add_argument("--level", type=float, default=0.05, help="share of false alarms")
     command.add_argument("--seed", type=int, default=0)
@@ -49,11 +51,12 @@ def add(commands) -> None:
     command.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
     command.add_argument("--device", default="cpu", help="such as cuda")
     command.add_argument("--batch-size", type=int, help="samples that run together")
+    add_json(command)
     command.set_defaults(run=_check_fit)
 
 
 def _check_fit(options: argparse.Namespace) -> None:
-    from tweedie_inverse.app.solve_command import load_operator
+    from tweedie_inverse.app.equipment import check, noise_of, operators
     from tweedie_inverse.evaluation.fit.plan import prepare_plan
     from tweedie_inverse.evaluation.fit.reference import made
     from tweedie_inverse.evaluation.fit.report import checked_level
@@ -62,7 +65,8 @@ def _check_fit(options: argparse.Namespace) -> None:
     from tweedie_inverse.solving.validation import check_measurement
 
     device = usable(options.device, "check-fit")
-    operator, _ = load_operator(options.operator)
+    check(options, "check-fit")
+    asked = operators(options, "check-fit")
     prior = load_prior(
         options.prior,
         format=options.format,
@@ -72,7 +76,9 @@ def _check_fit(options: argparse.Namespace) -> None:
     )
     given = {}
     for name in options.measurement:  # all of them before the references, which take long
-        y = in_units_of(prior, load(name, options.key), Path(name).name, print)
+        data = load(name, options.key)
+        operator = asked.of(prior, data)
+        y = in_units_of(prior, data, Path(name).name, print)
         given[name] = check_measurement(y, operator)[0]
     shaped = prior.for_shape(operator.domain_shape)
     images = images_of(shaped, options.images or (), None, most=options.count or COUNT)
@@ -85,7 +91,7 @@ def _check_fit(options: argparse.Namespace) -> None:
         images=images,
         method=options.method,
         steps=options.steps,
-        noise=options.noise,
+        noise=noise_of(options.noise),
         batch_size=options.batch_size,
         file=options.references,
     )
@@ -95,6 +101,23 @@ def _check_fit(options: argparse.Namespace) -> None:
     for name, found in reports.items():
         for number, report in enumerate(found):
             print(f"{name}{f', measurement {number}' if len(found) > 1 else ''}\n{report}")
+    options.result.update(
+        passed=all(report.passed for found in reports.values() for report in found),
+        reports={name: [_told(report) for report in found] for name, found in reports.items()},
+        references=Path(options.references),
+    )
     print(f"references: {Path(options.references).resolve()}")
     if not all(report.passed for found in reports.values() for report in found):
         raise SystemExit(FAILED)
+
+
+def _told(report: FitReport) -> dict[str, Any]:
+    """What ``--json`` says of one measurement."""
+    return {
+        "passed": report.passed,
+        "verdict": report.verdict,
+        "p_value": report.p_value,
+        "p_values": report.p_values,
+        "level": report.level,
+        "worst": report.worst,
+    }

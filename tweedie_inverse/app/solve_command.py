@@ -2,81 +2,88 @@
 
 import argparse
 import os
-import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from tweedie_inverse.app import measurements
-from tweedie_inverse.app.endings import WRONG
-from tweedie_inverse.app.exports import (
-    SUFFIXES,
-    Exports,
-    quantity,
-    refuse_early,
-    suffix_of,
+from tweedie_inverse.app import dry_run, equipment, measurements, problem_file, solve_many
+from tweedie_inverse.app import solve_files as bulk
+from tweedie_inverse.app.exports import SUFFIXES, quantity
+from tweedie_inverse.app.options import (
+    MEASUREMENT_KEY,
+    add_json,
+    add_noise,
+    add_operator,
+    add_prior,
 )
-from tweedie_inverse.app.options import add_operator
-from tweedie_inverse.boundary.data import Data
-from tweedie_inverse.io import read
-from tweedie_inverse.operators import Operator
-from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.priors.network import NetworkPrior
-from tweedie_inverse.solving.diagnostics import PosteriorWarning
+from tweedie_inverse.app.parser import Parser
+from tweedie_inverse.app.posteriors import (
+    NOT_CONSISTENT,
+    Job,
+    description,
+    exports_of,
+    posterior_of,
+)
+from tweedie_inverse.app.posteriors import read_besides as _read
 from tweedie_inverse.solving.posterior import Posterior
-from tweedie_inverse.solving.posterior_file import is_consistent, refuse_suffix
+from tweedie_inverse.solving.posterior_file import refuse_suffix
 
-# Exit code of `solve --strict` where samples do not fit their measurement.
-NOT_CONSISTENT = 3
-
-
-def _noise_level(text: str) -> float | str:
-    """A standard deviation, or "estimate"."""
-    if text == "estimate":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        need = "needs a standard deviation in units of y, or 'estimate'"
-        raise argparse.ArgumentTypeError(f"{need}; got {text!r}") from None
+_EXAMPLE = """\
+examples:
+  tweedie-inverse solve scan.npy --operator tomography --geometry fan --angles 30 \\
+      --noise estimate --prior phantom-128 --out result/
+  tweedie-inverse solve seen.png --operator mask --mask mask.png --noise 0.05 --prior photo-64
+  tweedie-inverse solve blurred.png --operator blur --width 0.5..4 --noise estimate --prior photo-64
+  tweedie-inverse solve problem.toml --samples 64
+  tweedie-inverse solve problem.toml --dry-run
+"""
 
 
 def add(commands) -> None:
     """Enter the command and its options."""
-    solve = commands.add_parser("solve", help="posterior samples of measurements in files")
+    solve = commands.add_parser(
+        "solve",
+        help="posterior samples of measurements in files",
+        usage="%(prog)s MEASUREMENT ... --operator NAME [its options] --noise STD --prior PRIOR "
+        "[options]\n       %(prog)s problem.toml [options]",
+        epilog=_EXAMPLE,
+    )
     solve.add_argument(
         "measurement",
-        nargs="+",
+        nargs="*",
         help="file with one measurement or a batch: npy, npz, HDF5, DICOM, NIfTI, FITS, TIFF, PNG "
         "or JPEG; a folder, a pattern or several files are solved one by one, each with a seed of "
-        "its own; run again to go on",
+        "its own; run again to go on. Or a problem file, .toml",
     )
-    solve.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
+    solve.add_argument("--problem", metavar="FILE.toml", help="a problem file; options override it")
+    solve.add_argument(
+        "--save-problem",
+        metavar="FILE.toml",
+        help="write the problem file of this command, and solve nothing",
+    )
+    solve.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say evaluations, time, memory and files of this solve, by trying a few of its steps; "
+        "nothing is written",
+    )
+    solve.add_argument("--key", help=MEASUREMENT_KEY)
     add_operator(solve)
-    solve.add_argument(
-        "--prior", required=True, help="shipped prior, checkpoint file, pipeline folder or hub id"
-    )
-    solve.add_argument(
-        "--tiled", action="store_true", help="for images larger than the prior's, tile by tile"
-    )
-    solve.add_argument("--format", help="format of the prior, where the file does not tell")
-    solve.add_argument("--revision", help="commit of a hub id")
+    add_noise(solve, "of the measurement, in its units")
+    add_prior(solve)
     solve.add_argument("--sha256", help="checksum the prior's file must have")
-    solve.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
+    flag = argparse.BooleanOptionalAction
     solve.add_argument(
-        "--noise",
-        type=_noise_level,
-        help="noise std, if the operator has no noise model; 'estimate' draws it with the samples",
+        "--tiled", action=flag, default=False, help="for images larger than the prior's"
     )
-    solve.add_argument("--method", default="auto")
-    solve.add_argument("--samples", type=int, default=16)
-    solve.add_argument("--steps", type=int)
+    solve.add_argument("--method", default="auto", help="auto, decoupled, langevin or particle")
+    solve.add_argument("--samples", type=int, default=16, help="default %(default)s")
+    solve.add_argument(
+        "--steps", type=int, help="network evaluations a sample; default that of the method"
+    )
     solve.add_argument("--seed", type=int, default=0)
     solve.add_argument(
         "--out",
-        help="file, posterior.safetensors by default, with a .png beside it; for several "
-        "measurements a folder, posteriors by default",
+        help="file, posterior.safetensors by default, with a .png and the problem file beside it; "
+        "or a folder, by a / at the end; for several measurements a folder, posteriors by default",
     )
     solve.add_argument(
         "--write",
@@ -97,138 +104,115 @@ def add(commands) -> None:
     solve.add_argument("--batch-size", type=int, help="samples that run together")
     solve.add_argument(
         "--strict",
-        action="store_true",
+        action=flag,
+        default=False,
         help=f"exit with code {NOT_CONSISTENT} where samples do not fit their measurement",
     )
     solve.add_argument("--rank", type=int, help="of this process, if no launcher says so")
     solve.add_argument("--world-size", type=int, help="number of processes that share the files")
-    solve.set_defaults(run=_solve)
+    add_json(solve)
+    solve.set_defaults(run=_solve, complete=_with_problem)
+
+
+def _with_problem(
+    parser: Parser, arguments: list[str], options: argparse.Namespace
+) -> argparse.Namespace:
+    """The options with those of a problem file before them, where one is named."""
+    named = [one for one in options.measurement if one.lower().endswith(problem_file.SUFFIX)]
+    if options.problem is not None:
+        named.insert(0, options.problem)
+    if not named:
+        return options
+    if len(named) > 1:
+        raise ValueError(f"solve: one problem file at a time, got {' and '.join(named)}")
+    (path,) = named
+    given, files = problem_file.arguments(path, options)
+    end = f"--problem={path}"  # what ends a list of values before it
+    Parser.source = path
+    try:
+        parser.parse_args(["solve", *given, end])
+    finally:
+        Parser.source = ""
+    rest = arguments[arguments.index("solve") + 1 :]
+    if options.problem is None:
+        rest.remove(path)
+    found = parser.parse_args(["solve", *given, end, *rest])
+    found.measurement = found.measurement or files
+    found.problem = path
+    return found
 
 
 def _solve(options: argparse.Namespace) -> None:
-    """One file to one file; several to a folder."""
-    from tweedie_inverse.app import solve_files as bulk
+    """One file to one file; several, or into a folder, to a folder."""
     from tweedie_inverse.app.distributed import find_place, ready_device
 
     options.device = ready_device(options.device, os.environ)
     options.place = find_place(os.environ, options.rank, options.world_size)
+    if not options.measurement:
+        raise ValueError("solve: the measurement is missing: a file, a folder or a pattern")
     what = options.write or (["mean", "std"] if options.suffix else [])
     options.what = tuple(dict.fromkeys(quantity(text) for text in what))
     if options.like is not None and not options.what:
         raise ValueError("solve: --like is for the files of --write; name what to write")
-    many = bulk.is_bulk(options.measurement)
-    options.progress = not many
-    if many:
-        _solve_many(options)
-    elif options.world_size is not None:
+    several = bulk.is_bulk(options.measurement)
+    many = several or (options.out or "").endswith(("/", os.sep))
+    if not several and options.world_size is not None:
         raise ValueError("solve: --rank and --world-size share several files; there is one")
+    options.progress = not several
+    if options.save_problem is not None:
+        _save_problem(options)
+    elif options.dry_run:
+        dry_run.show(options, many)
+    elif many:
+        solve_many.run(options)
     else:
         _solve_one(options)
 
 
+def _save_problem(options: argparse.Namespace) -> None:
+    """Write what was asked, after the checks that need no data."""
+    path = Path(options.save_problem)
+    if path.suffix.lower() != problem_file.SUFFIX:
+        raise ValueError(f"solve: --save-problem {path}: call it {path.stem}.toml")
+    equipment.check(options, "solve")
+    problem_file.write(path, options)
+    options.result.update(problem=path)
+    print(f"problem: {path.resolve()}")
+
+
 def _solve_one(options: argparse.Namespace) -> None:
-    from tweedie_inverse.app import solve_files as bulk
     from tweedie_inverse.runtime.atomic import ready
 
     out, measurement = _out(options.out), Path(options.measurement[0])
-    exports = _exports(options, [measurement])
-    written = [out, out.with_suffix(".png"), bulk.walk_file(out)]
+    exports = exports_of(options, [measurement])
+    problem = out.with_suffix(problem_file.SUFFIX)
+    written = [out, out.with_suffix(".png"), bulk.walk_file(out), problem]
     written += exports.paths(measurement, out)
-    bulk.separate(written, [*_read(options), measurement])
+    bulk.separate([path for path in written if path != problem], [*_read(options), measurement])
+    problem_file.refuse_other(problem, options)
     ready(*written)
     refuse_suffix(out)
+    equipment.check(options, "solve")
     data = measurements.load(measurement, options.key)
-    operator, prior, _ = _equipment(options)
+    operators = equipment.operators(options, "solve")
+    prior, _ = equipment.prior_of(options, "solve")
+    operator = operators.of(prior, data)
     exports = exports.of(operator, prior)
     job = Job(str(measurement), options.seed, print, bulk.walk_file(out))
-    posterior = _posterior(job, data, operator, prior, options)
+    posterior = posterior_of(job, data, operator, prior, options)
     bulk.write(posterior, out)
-    _show(posterior, out, exports.write(posterior, measurement, out, data, print))
+    exported = exports.write(posterior, measurement, out, data, print)
+    problem_file.write(problem, options)
+    bulk.walk_file(out).unlink(missing_ok=True)  # last: until here it is all there is
+    _show(posterior, out, exported)
+    told = {"samples": out, "picture": out.with_suffix(".png"), "problem": problem}
+    options.result.update(
+        measurements=[
+            {"measurement": measurement, **told, "written": exported, **description(posterior)}
+        ]
+    )
     if options.strict and not posterior.diagnostics.is_consistent:
         raise SystemExit(NOT_CONSISTENT)
-
-
-def _solve_many(options: argparse.Namespace) -> None:
-    from tweedie_inverse.app import solve_files as bulk
-    from tweedie_inverse.app.distributed import in_words, under_torchrun
-    from tweedie_inverse.runtime.atomic import ready_folder
-    from tweedie_inverse.runtime.checksums import checksum
-
-    folder = Path("posteriors" if options.out is None else options.out)
-    items = bulk.find(options.measurement, folder)
-    exports = _exports(options, [item.measurement for item in items])
-    written = [path for item in items for path in (item.result, item.picture, item.record)]
-    written += [path for item in items for path in exports.paths(item.measurement, item.result)]
-    bulk.separate(written, [*_read(options), *(item.measurement for item in items)])
-    ready_folder(folder)
-    operator, prior, contents = _equipment(options)
-    exports = exports.of(operator, prior)
-    if options.like is not None:
-        contents["content of --like"] = checksum(options.like)[:16]
-    names = (
-        "operator",
-        "prior",
-        "format",
-        "weights",
-        "tiled",
-        "noise",
-        "method",
-        "samples",
-        "steps",
-        "seed",
-    )
-    settings = {name: vars(options)[name] for name in (*names, "key")}
-    bulk.settle(folder, {**settings, **contents})
-    print(f"{len(items)} files, {in_words(options.place, os.environ)}")
-
-    def tell(line: str) -> None:
-        print(line, flush=True)
-
-    def one(item: bulk.Item) -> Posterior:
-        data = measurements.load(item.measurement, options.key)
-        item.forget_old_walk()
-        seed = bulk.seed_of(item, options.seed)
-        job = Job(item.measurement.name, seed, tell, item.walk)
-        posterior = _posterior(job, data, operator, prior, options)
-        exports.write(posterior, item.measurement, item.result, data, tell)
-        return posterior
-
-    def complete(item: bulk.Item) -> None:
-        paths = exports.paths(item.measurement, item.result)
-        if not all(path.is_file() for path in paths):
-            data = measurements.load(item.measurement, options.key)
-            exports.write(Posterior.load(item.result), item.measurement, item.result, data, tell)
-
-    failed = bulk.solve_files(items, one, complete=complete, place=options.place, tell=tell)
-    print(f"results: {folder.resolve()}")
-    if failed:
-        text = "\n  ".join([f"{len(failed)} file(s) could not be solved:", *failed])
-        print(f"error: {text}", file=sys.stderr)
-        # An exit code would make torchrun stop the processes that are still at work.
-        if not under_torchrun(os.environ):
-            raise SystemExit(WRONG)
-
-    results = [item.result for item in items if options.strict and item.result.is_file()]
-    doubtful = [str(result) for result in results if not is_consistent(result)]
-    if doubtful:
-        text = "\n  ".join(doubtful)
-        print(f"{len(doubtful)} of {len(items)} are not consistent:\n  {text}", file=sys.stderr)
-        if not under_torchrun(os.environ):
-            raise SystemExit(NOT_CONSISTENT)
-
-
-def _read(options: argparse.Namespace) -> list[str | Path]:
-    """Files that are read besides the measurements."""
-    like = [] if options.like is None else [options.like]
-    return [options.operator.rpartition(":")[0], options.prior, *like]
-
-
-def _exports(options: argparse.Namespace, files: list[Path]) -> Exports:
-    """What is written beside the posteriors, refused now where it cannot be."""
-    suffixes = {options.suffix or suffix_of(file) for file in files} if options.what else set()
-    refuse_early(options.what, suffixes, options.samples)
-    like = None if options.like is None else read(options.like)
-    return Exports(options.what, options.suffix, like)
 
 
 def _out(given: str | None) -> Path:
@@ -240,77 +224,16 @@ def _out(given: str | None) -> Path:
     out = Path("posterior.safetensors" if given is None else given)
     if not out.name:
         raise ValueError(f"solve: --out {given!r} is a folder, not a file; name a file to write")
+    if out.is_dir():
+        raise ValueError(
+            f"solve: --out {given} is a folder; write --out {given}/ to have the results in it"
+        )
     if out.suffix.lower() == ".png":
         raise ValueError(
             f"solve: --out {given} is for the samples, and the picture goes beside them as "
             f"{out.with_suffix('.png').name}; name a file such as {out.with_suffix('.safetensors')}"
         )
     return out
-
-
-def _equipment(options: argparse.Namespace) -> tuple[Operator, Prior, dict[str, str]]:
-    """Operator and prior, and the checksums of what they are made of, as far as it is in files."""
-    from tweedie_inverse.priors.zoo import WEIGHTS_FOLDER, load_prior
-    from tweedie_inverse.runtime.checksums import checksum
-
-    operator, read = load_operator(options.operator)
-    contents = {f"content of {name}": digest[:16] for name, digest in read.items()}
-    shipped = WEIGHTS_FOLDER / f"{options.prior}.safetensors"
-    path = shipped if shipped.is_file() else Path(options.prior)
-    if path.is_file() or path.is_dir():
-        contents["content of the prior"] = checksum(path)[:16]
-    elif options.revision is not None:
-        contents["revision of the prior"] = options.revision
-    prior = load_prior(
-        options.prior,
-        format=options.format,
-        revision=options.revision,
-        sha256=options.sha256,
-        weights=options.weights,
-        device=options.device,
-    )
-    return operator, _tiled(prior) if options.tiled else prior, contents
-
-
-def _tiled(prior: Prior) -> NetworkPrior:
-    if not isinstance(prior, NetworkPrior):
-        raise ValueError("--tiled: a phase-space prior knows its own size only; leave it out")
-    return prior.tiled()
-
-
-class Job(NamedTuple):
-    """One measurement's name and seed, who is told what was done to it, and its walk's file."""
-
-    name: str
-    seed: int
-    tell: Callable[[str], None]
-    walk: Path
-
-
-def _posterior(
-    job: Job, data: Data, operator: Operator, prior: Prior, options: argparse.Namespace
-) -> Posterior:
-    """The posterior of one file."""
-    from tweedie_inverse.solving.solver import solve
-
-    if job.walk.exists():
-        job.tell(f"{job.name}: goes on from {job.walk}")
-    y = measurements.in_units_of(prior, data, job.name, job.tell).to(options.device)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PosteriorWarning)  # the verdict is printed
-        return solve(
-            y,
-            operator,
-            prior,
-            method=options.method,
-            num_samples=options.samples,
-            steps=options.steps,
-            seed=job.seed,
-            noise=options.noise,
-            batch_size=options.batch_size,
-            progress=options.progress,
-            checkpoint=job.walk,
-        )
 
 
 def _show(posterior: Posterior, out: Path, exported: list[Path]) -> None:
@@ -321,17 +244,4 @@ def _show(posterior: Posterior, out: Path, exported: list[Path]) -> None:
     print(f"samples: {out.resolve()}\npicture: {out.with_suffix('.png').resolve()}")
     for path in exported:
         print(f"written: {path.resolve()}")
-
-
-def load_operator(place: str) -> tuple[Operator, dict[str, str]]:
-    """The object NAME of FILE.py, which is executed; and the checksums of what the file read."""
-    from tweedie_inverse.app.user_files import named
-
-    found, ran = named("--operator", place)
-    if not isinstance(found, Operator):
-        file, _, name = place.rpartition(":")
-        raise ValueError(
-            f"--operator {place}: {file} must define {name} as an instance of ops.Operator, found "
-            f"{type(found).__name__}"
-        )
-    return found, ran.checksums
+    print(f"problem: {out.with_suffix(problem_file.SUFFIX).resolve()}, which repeats it")

@@ -248,7 +248,8 @@ def solve_files(
             posterior = one(item)
             write(posterior, item.result)
             record = {**item.checksums(), "measurement": before}
-            replace(item.record, json.dumps(record).encode())  # last: it says that all is there
+            replace(item.record, json.dumps(record).encode())  # it says that all is there
+            item.walk.unlink(missing_ok=True)  # last: until here it is all there is
         except Exception as error:
             reason = in_one_line(error).removeprefix(f"{item.measurement}: ")
             failed.append(f"{item.measurement}: {reason}")

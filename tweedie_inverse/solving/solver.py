@@ -152,6 +152,30 @@ def solve(
         raise TypeError(f"solve(callback=): needs a function, got {type(callback).__name__}")
     progress = flag("solve", "progress", progress)
     run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
+    posterior, keeper = solved(
+        run, batch_size=batch_size, progress=progress, callback=callback, checkpoint=checkpoint
+    )
+    if keeper is not None:
+        keeper.done()
+    if not posterior.diagnostics.is_consistent:
+        text = f"solve: the posterior cannot be trusted; {posterior.diagnostics.report}"
+        warnings.warn(text, PosteriorWarning, stacklevel=2)
+    return posterior
+
+
+def solved(
+    run: Run,
+    *,
+    batch_size: int | None = None,
+    progress: bool = False,
+    callback: Callable[[Step], None] | None = None,
+    checkpoint: str | Path | None = None,
+) -> tuple[Posterior, Keeper | None]:
+    """`solve` after its arguments were checked: the posterior, and the keeper of the walk's file.
+
+    The file is still there: it goes when the caller has the samples where it wants them, and says
+    so by ``keeper.done()``.
+    """
     run.walk.communicator.share(run.num_samples)
     keeper = None if checkpoint is None else Keeper(checkpoint, run)
     saved = Saved([], None) if keeper is None else keeper.found()
@@ -171,12 +195,7 @@ def solve(
         raise
     posterior = assemble(run, finished, begin)
     assert posterior is not None
-    if keeper is not None:
-        keeper.done()
-    if not posterior.diagnostics.is_consistent:
-        text = f"solve: the posterior cannot be trusted; {posterior.diagnostics.report}"
-        warnings.warn(text, PosteriorWarning, stacklevel=2)
-    return posterior
+    return posterior, keeper
 
 
 def _parts(
