@@ -33,7 +33,7 @@ def show(options: argparse.Namespace, many: bool) -> None:
     prior, _ = equipment.prior_of(options, "solve")
     job = Job(first.measurement.name, options.seed, print, bulk.walk_file(first.result))
     run = prepared(job, data, operators.of(prior, data), prior, options)
-    print(f"{run.walk.name} ({run.reason})", flush=True)
+    print(f"{run.walk.name} ({run.reason})\ntrying a few steps ...", flush=True)
     found = cost(run, steps=options.steps, batch_size=batch_size_of(options))
     sizes = _sizes(run, first, exports, found)
     problem = first.result.with_suffix(problem_file.SUFFIX) if not many else folder / "problem.toml"

@@ -8,10 +8,12 @@ from typing import Any
 from tweedie_inverse.app.catalogue.asked import Asked, asked_for
 from tweedie_inverse.app.catalogue.noises import settled
 from tweedie_inverse.app.catalogue.options import OPTIONS, SIZE
+from tweedie_inverse.app.catalogue.values import numbers
 from tweedie_inverse.boundary.data import Data
 from tweedie_inverse.operators import GaussianNoise, NoiseModel, Operator
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.priors.rescaled import Rescaled
 
 Noise = NoiseModel | float | str | None
 
@@ -40,9 +42,12 @@ class Operators:
         shape = None if data is None else data.shape
         key = tuple(prior.shape), shape
         if key not in self._made:
-            self._made[key] = self.asked.made(prior.shape, shape)
+            operator = self.asked.made(prior.shape, shape)
             if data is not None:
-                _refuse_channels(self.asked, self._made[key], prior, data)
+                _refuse_channels(self.asked, operator, prior, data)
+                _refuse_other_shapes(self.asked, operator, data)
+            refuse_size(prior, operator.domain_shape)
+            self._made[key] = operator
         return self._made[key]
 
     def for_image(self, shape: tuple[int, ...]) -> Operator:
@@ -67,11 +72,54 @@ def _refuse_channels(asked: Asked, operator: Operator, prior: Prior, data: Data)
         return
     need, got = needed(prior.shape[0]), data.shape[-3]
     if need != got and data.shape not in (tuple(operator.range_shape), operator.range_shape[1:]):
+        ways = (
+            "Take a prior of grey images, such as texture-64, or --operator greyscale where the "
+            "image is in colour and the measurement is not"
+            if (got, prior.shape[0]) == (1, 3)
+            else f"Take a prior of {got}-channel images, or the instrument that made {got} of "
+            f"{prior.shape[0]}"
+        )
         raise ValueError(
             f"the measurement has {got} channel{'s' * (got != 1)}, and --operator {asked.name} "
-            f"gives {need} for this prior, whose images have {prior.shape[0]}. Take a prior of "
-            f"{got}-channel images, or the instrument that made {got} of {prior.shape[0]}"
+            f"gives {need} for this prior, whose images have {prior.shape[0]}. {ways}"
         )
+
+
+def _refuse_other_shapes(asked: Asked, operator: Operator, data: Data) -> None:
+    """A measurement that this instrument does not make."""
+    need, got = tuple(operator.range_shape), data.shape
+    if operator.range_is_complex and data.values.is_complex():
+        need = (need[0] // 2, *need[1:])
+    if got in (need, need[1:] if need[0] == 1 else need) or got[1:] == need:
+        return
+    hint = f". {asked.instrument.hint}" if asked.instrument.hint else ""
+    raise ValueError(
+        f"--operator {asked.name}: makes measurements of shape {need} of images "
+        f"{tuple(operator.domain_shape)}, and this one has shape {got}{hint}"
+    )
+
+
+def refuse_size(prior: Prior, shape: tuple[int, ...]) -> None:
+    """Raise a `ValueError` that says what to do with an image of another size than the prior's."""
+    try:
+        prior.for_shape(shape)
+    except ValueError:
+        sides = " x ".join(map(str, prior.shape[1:]))
+        larger = len(shape) == 3 and all(
+            here >= own for here, own in zip(shape[1:], prior.shape[1:], strict=True)
+        )
+        own = ",".join(map(str, prior.shape[1:]))
+        way = (
+            "--tiled solves it tile by tile"
+            if larger
+            else f"--size {own} is an image of the prior's size"
+        )
+        there = " x ".join(map(str, shape[1:]))
+        raise ValueError(
+            f"the image is {there}, and this prior is for {sides}: {way}, "
+            "or take another prior, or a measurement of a smaller image (`simulate` has --crop and "
+            "--resize)"
+        ) from None
 
 
 def operators(options: argparse.Namespace, caller: str) -> Operators:
@@ -116,6 +164,7 @@ def check(options: argparse.Namespace, caller: str) -> None:
                 f"the measurement{', or estimate' if caller == 'solve' else ''}, or a model "
                 "(--help lists them)"
             )
+    value_range_of(options)
     refuse_no_prior(options, caller)
 
 
@@ -180,7 +229,23 @@ def prior_of(options: argparse.Namespace, caller: str) -> tuple[Prior, dict[str,
         weights=options.weights,
         device=options.device,
     )
-    return tiled(prior) if getattr(options, "tiled", False) else prior, contents
+    prior = tiled(prior) if getattr(options, "tiled", False) else prior
+    ends = value_range_of(options)
+    return prior if ends is None else Rescaled(prior, ends), contents
+
+
+def value_range_of(options: argparse.Namespace) -> tuple[float, float] | None:
+    """``--value-range LOW,HIGH``, checked."""
+    text = getattr(options, "value_range", None)
+    if text is None:
+        return None
+    try:
+        low, high = numbers(2).read(text)
+    except ValueError as error:
+        raise ValueError(f"--value-range: {error}") from None
+    if not low < high:
+        raise ValueError(f"--value-range {text}: LOW must be below HIGH")
+    return low, high
 
 
 def refuse_no_prior(options: argparse.Namespace, caller: str) -> None:

@@ -25,12 +25,13 @@ SUFFIX = ".toml"
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a table: its name, the option it is, and whether it names files."""
+    """A key of a table: its name, the option it is, and whether it may or must name files."""
 
     name: str
     dest: str
     is_file: bool = False
     is_flag: bool = False
+    is_always_file: bool = False
 
 
 def _keys(*names: str, **settings: bool) -> tuple[Key, ...]:
@@ -42,11 +43,11 @@ _OPERATOR = tuple(
 )
 # The tables of a file; [noise] is apart, because its keys follow the model.
 TABLES: dict[str, tuple[Key, ...]] = {
-    "measurement": (Key("files", "measurement", is_file=True), *_keys("key")),
+    "measurement": (Key("files", "measurement", is_always_file=True), *_keys("key")),
     "operator": (Key("name", "operator", is_file=True), *_OPERATOR),
     "prior": (
         Key("name", "prior", is_file=True),
-        *_keys("format", "revision", "sha256", "weights"),
+        *_keys("format", "revision", "sha256", "weights", "value-range"),
         *_keys("tiled", is_flag=True),
     ),
     "solve": (
@@ -54,7 +55,7 @@ TABLES: dict[str, tuple[Key, ...]] = {
         *_keys("strict", is_flag=True),
     ),
     "output": (
-        *_keys("out", "like", is_file=True),
+        *_keys("out", "like", is_always_file=True),
         *_keys("write"),
         Key("as", "suffix"),
     ),
@@ -128,7 +129,9 @@ def arguments(path: str | Path, given: argparse.Namespace) -> tuple[list[str], l
                 found += [option, *map(str, value if isinstance(value, list) else [value])]
             else:
                 text = _text(path, name, key, value)
-                found.append(f"{option}={located(folder, text) if key.is_file else text}")
+                if key.is_file or key.is_always_file:
+                    text = located(folder, text, must=key.is_always_file)
+                found.append(f"{option}={text}")
     if tables.get("noise"):
         try:
             text = noises.text_of(
@@ -179,15 +182,18 @@ def located(folder: Path, text: str, must: bool = False) -> str:
     return there if must or os.path.exists(there) or os.path.isfile(head) else text
 
 
-_HEADER = (
-    "# Written by tweedie-inverse solve, which this file repeats: tweedie-inverse solve {name}\n"
-)
+_HEADER = "# Written by tweedie-inverse. To solve it: tweedie-inverse solve {name}\n"
 
 
-def write(path: Path, options: argparse.Namespace) -> None:
-    """Write the problem file of the options, unless it is the one that they came from."""
+def write(path: Path, options: argparse.Namespace, out: str | None = None) -> None:
+    """Write the problem file of the options, unless it is the one that they came from.
+
+    Args:
+        out: where the results are, if the options leave it open.
+    """
     if not _is_the_one(path, options):
-        text = _HEADER.format(name=path.name) + saved(options, path)
+        asked = argparse.Namespace(**{**vars(options), "out": out or options.out})
+        text = _HEADER.format(name=path.name) + saved(asked, path)
         replace(path, text.encode())
 
 
@@ -231,7 +237,7 @@ def _tables(
                 value = list(measurement)
             if value is None or value is False or value == []:
                 continue
-            if key.dest in ("out", "measurement", "like"):
+            if key.is_always_file:
                 value = _each(value, lambda text: near(folder, text, must=True))
             elif key.is_file:
                 value = _each(value, placed)
@@ -241,7 +247,7 @@ def _tables(
             yield "noise", _noise_table(options.noise, placed)
 
 
-_AS_TEXT = {key.dest for key in _OPERATOR}
+_AS_TEXT = {key.dest for key in _OPERATOR} | {"value_range"}
 
 
 def _noise_table(text: str, placed: Callable[[str], str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tweedie_inverse.app.exports import shares_grid
 from tweedie_inverse.app.options import MEASUREMENT_KEY, add_json, add_noise, add_operator
 from tweedie_inverse.boundary.data import Data
 from tweedie_inverse.boundary.images import as_image
+from tweedie_inverse.priors.base import Prior
 
 _EXAMPLE = """\
 examples:
@@ -50,6 +51,12 @@ def add(commands) -> None:
         "given), such as --rescale=-1000,1000 for HU; default black and white of a picture, and "
         "nothing for other files",
     )
+    command.add_argument(
+        "--value-range",
+        metavar="LOW,HIGH",
+        help="for the problem file: numbers of the image that the ends of the prior's value range "
+        "stand for, such as --value-range=-1000,1000 to stay in HU",
+    )
     command.add_argument("--grey", action="store_true", help="make a picture in colour grey")
     add_operator(command)
     add_noise(command, "of the instrument, in units of the measurement")
@@ -75,14 +82,11 @@ def _simulate(options: argparse.Namespace) -> None:
     problem_file.refuse_other(problem, options)
     ready(*written, problem)
     operators = equipment.operators(options, "simulate")
-    prior_range, prior_shape = _of_prior(options.prior)
+    prior = _prior(options)
     data = measurements.load(options.image, options.key)
-    image = _image(data, options, prior_range)
-    if prior_shape is not None and image.shape[0] != prior_shape[0]:
-        raise ValueError(
-            f"simulate: the image has {_channels(image.shape[0])}, and --prior {options.prior} is "
-            f"for {_channels(prior_shape[0])}" + ("; --grey" if prior_shape[0] == 1 else "")
-        )
+    image = _image(data, options, (0.0, 1.0) if prior is None else prior.value_range)
+    if prior is not None:
+        _fit(image, prior, options)
     operator = operators.for_image(tuple(image.shape))
     if operator.noise is None:
         raise ValueError(
@@ -106,14 +110,48 @@ def _simulate(options: argparse.Namespace) -> None:
     )
 
 
-def _of_prior(name: str | None) -> tuple[tuple[float, float] | None, tuple[int, ...] | None]:
-    """Value range and shape of the images of a prior that is named, without its network."""
-    if name is None:
-        return (0.0, 1.0), None
-    from tweedie_inverse.priors.zoo import load_prior
+def _prior(options: argparse.Namespace) -> Prior | None:
+    """The prior that is named, in the units that are asked for."""
+    options.format = options.revision = options.weights = None
+    options.device, options.tiled = "cpu", False
+    if options.prior is None:
+        if options.value_range is not None:
+            raise ValueError("simulate: --value-range is of a prior; name it by --prior")
+        return None
+    return equipment.prior_of(options, "simulate")[0]
 
-    prior = load_prior(name)
-    return prior.value_range, tuple(prior.shape)
+
+def _fit(image: Tensor, prior: Prior, options: argparse.Namespace) -> None:
+    """Hold an image against the prior that is to solve for it; say what does not fit."""
+    if len(prior.shape) != 3 or image.shape[0] != prior.shape[0]:
+        grey = "; --grey makes it grey" if (len(image), prior.shape[0]) == (3, 1) else ""
+        raise ValueError(
+            f"simulate: the image has {_channels(image.shape[0])}, and --prior {options.prior} is "
+            f"for {_channels(prior.shape[0])}{grey}"
+        )
+    sides = " x ".join(map(str, image.shape[1:]))
+    own = ",".join(map(str, prior.shape[1:]))
+    try:
+        prior.for_shape(tuple(image.shape))
+    except ValueError:
+        if any(here < side for here, side in zip(image.shape, prior.shape, strict=True)):
+            raise ValueError(
+                f"simulate: the image is {sides}, smaller than the {own} of --prior "
+                f"{options.prior}; --resize {own}"
+            ) from None
+        options.tiled = True
+        print(f"the image is {sides}, larger than the {own} of {options.prior}: the problem file "
+              f"says tiled = true; --resize {own} makes it as large")  # fmt: skip
+    if prior.value_range is None:
+        return
+    low, high = prior.value_range
+    least, most, room = float(image.min()), float(image.max()), 0.5 * (high - low)
+    if least < low - room or most > high + room:
+        raise ValueError(
+            f"simulate: the image has values from {least:g} to {most:g}, and those of --prior "
+            f"{options.prior} lie in {low:g} to {high:g}. --value-range LOW,HIGH says which of "
+            "your numbers these are (results stay in your units), --rescale LOW,HIGH changes yours"
+        )
 
 
 def _channels(count: int) -> str:
@@ -190,7 +228,5 @@ def _asked(options: argparse.Namespace, out: Path) -> argparse.Namespace:
     """What `solve` is to be asked for."""
     asked = argparse.Namespace(**vars(options))
     asked.measurement, asked.out, asked.key = [str(out)], None, None
-    del asked.seed  # of this noise, and no seed of samples
-    sides = getattr(asked, "operator_size", None)
-    asked.operator_size = sides
+    del asked.seed, asked.device  # the seed is of this noise, and not of samples
     return asked

@@ -69,6 +69,12 @@ def add(commands) -> None:
     add_operator(solve)
     add_noise(solve, "of the measurement, in its units")
     add_prior(solve)
+    solve.add_argument(
+        "--value-range",
+        metavar="LOW,HIGH",
+        help="numbers of your images that the ends of the prior's value range stand for, such as "
+        "--value-range=-1000,1000 for HU; measurement, noise and results are then in these units",
+    )
     solve.add_argument("--sha256", help="checksum the prior's file must have")
     flag = argparse.BooleanOptionalAction
     solve.add_argument(
@@ -138,7 +144,7 @@ def _with_problem(
         rest.remove(path)
     found = parser.parse_args(["solve", *given, end, *rest])
     found.measurement = found.measurement or files
-    found.problem = path
+    found.problem, found.result = path, options.result
     return found
 
 
@@ -202,7 +208,7 @@ def _solve_one(options: argparse.Namespace) -> None:
     posterior = posterior_of(job, data, operator, prior, options)
     bulk.write(posterior, out)
     exported = exports.write(posterior, measurement, out, data, print)
-    problem_file.write(problem, options)
+    problem_file.write(problem, options, out=str(out))
     bulk.walk_file(out).unlink(missing_ok=True)  # last: until here it is all there is
     _show(posterior, out, exported)
     told = {"samples": out, "picture": out.with_suffix(".png"), "problem": problem}

@@ -30,6 +30,8 @@ from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.posterior_file import is_consistent
 
 _SETTINGS = "settings.json"
+# Results, and walks on the way to one.
+_KEPT = (".safetensors", ".walk")
 
 
 class Item(NamedTuple):
@@ -150,13 +152,13 @@ def seed_of(item: Item, seed: int) -> int:
 
 
 def settle(out: str | Path, settings: Mapping[str, object]) -> None:
-    """Note what a folder's results are made with.
+    """Note what a folder's results are made with; nothing is held against a folder without any.
 
     Raises:
         ValueError: the folder holds results of other settings.
     """
     path, text = Path(out) / _SETTINGS, json.dumps(settings, indent=1, sort_keys=True) + "\n"
-    if path.is_file():
+    if path.is_file() and any(one.suffix in _KEPT for one in Path(out).iterdir()):
         there, wanted = _settings_in(path), json.loads(text)
         names = sorted(there.keys() | wanted.keys())
         other = [name for name in names if there.get(name) != wanted.get(name)]

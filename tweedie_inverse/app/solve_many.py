@@ -27,6 +27,7 @@ _NAMES = (
     "format",
     "weights",
     "tiled",
+    "value_range",
     "method",
     "samples",
     "steps",
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     if options.like is not None:
         contents["content of --like"] = checksum(options.like)[:16]
     bulk.settle(folder, {**_settings(options), **contents})
-    problem_file.write(folder / PROBLEM, options)
+    problem_file.write(folder / PROBLEM, options, out=f"{folder}/")
     print(f"{len(items)} file{'s' * (len(items) != 1)}, {in_words(options.place, os.environ)}")
 
     def tell(line: str) -> None:

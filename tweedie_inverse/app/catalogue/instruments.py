@@ -36,6 +36,7 @@ class Instrument(NamedTuple):
         channels: how many the measurement has, for an image of so many; None is another layout.
         only_with: options that mean something only where one of some others is given.
         then_needs: options that need others beside them.
+        hint: what a measurement of another shape may be.
     """
 
     summary: str
@@ -49,6 +50,7 @@ class Instrument(NamedTuple):
     channels: Callable[[int], int] | None = None
     only_with: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     then_needs: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    hint: str = ""
 
 
 def _plain(value: Any) -> Any:
@@ -229,6 +231,10 @@ def _one(channels: int) -> int:
     return 1
 
 
+_NO_IMAGE = (
+    "A sinogram has a row for each angle and a column for each bin; a reconstructed image is none, "
+    "and `simulate` makes one of it"
+)
 _SCAN = ("angles", "detectors", "geometry", "pixel-size", "detector-spacing", "source-distance",
          "detector-distance", "detector-offset", "centre", "angle-offset", "storage")  # fmt: skip
 _KERNEL = ("width", "width-across", "length", "angle", "shake", "kernel", "kernel-size", "padding")
@@ -237,12 +243,12 @@ INSTRUMENTS: dict[str, Instrument] = {
     "tomography": Instrument(
         "line integrals of an image, a sinogram (angles, detectors)", ("Tomography",),
         _tomography, _SCAN, (), "--angles 30 --geometry fan",
-        of_measurement=_scan_of,
+        of_measurement=_scan_of, hint=_NO_IMAGE,
     ),
     "transmission": Instrument(
         "expected counts of X-rays behind an object, photons * exp(-line integral)",
         ("Transmission",), _transmission, (*_SCAN, "photons"), (("photons",),),
-        "--angles 30 --photons 1e4 --noise poisson", of_measurement=_scan_of,
+        "--angles 30 --photons 1e4 --noise poisson", of_measurement=_scan_of, hint=_NO_IMAGE,
     ),
     "blur": Instrument(
         "convolution with a Gaussian, a motion, or a kernel from a file",
