@@ -48,13 +48,13 @@ def test_a_warmup_of_zero_starts_at_the_full_rate(tmp_path):
 
 
 def test_the_trained_prior_has_the_averaged_weights(tmp_path):
-    """The first weights, then ``average * old + (1 - average) * new`` at each step."""
-    config, expected = replace(SMALL, average=0.7, rate=1e-2), {}
-    for _ in train(config, tmp_path, report_every=1, save_every=1):
-        last = checkpoint(tmp_path)["network"]
+    """The first weights, then ``decay * old + (1 - decay) * new``; the decay grows up to 0.3."""
+    config, expected = replace(SMALL, average=0.3, rate=1e-2), {}
+    for count, _ in enumerate(train(config, tmp_path, report_every=1, save_every=1)):
+        decay, last = min(0.3, (1 + count) / (10 + count)), checkpoint(tmp_path)["network"]
         for name, value in last.items():
             old = expected.get(name, value)
-            expected[name] = 0.7 * old + 0.3 * value
+            expected[name] = decay * old + (1 - decay) * value
     found = load_trained(tmp_path).module.state_dict()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value)
@@ -68,9 +68,9 @@ def test_the_command_measures_the_error_on_as_many_held_out_images_as_it_is_told
     measured = []
     measure = exporting.measure_denoising_error
 
-    def note(prior, images):
+    def note(prior, images, **settings):
         measured.append(len(images))
-        return measure(prior, images, levels=2)
+        return measure(prior, images, levels=2, **settings)
 
     monkeypatch.setattr(exporting, "measure_denoising_error", note)
     sizes = ["--size", "16", "--steps", "1", "--batch", "2", "--widths", "8", "16"]

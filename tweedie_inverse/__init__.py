@@ -33,6 +33,7 @@ from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.solver import iterate, solve
 from tweedie_inverse.solving.stats import Stats
 from tweedie_inverse.solving.to_deepinv import deepinv_reconstructor
+from tweedie_inverse.training.from_images import train
 from tweedie_inverse.walks.base import WalkDivergedError
 
 # Phase space enters itself in the registries; delete its folder and this line to take it out.
@@ -80,6 +81,7 @@ __all__ = [
     "sample",
     "schedules",
     "solve",
+    "train",
     "trajectory",
     "tweedie",
     "walks",

@@ -4,13 +4,10 @@ It is written with argparse; `parser` says why.
 """
 
 import argparse
-import dataclasses
-import os
 import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import get_args
 
 from tweedie_inverse.app import (
     calibrate_command,
@@ -21,17 +18,12 @@ from tweedie_inverse.app import (
     sample_command,
     simulate_command,
     solve_command,
+    train_command,
 )
 from tweedie_inverse.app.endings import endings
 from tweedie_inverse.app.options import add_json
 from tweedie_inverse.app.parser import Parser
 from tweedie_inverse.app.results import reported
-from tweedie_inverse.datasets.registry import Dataset, dataset
-from tweedie_inverse.training.config import TrainingConfig
-from tweedie_inverse.training.noise_levels import NOISE_LEVELS
-from tweedie_inverse.training.objective import WEIGHTS
-from tweedie_inverse.training.rows import TRAINING_ROWS
-from tweedie_inverse.training.tasks import PROCESSES
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -116,57 +108,9 @@ def _parser() -> Parser:
     # Listed here, run by `tweedie_inverse.__main__`: the benchmarks lie above this package.
     commands.add_parser("benchmarks", help="list, run, tune, report and acceptance")
 
-    train = commands.add_parser("train", help="train a prior; run again to resume")
-    train.add_argument("folder", help="checkpoint, prior file and card go here")
-    train.add_argument("--name", help="name of the prior; default is the folder's")
-    train.add_argument("--device", default="cpu")
-    train.add_argument(
-        "--held-out",
-        type=int,
-        default=512,
-        help="images that the denoising error is measured on; fewer take less time",
-    )
-    train.add_argument(
-        "--row",
-        action=_SetRow,
-        choices=sorted(TRAINING_ROWS),
-        help="a method's --parameterization, --noise-levels and --weight at once; options that "
-        "come after it change them again",
-    )
-    choices = {
-        "data": None,
-        "noise_levels": [*sorted(NOISE_LEVELS), "learned"],
-        "objective": sorted(get_args(TrainingConfig.__annotations__["objective"])),
-        "process": sorted(PROCESSES),
-        "weight": sorted(WEIGHTS),
-    }
-    for field in dataclasses.fields(TrainingConfig):
-        _add_setting(train, field, choices.get(field.name))
-    train.set_defaults(run=_train)
+    train_command.add(commands)
     completion.add(commands, parser)
     return parser
-
-
-class _SetRow(argparse.Action):
-    """`--row` stands for the options it names, wherever it is written."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        for name, value in TRAINING_ROWS[values]._asdict().items():
-            setattr(namespace, name, value)
-
-
-def _add_setting(parser: argparse.ArgumentParser, field, choices: list[str] | None) -> None:
-    """One option for one field of the training settings."""
-    option, default = "--" + field.name.replace("_", "-"), field.default
-    if isinstance(default, bool):
-        parser.add_argument(option, action="store_true", default=default)
-    elif isinstance(default, tuple):
-        kind, text = type(default[0]), "default: " + " ".join(map(str, default))
-        parser.add_argument(option, type=kind, nargs="+", default=default, help=text)
-    else:
-        parser.add_argument(
-            option, type=type(default), default=default, choices=choices, help=f"default: {default}"
-        )
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -224,34 +168,3 @@ def _convert(options: argparse.Namespace) -> None:
     separate([Path(options.out)], [options.pickle])
     ready(options.out)
     print(f"prior: {convert(options.pickle, options.out)}")
-
-
-def _train(options: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from tweedie_inverse.app.distributed import ready_device
-    from tweedie_inverse.training.export import export, ready_to_export
-    from tweedie_inverse.training.trainer import train
-
-    options.device = ready_device(options.device, os.environ)
-    folder = Path(options.folder)
-    name = folder.resolve().name if options.name is None else options.name
-    ready_to_export(folder, name, options.held_out)
-    names = [field.name for field in dataclasses.fields(TrainingConfig)]
-    settings = {name: getattr(options, name) for name in names}
-    for sizes in ("widths", "blocks"):
-        settings[sizes] = tuple(settings[sizes])
-    config = TrainingConfig(**settings)
-    _warm_up(dataset(config.data, config.size))
-    with tqdm(total=config.steps, unit="step") as bar:
-        for progress in train(config, folder, device=options.device):
-            bar.update(progress.step - bar.n)
-            bar.set_postfix(loss=f"{progress.loss:.4f}")
-    print("measuring the denoising error on held-out images ...")
-    path = export(folder, name, count=options.held_out)
-    print(f"prior: {path}\ncard:  {path.with_suffix('.md')}")
-
-
-def _warm_up(data: Dataset) -> None:
-    """Fail on a missing image package before the progress bar starts."""
-    data.images([0])

@@ -116,6 +116,11 @@ def held_out(name: str, size: int = 64, count: int = 512, first: int = 0) -> Ten
     return data.images(range(start, start + count))
 
 
+def names() -> list[str]:
+    """Of all training sets."""
+    return sorted([*_GENERATED, *_WITH_PHOTOGRAPHS])
+
+
 def dataset(name: str, size: int = 64) -> Dataset:
     """A training set by name; phantoms are ellipses, photos and textures partly dead leaves."""
     return _dataset(name, size, tuple(TRAINING_PHOTOS))
@@ -131,5 +136,4 @@ def _dataset(name: str, size: int, photographs: tuple[str, ...]) -> Dataset:
         return _WITH_PHOTOGRAPHS[name](size, photographs)
     if name in _GENERATED:
         return _GENERATED[name](size)
-    names = ", ".join(sorted([*_GENERATED, *_WITH_PHOTOGRAPHS]))
-    raise ValueError(f"unknown training set {name!r}; choose {names}")
+    raise ValueError(f"unknown training set {name!r}; choose {', '.join(names())}")

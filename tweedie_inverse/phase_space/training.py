@@ -82,10 +82,10 @@ class PhaseSpaceTask(Task):
     ) -> Tensor:
         with reduced_precision(self._config, clean):
             loss = phase_loss(self.prior, clean, noise, levels, labels, generator)
-        loss.backward()
+        self.scaler.scale(loss).backward()
         return loss.detach()
 
-    def finish(self) -> None:
+    def finish(self, any_size: bool) -> None:
         prior = self.prior
         prior.sigma_max = min(prior.sigma_max, SIGMA_MAX * self._config.scale)
         prior.consistent = True  # x0 stays as it is, and samplers with few steps need it

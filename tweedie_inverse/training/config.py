@@ -4,15 +4,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tweedie_inverse.boundary.arguments import (
+    choice,
     count,
     flag,
     number,
+    pair,
     positive,
     share,
     sizes,
 )
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.priors.parameterizations import Parameterization
+from tweedie_inverse.training.precision import PRECISIONS
+
+COLOURS = ("as-found", "grey", "colour")
+HELD_OUT_BY = ("file", "folder")
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,22 @@ class TrainingConfig:
     the seed of the first image, so that a run can continue with images that another has not seen.
 
     `steps` may be raised on resuming: the rate is constant after a warm-up and falls to zero over
-    the last `cooldown` share of the steps.  A `warmup` of 0 starts at the full rate.
+    the last `cooldown` share of the steps.  A `warmup` of 0 starts at the full rate.  With
+    `minutes` above 0 the run ends by the clock, earlier parts of it included, and `steps` has no
+    effect; such a run cannot be repeated bit by bit.
+
+    `average` is the largest decay of the exponential average of the weights: at step n it is
+    ``min(average, (1 + n) / (10 + n))``, so that a short run ends without its beginning.
+
+    `data` is a data set of this package, or the folder of the user's own images.  For the latter
+    only: `resize` scales the shorter side of every image to so many pixels before crops of `size`
+    are taken (0: as it is); `colours` "grey" or "colour" makes all images one or the other;
+    `value_range` is what becomes 0 and 1, found from the files where it is empty; `flips` and
+    `rotations` turn crops at random, and are off because most instruments know up from down, left
+    from right; `held_out_share` of the images are held out, by "file" or by "folder"
+    (`held_out_by`), where a folder has what belongs together.
+
+    `precision` is that of the network's passes: "fp32", "bf16", or "fp16" with a scaled loss.
     """
 
     data: str = "phantoms"
@@ -54,7 +75,7 @@ class TrainingConfig:
     widths: tuple[int, ...] = (32, 64, 128, 160)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     attention: bool = False
-    bfloat16: bool = False
+    precision: str = "fp32"
     conditional: bool = False
     label_dropout: float = 0.1
     process: str = ""
@@ -63,25 +84,38 @@ class TrainingConfig:
     objective: Literal["hsm", "dsm"] = "hsm"
     start: str = ""
     first_image: int = 0
+    minutes: float = 0.0
+    resize: int = 0
+    colours: str = "as-found"
+    value_range: tuple[float, ...] = ()
+    flips: bool = False
+    rotations: bool = False
+    held_out_share: float = 0.1
+    held_out_by: str = "file"
     seed: int = 0
 
     def __post_init__(self) -> None:
         me = "TrainingConfig"
         for name in ("size", "steps", "batch"):
             count(me, name, getattr(self, name))
-        for name in ("warmup", "first_image"):
+        for name in ("warmup", "first_image", "resize"):
             count(me, name, getattr(self, name), least=0)
-        number(me, "rate", self.rate, low=0)
+        for name in ("rate", "minutes"):
+            number(me, name, getattr(self, name), low=0)
         for name in ("scale", "sigma_data"):
             positive(me, name, getattr(self, name))
-        for name in ("cooldown", "label_dropout"):
+        for name in ("cooldown", "label_dropout", "held_out_share"):
             share(me, name, getattr(self, name))
         number(me, "average", self.average, low=0, high=1 - 1e-9, need="a number in [0, 1)")
         for name in ("offset", "gamma"):
             number(me, name, getattr(self, name))
         number(me, "nu", self.nu, low=0)
-        for name in ("attention", "bfloat16", "conditional"):
+        for name in ("attention", "conditional", "flips", "rotations"):
             flag(me, name, getattr(self, name))
+        choice(me, "precision", self.precision, PRECISIONS)
+        choice(me, "colours", self.colours, COLOURS)
+        choice(me, "held_out_by", self.held_out_by, HELD_OUT_BY)
+        _check_range(me, self.value_range)
         for name in ("widths", "blocks"):
             sizes(me, name, getattr(self, name), need="positive counts, one a resolution")
         if len(self.widths) != len(self.blocks):
@@ -92,7 +126,22 @@ class TrainingConfig:
         checked_seed(me, "seed", self.seed)
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Warm-up, constant, linear cool-down."""
-    remaining = (config.steps - step) / max(1.0, config.cooldown * config.steps)
+def _check_range(me: str, values: tuple[float, ...]) -> None:
+    if len(values) == 0:
+        return
+    low, high = pair(me, "value_range", values, need="two numbers, what becomes 0 and what 1")
+    if not low < high:
+        raise ValueError(f"{me}(value_range=({low:g}, {high:g})): needs low < high")
+
+
+def learning_rate(config: TrainingConfig, step: int, done: float | None = None) -> float:
+    """Warm-up, constant, linear cool-down.
+
+    Args:
+        done: the share of the run that is over, where a clock says it; default by the step.
+    """
+    if done is None:
+        remaining = (config.steps - step) / max(1.0, config.cooldown * config.steps)
+    else:
+        remaining = max(0.0, 1 - done) / max(1e-9, config.cooldown)
     return config.rate * min(1.0, (step + 1) / max(1, config.warmup), remaining)

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.priors.network import NetworkPrior
-from tweedie_inverse.priors.unet import Attention
-from tweedie_inverse.priors.zoo import load_prior
+from tweedie_inverse.priors.unet import Attention, UNet
+from tweedie_inverse.priors.zoo import list_priors, load_prior
+from tweedie_inverse.training.config import TrainingConfig
 
 
 def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> None:
@@ -18,19 +19,11 @@ def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> 
     Raises:
         ValueError: another parameterization, or an architecture that does not fit.
     """
-    prior = load_prior(name_or_path)
-    if not isinstance(prior, NetworkPrior):
-        raise ValueError(
-            f"train(start={name_or_path!r}): that is {prior!r}, whose network sees more than an "
-            "image (momentum, in phase space); start from another, or afresh"
-        )
-    if prior.parameterization != parameterization:
-        raise ValueError(
-            f"train(start={name_or_path!r}): that prior is of parameterization "
-            f"{prior.parameterization!r}, this run of {parameterization!r}; make them the same"
-        )
+    prior = _loaded(name_or_path, parameterization)
     found, wanted = prior.module.state_dict(), network.state_dict()
-    if wanted["first.weight"].shape[1] == 1:
+    channels = wanted["first.weight"].shape[1]
+    _refuse_channels(name_or_path, found["first.weight"].shape[1], channels)
+    if channels == 1:
         found["first.weight"] = found["first.weight"].sum(1, keepdim=True)
         for name in ("last.weight", "last.bias"):
             found[name] = found[name].mean(0, keepdim=True)
@@ -45,12 +38,63 @@ def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> 
         raise ValueError(
             f"train(start={name_or_path!r}): its architecture is another, {name} is "
             f"{_shape(found, name)} there and {_shape(wanted, name)} here. Use its widths, blocks, "
-            "number of channels and attention"
+            "number of channels and attention, or start afresh (--start none)"
         )
     with torch.no_grad():
         for name, value in wanted.items():
             if name in found and _shape(found, name) == tuple(value.shape):
                 value.copy_(found[name])
+
+
+def refuse_start(config: TrainingConfig, channels: int) -> None:
+    """Try the start of a run on a network that is thrown away, before anything is written.
+
+    Raises:
+        ValueError: as of `start_from`.
+    """
+    if not config.start or config.process:
+        return
+    classes = 0
+    network = UNet(
+        channels, config.widths, config.blocks, classes=classes, attention=config.attention
+    )
+    start_from(network, config.start, config.parameterization)
+
+
+def _loaded(name_or_path: str, parameterization: str) -> NetworkPrior:
+    prior = load_prior(name_or_path)
+    if not isinstance(prior, NetworkPrior):
+        raise ValueError(
+            f"train(start={name_or_path!r}): that is {prior!r}, whose network sees more than an "
+            "image (momentum, in phase space); start from another, or afresh"
+        )
+    if prior.parameterization != parameterization:
+        raise ValueError(
+            f"train(start={name_or_path!r}): that prior is of parameterization "
+            f"{prior.parameterization!r}, this run of {parameterization!r}; make them the same"
+        )
+    if not isinstance(prior.module, UNet):
+        raise ValueError(
+            f"train(start={name_or_path!r}): its network is a {type(prior.module).__name__}; only "
+            "networks of this package, such as the shipped priors, can be trained on"
+        )
+    return prior
+
+
+def _refuse_channels(name_or_path: str, theirs: int, ours: int) -> None:
+    """Colour may become grey, but grey cannot become colour."""
+    if theirs == ours or ours == 1:
+        return
+    kinds = {1: "grey images", 3: "colour images"}
+    fitting = [card.name for card in list_priors() if card.shape[0] == ours]
+    advice = f"start from {' or '.join(fitting)}" if fitting else "start afresh (--start none)"
+    raise ValueError(
+        f"train(start={name_or_path!r}): that prior is of "
+        f"{kinds.get(theirs, f'{theirs} channels')}, these are "
+        f"{kinds.get(ours, f'images of {ours} channels')}: {advice}"
+        + ", or make the images grey (--colours grey)"
+        * (theirs == 1)
+    )
 
 
 def _attention(network: nn.Module) -> tuple[str, ...]:

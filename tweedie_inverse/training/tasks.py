@@ -23,6 +23,7 @@ from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.learned_noise import LearnedLevels, descend, even_times
 from tweedie_inverse.training.noise_levels import NOISE_LEVELS, NoiseLevels, Timesteps, quantiles
 from tweedie_inverse.training.objective import WEIGHTS, denoising_loss
+from tweedie_inverse.training.precision import reduced
 from tweedie_inverse.training.start import start_from
 
 # The learned schedule has few numbers, which need larger steps than the network's weights.
@@ -30,8 +31,6 @@ _LEVELS_RATE = 1e-2
 # Range that samplers may use, in network units, cut to what training has seen: wide enough to
 # start from noise.
 _SIGMA_RANGE = (0.008, 40.0)
-# Data sets whose images mean something at one size only.
-_FIXED_SIZE = ("digits", "phantoms", "slices")
 
 
 class Sections(NamedTuple):
@@ -52,6 +51,8 @@ class Task(ABC):
 
     prior: Any  # a Prior with `module`, `name`, `centre` and `error`
     noise_shape: tuple[int, ...]
+    # Scales the loss in half precision; the loop gives the one of its device.
+    scaler: torch.amp.GradScaler = torch.amp.GradScaler(enabled=False)
 
     def extras(self) -> dict[str, nn.Module]:
         """Trained beside the network, by their names in the checkpoint."""
@@ -92,8 +93,12 @@ class Task(ABC):
         """Called when the trained state has been loaded, of the network and of the extras."""
 
     @abstractmethod
-    def finish(self) -> None:
-        """Give the trained prior the range and form in which it is used."""
+    def finish(self, any_size: bool) -> None:
+        """Give the trained prior the range and form in which it is used.
+
+        Args:
+            any_size: whether what it was trained on looks alike in larger images.
+        """
 
     @abstractmethod
     def save(self, path: Path, settings: dict[str, Any]) -> None:
@@ -144,12 +149,12 @@ class TemplateTask(Task):
         prior = self.prior if labels is None else given(self.prior, labels)
         with reduced_precision(self._config, clean):
             loss = denoising_loss(prior, clean, noise, levels, self._weight).mean()
-        loss.backward()
+        self.scaler.scale(loss).backward()
         return loss.detach()
 
-    def finish(self) -> None:
+    def finish(self, any_size: bool) -> None:
         config, prior = self._config, self.prior
-        prior.fully_convolutional = config.data not in _FIXED_SIZE and not config.attention
+        prior.fully_convolutional = any_size and not config.attention
         low, high = (sigma * config.scale for sigma in _SIGMA_RANGE)
         prior.sigma_min = max(low, self.levels.sigma_min * config.scale)
         prior.sigma_max = min(high, self.levels.sigma_max * config.scale)
@@ -184,6 +189,11 @@ class LearnedLevelsTask(TemplateTask):
             raise ValueError(
                 "train(noise_levels='learned'): the schedule is learned on the variational bound, "
                 f"whose weight is 'inverse-square'; got weight={self._config.weight!r}"
+            )
+        if self._config.precision == "fp16":
+            raise ValueError(
+                "train(noise_levels='learned', precision='fp16'): the schedule's own gradients are "
+                "not scaled; use precision='bf16'"
             )
         return LearnedLevels()
 
@@ -242,8 +252,8 @@ def task_of(config: TrainingConfig, shape: tuple[int, ...], classes: int) -> Tas
 
 
 def reduced_precision(config: TrainingConfig, clean: Tensor) -> torch.autocast:
-    """The context of a forward pass: bfloat16 convolutions where the settings ask for them."""
-    return torch.autocast(clean.device.type, torch.bfloat16, enabled=config.bfloat16)
+    """The context of a forward pass: half the digits where the settings ask for it."""
+    return reduced(config.precision, clean.device)
 
 
 def fresh_unet(config: TrainingConfig, channels: int, classes: int) -> UNet:
