@@ -47,6 +47,8 @@ class Operator(Notation, ABC):
     # complex arrays are then taken, too.
     domain_is_complex: bool = False
     range_is_complex: bool = False
+    # What a measurement is called in pictures, and what its rows and columns are.
+    range_name: str = "measurement"
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """The report as one page that needs nothing else: tables to sort, pictures, plots, origin.
 
-This module says what is on the page; ``templates/page.html`` says what it looks like.
+This module says what is on the page; ``templates/page.html`` says what it looks like, and
+`runtime.html` makes it complete in itself.
 """
 
 import base64
@@ -31,6 +32,7 @@ from tweedie_inverse.benchmarks.harness.table import (
     tasks,
     title,
 )
+from tweedie_inverse.runtime.html import document
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -50,7 +52,7 @@ def page(found: list[dict[str, Any]], pictures: Mapping[str, Pictures]) -> str:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
     )
     table = rows(found)
-    return environment.get_template("page.html").render(
+    body = environment.get_template("page.html").render(
         preface=preface(table),
         suites=[
             _suite(found, suite, [row for row in table if row.suite == suite], pictures)
@@ -60,6 +62,8 @@ def page(found: list[dict[str, Any]], pictures: Mapping[str, Pictures]) -> str:
         origin=origin(found),
         warnings=_warnings(found),
     )
+    style, script = ((TEMPLATES / f"page.{kind}").read_text() for kind in ("css", "js"))
+    return document("Benchmark results", body, style=style, script=script)
 
 
 def _suite(

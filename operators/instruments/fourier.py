@@ -69,6 +69,7 @@ class FourierSampling(LinearOperator):
         self.domain_is_complex = not self.real
 
     range_is_complex = True
+    range_name = "k-space"
 
     @property
     def observed(self) -> Tensor:

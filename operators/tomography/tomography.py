@@ -79,6 +79,8 @@ class Tomography(LinearOperator):
     Trans. Med. Imaging 1, 1982.  Directions are those of ASTRA's 2-D geometries.
     """
 
+    range_name = "sinogram (rows: views, columns: detector bins)"
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],

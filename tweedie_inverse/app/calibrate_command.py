@@ -132,8 +132,8 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 def _page(options: argparse.Namespace) -> Path:
     """Where the report goes, found out before the work."""
-    from tweedie_inverse.evaluation.calibrate.result import checked_page
     from tweedie_inverse.runtime.atomic import ready
+    from tweedie_inverse.runtime.html import checked_page
 
     page = checked_page(options.report or Path(options.folder) / "report.html")
     ready(page)

@@ -11,11 +11,13 @@ from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem, residual_chi_square
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.resampling import systematic
-from tweedie_inverse.operators import BlindBlur, Parametric, UnknownGaussianNoise
+from tweedie_inverse.numerics.spectral import Pixels
+from tweedie_inverse.operators import BlindBlur, GaussianNoise, Parametric, UnknownGaussianNoise
 from tweedie_inverse.runtime.digest import digest
 from tweedie_inverse.solving.causes import Case, likely_causes
 from tweedie_inverse.solving.diagnostics import Diagnostics, Population
 from tweedie_inverse.solving.expectation import expected_range
+from tweedie_inverse.solving.measured import Measured
 from tweedie_inverse.solving.origin import Origin, checksum, name_of, versions
 from tweedie_inverse.solving.parameters import Chains, InstrumentSamples
 from tweedie_inverse.solving.posterior import Posterior
@@ -96,7 +98,8 @@ def assemble(run: Run, finished: Sequence[Part], begin: float) -> Posterior | No
     diagnostics = _judged(run, samples, population, finished, instrument)
     origin = origin_of(run)
     calibration = closest(run.prior.calibration, origin)
-    posterior = Posterior(samples, diagnostics, stats, origin, calibration, instrument)
+    measured = _measured(run, samples, instrument)
+    posterior = Posterior(samples, diagnostics, stats, origin, calibration, instrument, measured)
     return posterior[0] if run.single else posterior
 
 
@@ -215,6 +218,36 @@ def _judged(
         diagnostics=diagnostics.of(worst),
     )
     return diagnostics.because(likely_causes(case))
+
+
+@torch.no_grad()
+def _measured(run: Run, samples: Tensor, instrument: InstrumentSamples | None) -> Measured:
+    """The measurements, and what the mean and the first sample of each leave unexplained."""
+    residuals, observed = [], []
+    for index, own in enumerate(samples):
+        operator, y, x = run.operator.select(index), run.y[[index]], (own.mean(0), own[0])
+        known = [(operator, run.noise)] * 2
+        if instrument is not None:  # what is typical of the unknowns, and those of the sample
+            theirs, u = _instrument(run, index, len(own)), instrument.u[index]
+            known = [theirs.known(u.mean(0)), theirs.known(u[0])]
+        found = [
+            noise.standardize(y, operator.forward(image[None]))[0]
+            for image, (operator, noise) in zip(x, known, strict=True)
+        ]
+        seen = torch.ones((), dtype=torch.bool) if operator.observed is None else operator.observed
+        residuals.append(torch.stack(found).to(y))
+        observed.append(seen.to(y.device).expand(y.shape[1:]))
+    basis = run.noise.basis if isinstance(run.noise, GaussianNoise) else Pixels()
+    of_mean, of_sample = torch.stack(residuals, 1).unbind()
+    return Measured(
+        run.y[: len(samples)],
+        of_mean,
+        of_sample,
+        None if run.operator.observed is None else torch.stack(observed),
+        run.operator.select(0).range_name,
+        run.operator.range_is_complex,
+        type(basis).__name__,
+    )
 
 
 def _acceptance(finished: Sequence[Part], samples: Tensor) -> Tensor | None:

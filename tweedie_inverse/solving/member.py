@@ -46,6 +46,18 @@ def truth_shown(truth: Any, shape: tuple[int, ...], index: int, batch: int) -> T
     return _member("truth", found, shape, index, batch)
 
 
+def truths_shown(truth: Any, shape: tuple[int, ...], batch: int) -> Tensor:
+    """That of every measurement, ``(batch, *shape)``; of a single one also ``(*shape)``."""
+    found = real_tensor("report", "truth", truth)
+    refuse_type("report(truth=)", found)
+    if tuple(found.shape) == shape and batch == 1:
+        return found[None]
+    if tuple(found.shape) != (batch, *shape):
+        need = f"{(batch, *shape)}, one for each measurement" if batch > 1 else f"{shape}"
+        raise ValueError(f"report(truth=): needs shape {need}, got {tuple(found.shape)}")
+    return found
+
+
 def measurement_shown(measurement: Any, origin: Origin | None, index: int, batch: int) -> Tensor:
     """One of them, ``(*range_shape)``, from what `solve` took; as it is without an origin."""
     found = tensor_of("plot", "measurement", measurement)

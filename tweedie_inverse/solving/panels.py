@@ -70,7 +70,7 @@ def draw(
     height = len(rows) * (_SIDE + _ABOVE + _BELOW) + headline
     figure = Picture(width, height)
     panels = [panel for row in rows for panel in row]
-    limits = _limits(value_range, [panel.image for panel in panels if panel.kind == "image"])
+    limits = range_shown(value_range, [panel.image for panel in panels if panel.kind == "image"])
     spreads = [_largest(panel.image) for panel in panels if panel.kind == "spread"]
     for i, row in enumerate(rows):
         for j, panel in enumerate(row):
@@ -94,7 +94,7 @@ def draw(
     return figure
 
 
-def _limits(known: tuple[float, float] | None, images: list[Tensor]) -> tuple[float, float]:
+def range_shown(known: tuple[float, float] | None, images: list[Tensor]) -> tuple[float, float]:
     """The known range if nearly all values are in it, else the smallest and the largest value."""
     if not images:
         return known or (0.0, 1.0)
@@ -124,7 +124,7 @@ def _draw(figure, axis, panel: Panel, limits: tuple[float, float], top: float) -
     low, high = {
         "image": limits,
         "guess": limits,
-        "data": _limits(None, [panel.image]),
+        "data": range_shown(None, [panel.image]),
         "spread": (0.0, top),
         "width": (0.0, _largest(panel.image)),
         "ratio": (0.0, _MOST_DEVIATIONS),

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import instance
-from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.priors.scaling import Scaling
 from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.solving import export, posterior_file
@@ -19,8 +18,8 @@ from tweedie_inverse.solving.difference import difference_of
 from tweedie_inverse.solving.directions import PrincipalDirections
 from tweedie_inverse.solving.exceedance import Exceedance
 from tweedie_inverse.solving.functional import Functional, functional_of, share_of
-from tweedie_inverse.solving.member import measurement_shown, place_of, truth_shown
-from tweedie_inverse.solving.moments import OfSamples
+from tweedie_inverse.solving.measured import Measured
+from tweedie_inverse.solving.member import place_of
 from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.parameters import (
     InstrumentSamples,
@@ -28,14 +27,14 @@ from tweedie_inverse.solving.parameters import (
     Parameters,
     noise_of,
 )
-from tweedie_inverse.solving.plots import Summary, as_html, plot_posterior, summary_of
 from tweedie_inverse.solving.quantity import Quantity
 from tweedie_inverse.solving.recalibrated import Recalibrated, recalibrated_by
+from tweedie_inverse.solving.shown import Shown
 from tweedie_inverse.solving.stats import Stats
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Posterior(OfSamples):
+class Posterior(Shown):
     """Posterior samples in data units, equally weighted.
 
     It is a sequence of measurements: ``len(posterior)``, ``posterior[0]``, ``posterior[2:5]``.  Two
@@ -50,6 +49,8 @@ class Posterior(OfSamples):
         calibration: what the prior kept of a calibration made as these samples were, or nearly so;
             None where it keeps none.
         instrument: what was drawn of an instrument with unknowns; see `parameters` and `noise`.
+        measured: y with the residuals of the mean and of a sample, for `report`; three times the
+            numbers of y.  None for samples from elsewhere, and from files of older versions.
     """
 
     samples: Tensor
@@ -58,6 +59,7 @@ class Posterior(OfSamples):
     origin: Origin | None = None
     calibration: Scaling | None = None
     instrument: InstrumentSamples | None = None
+    measured: Measured | None = None
 
     @property
     def _axis(self) -> int:
@@ -70,9 +72,6 @@ class Posterior(OfSamples):
             f"Posterior({count} sample{'s' * (count > 1)} of {shape}{many}, {self.stats.method}, "
             f"{self.stats.denoiser_calls:g} evaluations each; {self.diagnostics.verdict})"
         )
-
-    def _repr_html_(self) -> str:
-        return as_html(repr(self), self.plot())
 
     def __len__(self) -> int:
         """The number of measurements; 1 where y came without a batch axis."""
@@ -92,6 +91,7 @@ class Posterior(OfSamples):
             samples=self.samples[place],
             diagnostics=self.diagnostics.of(place),
             instrument=InstrumentSamples.changed(self.instrument, lambda tensor: tensor[place]),
+            measured=Measured.changed(self.measured, lambda tensor: tensor[place]),
         )
 
     def to(self, device: torch.device | str) -> "Posterior":
@@ -102,8 +102,14 @@ class Posterior(OfSamples):
             usable(device, "Posterior.to")  # says what is there instead
             raise
         instrument = InstrumentSamples.changed(self.instrument, lambda tensor: tensor.to(device))
-        diagnostics = self.diagnostics.to(device)
-        return replace(self, samples=samples, diagnostics=diagnostics, instrument=instrument)
+        measured = Measured.changed(self.measured, lambda tensor: tensor.to(device))
+        return replace(
+            self,
+            samples=samples,
+            diagnostics=self.diagnostics.to(device),
+            instrument=instrument,
+            measured=measured,
+        )
 
     @staticmethod
     def concatenate(posteriors: Sequence["Posterior"]) -> "Posterior":
@@ -131,13 +137,16 @@ class Posterior(OfSamples):
             Origin.common([part.origin for part in parts]),
             parts[0].calibration if len({id(part.calibration) for part in parts}) == 1 else None,
             InstrumentSamples.joined([part.instrument for part in parts]),
+            Measured.joined([part.measured for part in parts]),
         )
 
     def _as_batch(self) -> "Posterior":
-        diagnostics = self.diagnostics.of(None)
-        instrument = InstrumentSamples.changed(self.instrument, lambda tensor: tensor[None])
         return replace(
-            self, samples=self.samples[None], diagnostics=diagnostics, instrument=instrument
+            self,
+            samples=self.samples[None],
+            diagnostics=self.diagnostics.of(None),
+            instrument=InstrumentSamples.changed(self.instrument, lambda tensor: tensor[None]),
+            measured=Measured.changed(self.measured, lambda tensor: tensor[None]),
         )
 
     @property
@@ -354,41 +363,3 @@ class Posterior(OfSamples):
             ValueError: no such file of this version of the package.
         """
         return Posterior(*posterior_file.load(path))
-
-    @property
-    def summary(self) -> Summary:
-        """What pictures of the first measurement show."""
-        one = self[0]
-        return summary_of(one.samples, one.mean, one.std, one.interval(), one.origin)
-
-    def plot(
-        self,
-        path: str | Path | None = None,
-        *,
-        measurement: Tensor | None = None,
-        truth: Tensor | None = None,
-        index: int = 0,
-    ):
-        """Samples, mean, standard deviation and interval of one measurement; returns the figure.
-
-        Values are shown in the prior's range where it is known, else in their own, with colour bars
-        in the prior's units.  Images of two channels are complex: magnitude and phase.
-
-        Args:
-            path: where to save the picture; its suffix says the format.
-            measurement: y, as it was given to `solve`, or one of it, to be shown beside the rest.
-            truth: ``(*shape)`` or ``(batch, *shape)``, where it is known, for errors and PSNR.
-            index: which measurement of a batch.
-
-        Raises:
-            IndexError: there is no such measurement.
-            ValueError: a truth of another shape.
-        """
-        if path is not None:
-            path = checked_path("plot", "path", path)
-        one = self[index]
-        if truth is not None:
-            truth = truth_shown(truth, tuple(one.mean.shape), index, len(self))
-        if measurement is not None:
-            measurement = measurement_shown(measurement, self.origin, index, len(self))
-        return plot_posterior(one.summary, path, truth=truth, measurement=measurement)

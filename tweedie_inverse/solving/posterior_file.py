@@ -12,6 +12,7 @@ from tweedie_inverse.io.kinds import known_suffix
 from tweedie_inverse.priors.scaling import Scaling
 from tweedie_inverse.runtime import tensor_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
+from tweedie_inverse.solving.measured import Measured
 from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.parameters import InstrumentSamples
 from tweedie_inverse.solving.stats import Stats
@@ -52,6 +53,7 @@ def save(
     origin: Origin | None,
     calibration: Scaling | None = None,
     instrument: InstrumentSamples | None = None,
+    measured: Measured | None = None,
 ) -> None:
     """Write a posterior; raises as `write` does."""
     notes = {
@@ -66,10 +68,21 @@ def save(
     if instrument is not None:
         notes["instrument"] = instrument.notes()
         tensors |= instrument.tensors()
+    if measured is not None:
+        notes["measured"] = measured.notes()
+        tensors |= measured.tensors()
     write(path, tensors, notes)
 
 
-Written = tuple[Tensor, Diagnostics, Stats, Origin | None, Scaling | None, InstrumentSamples | None]
+Written = tuple[
+    Tensor,
+    Diagnostics,
+    Stats,
+    Origin | None,
+    Scaling | None,
+    InstrumentSamples | None,
+    Measured | None,
+]
 
 
 def load(path: str | Path) -> Written:
@@ -81,7 +94,8 @@ def load(path: str | Path) -> Written:
     diagnostics = Diagnostics.of_file(tensors, notes)
     instrument = InstrumentSamples.of_file(tensors, notes.get("instrument"))
     stats = Stats(**notes["stats"])
-    return tensors["samples"], diagnostics, stats, origin, calibration, instrument
+    measured = Measured.of_file(tensors, notes.get("measured"))
+    return tensors["samples"], diagnostics, stats, origin, calibration, instrument, measured
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:

@@ -18,8 +18,7 @@ from tweedie_inverse.evaluation.calibrate.pictures import draw
 from tweedie_inverse.evaluation.calibrate.power import Power
 from tweedie_inverse.evaluation.calibrate.stein_gate import Stein
 from tweedie_inverse.priors.scaling import MADE_WITH, Scaled, Scaling
-from tweedie_inverse.runtime import tensor_file
-from tweedie_inverse.runtime.atomic import replace
+from tweedie_inverse.runtime import html, tensor_file
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.recalibrated import Recalibrated, differences
 
@@ -195,9 +194,7 @@ class Calibration(Scaled):
 
     def report(self, path: str | Path) -> None:
         """Write one HTML page that needs no other file."""
-        target = checked_page(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace(target, page(self).encode())
+        html.write(html.checked_page(path), page(self))
 
     def save(self, path: str | Path) -> None:
         """Write everything to one safetensors file; `Calibration.load` reads it."""
@@ -241,15 +238,3 @@ class Calibration(Scaled):
         for name in ("coverage", "expected_coverage", "rank_band"):
             notes[name] = Curve(*(tensors[f"{name}/{field}"] for field in Curve._fields))
         return Calibration(**notes)
-
-
-def checked_page(path: str | Path) -> Path:
-    """The path of a report.
-
-    Raises:
-        ValueError: its suffix promises something else than HTML.
-    """
-    target = checked_path("report", "path", path)
-    if target.suffix not in (".html", ".htm"):
-        raise ValueError(f"report({str(path)!r}): writes HTML; name a file such as report.html")
-    return target
