@@ -72,9 +72,8 @@ def train(
     """
     me = "train"
     folder = checked_path(me, "out", out)
-    config = instance(
-        me, "config", config or TrainingConfig(), TrainingConfig, need="a TrainingConfig"
-    )
+    config = TrainingConfig() if config is None else config
+    instance(me, "config", config, TrainingConfig, need="a TrainingConfig")
     progress = flag(me, "progress", progress)
     if steps is not None and minutes is not None:
         raise ValueError(f"train(steps={steps}, minutes={minutes}): give one of them")
