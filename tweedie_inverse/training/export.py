@@ -168,8 +168,8 @@ def card(run: Trained, images: TrainingImages, held_out: Tensor, licence: str) -
 ## Denoising on held-out images
 
 PSNR, mean over {len(shown)} images (mean pixel {float(shown.mean()):.3f}), with the linear
-correction that was fitted together with the denoising error on {len(held_out)} held-out
-images{of_images}, these among them.
+correction that was fitted together with the denoising error on
+{len(held_out)} held-out images{of_images}, these among them.
 {warning}
 {_denoising_table(prior, shown)}
 

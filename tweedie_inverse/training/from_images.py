@@ -32,6 +32,7 @@ def train(
     seed: int | None = None,
     name: str | None = None,
     licence: str = "",
+    held_out: int = 512,
     config: TrainingConfig | None = None,
     progress: bool = True,
 ) -> Prior:
@@ -63,6 +64,8 @@ def train(
         seed: of the held-out images, crops, noise and first weights, 0.
         name: of the prior; default that of the folder.
         licence: of the weights, for the card.
+        held_out: crops that the denoising error is measured on, or as many as there are; one
+            network evaluation each for 24 noise levels.
         config: all other settings; the arguments above come before it.
         progress: print what was found, and show a bar.
 
@@ -89,7 +92,7 @@ def train(
     config = replace(config, start="", **changes)
     device = usable(device, me)
     name = folder.resolve().name if name is None else name
-    ready_to_export(folder, name, 1)
+    ready_to_export(folder, name, held_out)
     found = own_images(images, config, folder)
     config = replace(config, start=start_of(wanted, found.shape[0]))
     refuse_start(config, found.shape[0])
@@ -102,6 +105,7 @@ def train(
         name,
         images=found,
         device=device,
+        held_out=held_out,
         licence=licence,
         check_every=CHECK_EVERY,
         team=team,
