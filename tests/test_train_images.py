@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data_files import dicom_slice
 from tests.seeds import salted
 from tweedie_inverse.datasets.own.arrays import Array, TorchDataset
 from tweedie_inverse.datasets.own.cache import Cache
@@ -330,3 +331,36 @@ def test_the_cache_keeps_to_its_limit():
         assert cache.used <= 250
     assert loaded == [0, 1, 2, 1]  # the one that was asked for last stays
     assert Cache(load, limit=10)[5].numel() == 100
+
+
+def test_slices_of_a_dicom_series_are_one_volume_in_hounsfield_units(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    series = [pydicom.uid.generate_uid() for _ in range(6)]
+    for k in range(48):
+        pixels = numpy_generator("dicom", k).integers(0, 2000, (8, 8)).astype(np.uint16)
+        uid = series[k // 8]
+        dicom_slice(tmp_path, float(k), f"{k}.dcm", pixels, SeriesInstanceUID=uid)
+    images = own(tmp_path)
+    held = {images.source.facts[number].group for number, _ in images._held_out}
+    assert (images.held, len(held)) == (16, 2)
+    assert "HU" in images.statement()[2]
+
+
+def test_sixteen_bits_and_volumes(tmp_path):
+    tifffile, nibabel = pytest.importorskip("tifffile"), pytest.importorskip("nibabel")
+    for k in range(32):
+        pixels = numpy_generator("tiff", k).integers(100, 3000, (8, 9)).astype(np.uint16)
+        tifffile.imwrite(_made(tmp_path / "tiff") / f"{k}.tif", pixels)
+    assert own(tmp_path / "tiff").values[1] == pytest.approx(2999, abs=20)
+    for k in range(8):
+        values = numpy_generator("nifti", k).random((9, 8, 5)).astype(np.float32)
+        image = nibabel.Nifti1Image(values, np.eye(4))
+        nibabel.save(image, _made(tmp_path / "nifti") / f"{k}.nii.gz")
+    images = own(tmp_path / "nifti")
+    assert (images.trained, images.held) == (20, 20)
+    assert "of 8 files" in images.statement()[0]
+
+
+def _made(folder):
+    folder.mkdir(exist_ok=True)
+    return folder

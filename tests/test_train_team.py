@@ -11,7 +11,7 @@ import torch
 
 from tests.seeds import salted
 from tweedie_inverse.training.checkpoint import load_run
-from tweedie_inverse.training.team import Team, join_team
+from tweedie_inverse.training.team import Team, device_in_team, join_team
 
 PROGRAM = """
 import functools, sys, torch
@@ -105,6 +105,14 @@ def test_processes_that_cannot_talk_are_refused():
     assert join_team("cpu", {}) == join_team("cpu", {"WORLD_SIZE": "1"}) == Team()
     with pytest.raises(ValueError, match="Start them by torchrun"):
         join_team("cpu", {"WORLD_SIZE": "4", "RANK": "1"})
+
+
+def test_each_process_has_an_accelerator_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = [device_in_team("cuda", {"LOCAL_RANK": str(rank)}) for rank in range(4)]
+    assert found == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert device_in_team("cuda", {}) == "cuda"
+    assert device_in_team("cpu", {"LOCAL_RANK": "1"}) == "cpu"
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):

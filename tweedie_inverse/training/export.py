@@ -76,7 +76,7 @@ def export(
     run.task.finish(images.any_size)
     prior.module.to(device)
     held_out = held_out.to(device)
-    prior.error = measure_denoising_error(prior, held_out, form=_form(images, len(held_out)))
+    prior.error = measure_denoising_error(prior, held_out, form=form_for(images, len(held_out)))
     text = card(run, images, held_out, images.licence(licence))
     prior.module.to("cpu")
     settings = {
@@ -116,7 +116,7 @@ def _images_of(run: Trained, folder: str | Path) -> TrainingImages:
     return images
 
 
-def _form(images: TrainingImages, count: int) -> Form:
+def form_for(images: TrainingImages, count: int) -> Form:
     """The finest spectrum that so many different images can tell."""
     different = min(count, images.held or count)
     if different >= _FULL:

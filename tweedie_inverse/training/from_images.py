@@ -15,7 +15,7 @@ from tweedie_inverse.training.export import ready_to_export
 from tweedie_inverse.training.own import AUTO, own_images, start_of
 from tweedie_inverse.training.session import CHECK_EVERY, complete
 from tweedie_inverse.training.start import refuse_start
-from tweedie_inverse.training.team import join_team
+from tweedie_inverse.training.team import device_in_team, join_team
 
 
 def train(
@@ -90,7 +90,7 @@ def train(
     changes["data"] = str(images) if is_folder else "own images"
     wanted = start if start != AUTO or not config.start else config.start
     config = replace(config, start="", **changes)
-    device = usable(device, me)
+    device = usable(device_in_team(device), me)
     name = folder.resolve().name if name is None else name
     ready_to_export(folder, name, held_out)
     found = own_images(images, config, folder)
@@ -98,7 +98,7 @@ def train(
     refuse_start(config, found.shape[0])
     team = join_team(device)
     if progress and team.leads:
-        print("\n".join(found.statement()))
+        print("\n".join([*found.statement(), f"start: {config.start or 'random weights'}"]))
     path = complete(
         config,
         folder,
