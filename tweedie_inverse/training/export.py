@@ -77,7 +77,7 @@ def export(
     run.task.finish(images.any_size)
     prior.module.to(device)
     held_out = held_out.to(device)
-    prior.error = measure_denoising_error(prior, held_out, form=_form(images, len(held_out)))
+    prior.error = measure_denoising_error(prior, held_out, form=form_for(images, len(held_out)))
     text = card(run, images, held_out, images.licence(licence))
     prior.module.to("cpu")
     settings = {
@@ -117,7 +117,7 @@ def _images_of(run: Trained, folder: str | Path) -> TrainingImages:
     return images
 
 
-def _form(images: TrainingImages, count: int) -> Form:
+def form_for(images: TrainingImages, count: int) -> Form:
     """The finest spectrum that so many different images can tell."""
     different = min(count, images.held or count)
     if different >= _FULL:
@@ -169,8 +169,8 @@ def card(run: Trained, images: TrainingImages, held_out: Tensor, licence: str) -
 ## Denoising on held-out images
 
 PSNR, mean over {len(shown)} images (mean pixel {float(shown.mean()):.3f}), with the linear
-correction that was fitted together with the denoising error on {len(held_out)} held-out
-images{of_images}, these among them.
+correction that was fitted together with the denoising error on
+{len(held_out)} held-out images{of_images}, these among them.
 {warning}
 {_denoising_table(prior, shown)}
 

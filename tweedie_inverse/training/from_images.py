@@ -15,7 +15,7 @@ from tweedie_inverse.training.export import ready_to_export
 from tweedie_inverse.training.own import AUTO, own_images, start_of
 from tweedie_inverse.training.session import CHECK_EVERY, complete
 from tweedie_inverse.training.start import refuse_start
-from tweedie_inverse.training.team import join_team
+from tweedie_inverse.training.team import device_in_team, join_team
 
 
 def train(
@@ -32,6 +32,7 @@ def train(
     seed: int | None = None,
     name: str | None = None,
     licence: str = "",
+    held_out: int = 512,
     config: TrainingConfig | None = None,
     progress: bool = True,
 ) -> Prior:
@@ -63,6 +64,8 @@ def train(
         seed: of the held-out images, crops, noise and first weights, 0.
         name: of the prior; default that of the folder.
         licence: of the weights, for the card.
+        held_out: crops that the denoising error is measured on, or as many as there are; one
+            network evaluation each for 24 noise levels.
         config: all other settings; the arguments above come before it.
         progress: print what was found, and show a bar.
 
@@ -72,9 +75,8 @@ def train(
     """
     me = "train"
     folder = checked_path(me, "out", out)
-    config = instance(
-        me, "config", config or TrainingConfig(), TrainingConfig, need="a TrainingConfig"
-    )
+    config = TrainingConfig() if config is None else config
+    instance(me, "config", config, TrainingConfig, need="a TrainingConfig")
     progress = flag(me, "progress", progress)
     if steps is not None and minutes is not None:
         raise ValueError(f"train(steps={steps}, minutes={minutes}): give one of them")
@@ -88,21 +90,22 @@ def train(
     changes["data"] = str(images) if is_folder else "own images"
     wanted = start if start != AUTO or not config.start else config.start
     config = replace(config, start="", **changes)
-    device = usable(device, me)
+    device = usable(device_in_team(device), me)
     name = folder.resolve().name if name is None else name
-    ready_to_export(folder, name, 1)
+    ready_to_export(folder, name, held_out)
     found = own_images(images, config, folder)
     config = replace(config, start=start_of(wanted, found.shape[0]))
     refuse_start(config, found.shape[0])
     team = join_team(device)
     if progress and team.leads:
-        print("\n".join(found.statement()))
+        print("\n".join([*found.statement(), f"start: {config.start or 'random weights'}"]))
     path = complete(
         config,
         folder,
         name,
         images=found,
         device=device,
+        held_out=held_out,
         licence=licence,
         check_every=CHECK_EVERY,
         team=team,

@@ -45,9 +45,7 @@ class Run:
         self.network = self.task.prior.module.to(device).to(memory_format=torch.channels_last)
         for part in self.task.extras().values():
             part.to(device)
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.network, multi_avg_fn=_average_of(config.average)
-        )
+        self.average = torch.optim.swa_utils.AveragedModel(self.network, multi_avg_fn=self._average)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.rate, betas=(0.9, 0.99)
         )
@@ -117,6 +115,12 @@ class Run:
         if not config.minutes:
             self.done = self._share()
         return mean
+
+    @torch.no_grad()
+    def _average(self, averages: list[Tensor], current: list[Tensor], _: Any) -> None:
+        """An exponential average whose memory grows with the run, up to a decay of `average`."""
+        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(averages, current, 1 - decay)
 
     def _descend(self, loss: Tensor) -> float:
         """The step of the optimizer; returns the loss of the whole batch."""
@@ -199,18 +203,6 @@ class _Ahead:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _average_of(largest: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential average whose memory grows with the run, up to a decay of `largest`."""
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        decay = min(largest, (1 + int(count)) / (10 + int(count)))
-        for average, value in zip(averages, current, strict=True):
-            average.lerp_(value, 1 - decay)
-
-    return update
 
 
 def dropped_labels(

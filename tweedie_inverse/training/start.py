@@ -7,6 +7,7 @@ from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.unet import Attention, UNet
 from tweedie_inverse.priors.zoo import list_priors, load_prior
 from tweedie_inverse.training.config import TrainingConfig
+from tweedie_inverse.training.fresh import fresh_unet
 
 
 def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> None:
@@ -54,11 +55,7 @@ def refuse_start(config: TrainingConfig, channels: int) -> None:
     """
     if not config.start or config.process:
         return
-    classes = 0
-    network = UNet(
-        channels, config.widths, config.blocks, classes=classes, attention=config.attention
-    )
-    start_from(network, config.start, config.parameterization)
+    start_from(fresh_unet(config, channels, 0), config.start, config.parameterization)
 
 
 def _loaded(name_or_path: str, parameterization: str) -> NetworkPrior:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from tweedie_inverse.priors.guidance import given
 from tweedie_inverse.priors.network import NetworkPrior
-from tweedie_inverse.priors.unet import UNet
 from tweedie_inverse.priors.zoo import save_prior
 from tweedie_inverse.runtime.atomic import replace
 from tweedie_inverse.training.config import TrainingConfig
+from tweedie_inverse.training.fresh import fresh_unet
 from tweedie_inverse.training.learned_noise import LearnedLevels, descend, even_times
 from tweedie_inverse.training.noise_levels import NOISE_LEVELS, NoiseLevels, Timesteps, quantiles
 from tweedie_inverse.training.objective import WEIGHTS, denoising_loss
@@ -254,12 +254,3 @@ def task_of(config: TrainingConfig, shape: tuple[int, ...], classes: int) -> Tas
 def reduced_precision(config: TrainingConfig, clean: Tensor) -> torch.autocast:
     """The context of a forward pass: half the digits where the settings ask for it."""
     return reduced(config.precision, clean.device)
-
-
-def fresh_unet(config: TrainingConfig, channels: int, classes: int) -> UNet:
-    """A network with random weights, fixed by the seed; the global random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return UNet(
-            channels, config.widths, config.blocks, classes=classes, attention=config.attention
-        )

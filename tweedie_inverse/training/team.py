@@ -52,6 +52,15 @@ class Team:
             distributed.barrier()
 
 
+def device_in_team(device: str, environment: Mapping[str, str] | None = None) -> str:
+    """``cuda`` under torchrun is the accelerator with this process's number on its machine."""
+    said = os.environ if environment is None else environment
+    if device != "cuda" or "LOCAL_RANK" not in said:
+        return device
+    local = int(said["LOCAL_RANK"])
+    return f"cuda:{local % (torch.cuda.device_count() or local + 1)}"
+
+
 def join_team(device: str, environment: Mapping[str, str] | None = None) -> Team:
     """The place of this process among those that torchrun has started; else the only one.
 

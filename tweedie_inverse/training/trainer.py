@@ -4,7 +4,7 @@ Every batch is fixed by its step number, so a run that was stopped and resumed s
 as one that was not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def train(
     save_every: int = 250,
     check_every: int = 0,
     team: Team | None = None,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Train until `config.steps`, yielding progress; resumes from `folder` where it holds a run.
 
     The loop belongs to the caller: stop consuming and the last checkpoint stays usable.  The folder

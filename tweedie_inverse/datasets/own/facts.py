@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 # Between these shares of its pixels the values of a file are described.
-SHARES = (0.0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0)
+SHARES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.5, 0.9, 0.97, 0.99, 0.997, 0.999, 1.0)
+_VALUES = 1001
 _MOST = 2_000_000  # pixels that quantiles are taken of; of more, an even part
 
 
@@ -93,11 +94,13 @@ def quantiles_of(images: Tensor) -> tuple[float, ...]:
 
 
 def pooled(facts: Sequence[Facts], shares: Sequence[float], most: int = 5000) -> list[float]:
-    """Quantiles of the values of many files, each counted alike."""
+    """Quantiles of the values of many files, each counted alike; without their last thousandths,
+    of which a file says no more than its ends.
+    """
     step = -(-len(facts) // most)
     known = torch.tensor([one.quantiles for one in facts[::step]]).double()
-    # Files as if they had 401 values each, on straight lines between their quantiles.
-    at = torch.linspace(0, 1, 401).double()
+    # Files as if they had so many values each, on straight lines between their quantiles.
+    at = torch.linspace(0, 1, _VALUES).double().clamp(SHARES[1], SHARES[-2])
     ends = torch.tensor(SHARES).double()
     upper = torch.searchsorted(ends, at).clamp(1, len(ends) - 1)
     part = (at - ends[upper - 1]) / (ends[upper] - ends[upper - 1])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tweedie_inverse.datasets.own.facts import Facts, facts_of
+from tweedie_inverse.datasets.own.facts import SHARES, Facts, facts_of
 from tweedie_inverse.datasets.own.layout import images_of_file
 from tweedie_inverse.io.reading import read
 from tweedie_inverse.runtime.checksums import checksum
@@ -118,7 +118,7 @@ def known_facts(index: Path) -> dict[str, Facts]:
     A damaged index costs a new look at the files, and nothing else.
     """
     try:
-        rows = json.loads(index.read_text())["files"]
-        return {row["facts"]["checksum"]: Facts.of_plain(row["facts"]) for row in rows}
+        found = [Facts.of_plain(row["facts"]) for row in json.loads(index.read_text())["files"]]
+        return {one.checksum: one for one in found if len(one.quantiles) in (0, len(SHARES))}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
