@@ -210,7 +210,7 @@ def test_unknown_numbers_are_ranges():
     assert list(motion.unknowns) == ["length", "angle"]
     scan = asked("tomography", "angles=3 detector-offset=-2..2").made(SHAPE)
     assert list(scan.unknowns) == ["detector_offset"]
-    with pytest.raises(ValueError, match="--factor 2..3: cannot be unknown"):
+    with pytest.raises(ValueError, match=r"--factor 2\.\.3: cannot be unknown"):
         asked("downsampling", "factor=2..3")
     with pytest.raises(ValueError, match="not linear"):
         asked("transmission", "angles=3 photons=9 angle-offset=0..1").made(SHAPE)
@@ -269,9 +269,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_wrong_options_are_refused_before_a_network_is_loaded(
-    words, tmp_path, capsys, monkeypatch
-):
+def test_wrong_options_are_refused_before_a_network_is_loaded(words, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tweedie_inverse.priors.zoo.load_prior", None)
     monkeypatch.chdir(tmp_path)
     np.save("y.npy", np.zeros(SHAPE, np.float32))
@@ -332,12 +330,12 @@ def test_a_grey_picture_and_a_prior_of_colours(tmp_path, capsys, monkeypatch):
     assert "--operator greyscale" in told
 
 
-def test_solve_by_name_is_solve_in_python(tmp_path, monkeypatch):
+def test_solve_by_name_is_solve_in_python(tmp_path, monkeypatch, no_pictures):
     monkeypatch.chdir(tmp_path)
-    mask = ops.Mask(ops.random_mask((1, 64, 64), 0.5, seed=3), noise=ops.GaussianNoise(0.1))
-    y = mask.measure(torch.full((1, 64, 64), 0.4), seed=1)
+    mask = ops.Mask(ops.random_mask((1, 32, 32), 0.5, seed=3), noise=ops.GaussianNoise(0.1))
+    y = mask.measure(torch.full((1, 32, 32), 0.4), seed=1)
     np.save("y.npy", y.numpy())
-    words = "solve y.npy --operator mask --keep 0.5 --pattern-seed 3 --noise 0.1 --prior phantom-64"
+    words = "solve y.npy --operator mask --keep 0.5 --pattern-seed 3 --noise 0.1 --prior digits-32"
     main([*words.split(), "--samples", "2", "--steps", "3", "--seed", "7"])
-    right = ti.solve(y, mask, ti.load_prior("phantom-64"), num_samples=2, steps=3, seed=7)
+    right = ti.solve(y, mask, ti.load_prior("digits-32"), num_samples=2, steps=3, seed=7)
     assert torch.equal(Posterior.load("posterior.safetensors").samples, right.samples)

@@ -177,10 +177,14 @@ def _solve(options: argparse.Namespace) -> None:
 
 def _save_problem(options: argparse.Namespace) -> None:
     """Write what was asked, after the checks that need no data."""
+    from tweedie_inverse.runtime.atomic import ready
+
     path = Path(options.save_problem)
     if path.suffix.lower() != problem_file.SUFFIX:
         raise ValueError(f"solve: --save-problem {path}: call it {path.stem}.toml")
     equipment.check(options, "solve")
+    problem_file.refuse_other(path, options)
+    ready(path)
     problem_file.write(path, options)
     options.result.update(problem=path)
     print(f"problem: {path.resolve()}")
