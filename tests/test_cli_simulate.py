@@ -82,7 +82,7 @@ def test_numbers_in_other_units_are_said_and_kept(folder, capsys):
     words += ["--out", "y.h5"]
     told = refused(capsys, *words)
     assert "values from -1000 to 1000, and those of --prior phantom-64 lie in 0 to 1" in told
-    main([*words, "--value-range=-1000,1000"])
+    main([*words, "--value-range", "-1000,1000"])
     found = ti.io.read("y.h5")
     assert (found.units, found.spacing) == ("HU", (2.0, 2.0))
     seen = found.values != 0

@@ -58,7 +58,7 @@ def add(commands) -> None:
 def _check_fit(options: argparse.Namespace) -> None:
     from tweedie_inverse.app.equipment import check, noise_of, operators
     from tweedie_inverse.evaluation.fit.plan import prepare_plan
-    from tweedie_inverse.evaluation.fit.reference import made
+    from tweedie_inverse.evaluation.fit.reference import made as made_of
     from tweedie_inverse.evaluation.fit.report import checked_level
     from tweedie_inverse.priors.zoo import load_prior
     from tweedie_inverse.runtime.devices import usable
@@ -74,12 +74,18 @@ def _check_fit(options: argparse.Namespace) -> None:
         weights=options.weights,
         device=device,
     )
-    given = {}
+    given, made = {}, []
     for name in options.measurement:  # all of them before the references, which take long
         data = load(name, options.key)
         operator = asked.of(prior, data)
+        made.append(operator)
         y = in_units_of(prior, data, Path(name).name, print)
         given[name] = check_measurement(y, operator)[0]
+    if any(one is not made[0] for one in made):
+        raise ValueError(
+            "check-fit: the measurements are of different shapes, so that they need operators of "
+            "their own; check them one shape at a time"
+        )
     shaped = prior.for_shape(operator.domain_shape)
     images = images_of(shaped, options.images or (), None, most=options.count or COUNT)
     plan = prepare_plan(
@@ -96,7 +102,7 @@ def _check_fit(options: argparse.Namespace) -> None:
         file=options.references,
     )
     level = checked_level(options.level, plan.count)
-    reference = made(plan, True)
+    reference = made_of(plan, True)
     reports = {name: reference.check_each(y, level=level) for name, y in given.items()}
     for name, found in reports.items():
         for number, report in enumerate(found):

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import platform
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
@@ -23,6 +24,7 @@ from tweedie_inverse.app import (
     solve_command,
 )
 from tweedie_inverse.app.endings import endings
+from tweedie_inverse.app.interrupts import IS_COMMAND
 from tweedie_inverse.app.options import add_json
 from tweedie_inverse.app.parser import Parser
 from tweedie_inverse.app.results import reported
@@ -36,6 +38,8 @@ from tweedie_inverse.training.tasks import PROCESSES
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse and run; every error ends with one line and an exit code (`endings`)."""
+    if IS_COMMAND:
+        warnings.showwarning = _warn
     with endings():
         parser = _parser()
         arguments = sys.argv[1:] if arguments is None else list(map(str, arguments))
@@ -44,6 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
             if hasattr(options, "complete"):  # by what a file says
                 options = options.complete(parser, arguments, options)
             options.run(options)
+
+
+def _warn(message, category, filename, lineno, file=None, line=None) -> None:
+    """A warning without the line of the program that it comes from."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 _EXAMPLE = """\
