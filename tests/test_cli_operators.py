@@ -339,3 +339,13 @@ def test_solve_by_name_is_solve_in_python(tmp_path, monkeypatch, no_pictures):
     main([*words.split(), "--samples", "2", "--steps", "3", "--seed", "7"])
     right = ti.solve(y, mask, ti.load_prior("digits-32"), num_samples=2, steps=3, seed=7)
     assert torch.equal(Posterior.load("posterior.safetensors").samples, right.samples)
+
+
+@pytest.mark.parametrize("command", ["calibrate phantom-64", "check-fit y.npy --prior phantom-64"])
+def test_commands_that_need_a_known_level_say_so(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tweedie_inverse.priors.zoo.load_prior", None)
+    monkeypatch.chdir(tmp_path)
+    words = [*command.split(), "--operator", "mask", "--keep", "0.5", "--noise", "estimate"]
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "needs a level that is known; `solve` estimates it" in capsys.readouterr().err
