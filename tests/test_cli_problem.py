@@ -208,3 +208,22 @@ def test_the_file_of_a_walk_stays_until_the_results_are_written(folder, monkeypa
         assert (folder / walk).exists()
         main(["solve", "problem.toml", "--out", out])
         assert not (folder / walk).exists()
+
+
+def test_a_walk_that_was_killed_after_its_last_level_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_EVERY", 0.0)
+    prior = ti.priors.Gaussian(torch.zeros(1, 4, 4), power_spectrum=torch.ones(4, 4))
+    operator = ops.Mask(torch.ones(1, 4, 4), noise=ops.GaussianNoise(0.1))
+    given = (torch.zeros(1, 4, 4), operator, prior)
+    options = {"num_samples": 3, "steps": 3, "checkpoint": tmp_path / "walk"}
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as at_the_end:
+        at_the_end.setattr("tweedie_inverse.solving.solver.assemble", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ti.solve(*given, **options, batch_size=2)
+    found = ti.solve(*given, **options, batch_size=2)
+    assert torch.equal(found.samples, ti.solve(*given, num_samples=3, steps=3).samples)
+    assert not (tmp_path / "walk").exists()

@@ -88,6 +88,9 @@ def test_numbers_in_other_units_are_said_and_kept(folder, capsys):
     seen = found.values != 0
     assert float((found.values - hounsfield)[seen].abs().max()) < 120
     assert tomllib.loads((folder / "y.toml").read_text())["prior"]["value-range"] == [-1000, 1000]
+    bare = ["solve", "y.h5", "--operator", "mask", "--keep", "0.9", "--noise", "20"]
+    main([*bare, "--prior", "phantom-64", "--samples", "1", "--steps", "1"])
+    assert "lie in 0 to 1; --value-range LOW,HIGH says which" in capsys.readouterr().out
     main([*words, "--rescale=-1000,1000", "--noise", "0.01"])
     assert float(ti.io.read("y.h5").values.max()) < 1.1
 
