@@ -16,3 +16,14 @@ def global_random_state_untouched():
     before = torch.random.get_rng_state()
     yield
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+class _NoFigure:
+    def savefig(self, file, **settings) -> None:
+        file.write(b"a picture")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """`solve` in files without the time that its picture takes; other tests draw it."""
+    monkeypatch.setattr("tweedie_inverse.solving.posterior.Posterior.plot", lambda _: _NoFigure())

@@ -330,12 +330,22 @@ def test_a_grey_picture_and_a_prior_of_colours(tmp_path, capsys, monkeypatch):
     assert "--operator greyscale" in told
 
 
-def test_solve_by_name_is_solve_in_python(tmp_path, monkeypatch):
+def test_solve_by_name_is_solve_in_python(tmp_path, monkeypatch, no_pictures):
     monkeypatch.chdir(tmp_path)
-    mask = ops.Mask(ops.random_mask((1, 64, 64), 0.5, seed=3), noise=ops.GaussianNoise(0.1))
-    y = mask.measure(torch.full((1, 64, 64), 0.4), seed=1)
+    mask = ops.Mask(ops.random_mask((1, 32, 32), 0.5, seed=3), noise=ops.GaussianNoise(0.1))
+    y = mask.measure(torch.full((1, 32, 32), 0.4), seed=1)
     np.save("y.npy", y.numpy())
-    words = "solve y.npy --operator mask --keep 0.5 --pattern-seed 3 --noise 0.1 --prior phantom-64"
+    words = "solve y.npy --operator mask --keep 0.5 --pattern-seed 3 --noise 0.1 --prior digits-32"
     main([*words.split(), "--samples", "2", "--steps", "3", "--seed", "7"])
-    right = ti.solve(y, mask, ti.load_prior("phantom-64"), num_samples=2, steps=3, seed=7)
+    right = ti.solve(y, mask, ti.load_prior("digits-32"), num_samples=2, steps=3, seed=7)
     assert torch.equal(Posterior.load("posterior.safetensors").samples, right.samples)
+
+
+@pytest.mark.parametrize("command", ["calibrate phantom-64", "check-fit y.npy --prior phantom-64"])
+def test_commands_that_need_a_known_level_say_so(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tweedie_inverse.priors.zoo.load_prior", None)
+    monkeypatch.chdir(tmp_path)
+    words = [*command.split(), "--operator", "mask", "--keep", "0.5", "--noise", "estimate"]
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "needs a level that is known; `solve` estimates it" in capsys.readouterr().err

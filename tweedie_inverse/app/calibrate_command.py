@@ -141,10 +141,11 @@ def _page(options: argparse.Namespace) -> Path:
 
 
 def _plan(options: argparse.Namespace, device: str) -> Plan:
-    from tweedie_inverse.app.equipment import check, load_operator, noise_of, operators
+    from tweedie_inverse.app.equipment import check, known_noise_of, load_operator, operators
     from tweedie_inverse.priors.zoo import load_prior
 
     check(options, "calibrate")
+    known_noise_of(options.noise, "calibrate")
     asked = operators(options, "calibrate")
     instrument = None if options.instrument is None else load_operator(options.instrument)[0]
     prior = load_prior(
@@ -168,7 +169,7 @@ def _plan(options: argparse.Namespace, device: str) -> Plan:
         images=None if images is None else images.to(device),
         method=options.method,
         steps=options.steps,
-        noise=noise_of(options.noise),
+        noise=known_noise_of(options.noise, "calibrate"),
         sampler=_named("--sampler", options.sampler, object),
         instrument=instrument,
         batch_size=options.batch_size,

@@ -56,7 +56,7 @@ def add(commands) -> None:
 
 
 def _check_fit(options: argparse.Namespace) -> None:
-    from tweedie_inverse.app.equipment import check, noise_of, operators
+    from tweedie_inverse.app.equipment import check, known_noise_of, operators
     from tweedie_inverse.evaluation.fit.plan import prepare_plan
     from tweedie_inverse.evaluation.fit.reference import made
     from tweedie_inverse.evaluation.fit.report import checked_level
@@ -66,6 +66,7 @@ def _check_fit(options: argparse.Namespace) -> None:
 
     device = usable(options.device, "check-fit")
     check(options, "check-fit")
+    known_noise_of(options.noise, "check-fit")
     asked = operators(options, "check-fit")
     prior = load_prior(
         options.prior,
@@ -74,12 +75,18 @@ def _check_fit(options: argparse.Namespace) -> None:
         weights=options.weights,
         device=device,
     )
-    given = {}
+    given, shapes = {}, set()
     for name in options.measurement:  # all of them before the references, which take long
         data = load(name, options.key)
         operator = asked.of(prior, data)
+        shapes.add((operator.domain_shape, operator.range_shape))
         y = in_units_of(prior, data, Path(name).name, print)
         given[name] = check_measurement(y, operator)[0]
+    if len(shapes) > 1:
+        raise ValueError(
+            "check-fit: the measurements are of different shapes, so that they need operators of "
+            "their own; check them one shape at a time"
+        )
     shaped = prior.for_shape(operator.domain_shape)
     images = images_of(shaped, options.images or (), None, most=options.count or COUNT)
     plan = prepare_plan(
@@ -91,7 +98,7 @@ def _check_fit(options: argparse.Namespace) -> None:
         images=images,
         method=options.method,
         steps=options.steps,
-        noise=noise_of(options.noise),
+        noise=known_noise_of(options.noise, "check-fit"),
         batch_size=options.batch_size,
         file=options.references,
     )

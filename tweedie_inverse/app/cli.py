@@ -6,6 +6,7 @@ It is written with argparse; `parser` says why.
 import argparse
 import platform
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tweedie_inverse.app import (
     train_command,
 )
 from tweedie_inverse.app.endings import endings
+from tweedie_inverse.app.interrupts import IS_COMMAND
 from tweedie_inverse.app.options import add_json
 from tweedie_inverse.app.parser import Parser
 from tweedie_inverse.app.results import reported
@@ -28,6 +30,8 @@ from tweedie_inverse.app.results import reported
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse and run; every error ends with one line and an exit code (`endings`)."""
+    if IS_COMMAND:
+        warnings.showwarning = _warn
     with endings():
         parser = _parser()
         arguments = sys.argv[1:] if arguments is None else list(map(str, arguments))
@@ -36,6 +40,11 @@ def main(arguments: list[str] | None = None) -> None:
             if hasattr(options, "complete"):  # by what a file says
                 options = options.complete(parser, arguments, options)
             options.run(options)
+
+
+def _warn(message, category, filename, lineno, file=None, line=None) -> None:
+    """A warning without the line of the program that it comes from."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 _EXAMPLE = """\

@@ -10,7 +10,7 @@ from tweedie_inverse.app.catalogue.noises import settled
 from tweedie_inverse.app.catalogue.options import OPTIONS, SIZE
 from tweedie_inverse.app.catalogue.values import numbers
 from tweedie_inverse.boundary.data import Data
-from tweedie_inverse.operators import GaussianNoise, NoiseModel, Operator
+from tweedie_inverse.operators import GaussianNoise, NoiseModel, Operator, UnknownGaussianNoise
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.rescaled import Rescaled
@@ -193,6 +193,20 @@ def noise_of(text: str | None) -> Noise:
     found = settled(text)
     std = found.values.get("std")
     return std if found.name == "gaussian" and isinstance(std, float) else found.model()
+
+
+def known_noise_of(text: str | None, caller: str) -> NoiseModel | float | None:
+    """The same where the level must be known.
+
+    Raises:
+        ValueError: it is to be estimated.
+    """
+    found = noise_of(text)
+    if isinstance(found, str | UnknownGaussianNoise):
+        raise ValueError(
+            f"{caller}: --noise {text}: needs a level that is known; `solve` estimates it"
+        )
+    return found
 
 
 def _model(text: str | None) -> NoiseModel | None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from tweedie_inverse.app import equipment, measurements
-from tweedie_inverse.app.exports import Exports, refuse_early, suffix_of
+from tweedie_inverse.app.exports import Exports, refuse_early, shares_grid, suffix_of
 from tweedie_inverse.boundary.data import Data
 from tweedie_inverse.io import read
 from tweedie_inverse.operators import Operator
@@ -55,6 +57,8 @@ def prepared(
     from tweedie_inverse.solving.setup import prepare
 
     y = measurements.in_units_of(prior, data, job.name, job.tell).to(options.device)
+    if shares_grid(operator, data):
+        _tell_of_units(y, prior, job)
     return prepare(
         y,
         operator,
@@ -65,6 +69,18 @@ def prepared(
         job.seed,
         equipment.noise_of(options.noise),
     )
+
+
+def _tell_of_units(y: Tensor, prior: Prior, job: Job) -> None:
+    """A line where numbers that are brightnesses lie far outside the prior's range."""
+    if prior.value_range is None or y.is_complex() or not y.numel():
+        return
+    (low, high), (least, most) = prior.value_range, (float(y.min()), float(y.max()))
+    if least < low - (high - low) or most > high + (high - low):
+        job.tell(
+            f"{job.name}: numbers from {least:.4g} to {most:.4g}, and the images of this prior lie "
+            f"in {low:g} to {high:g}; --value-range LOW,HIGH says which of yours these are"
+        )
 
 
 def batch_size_of(options: argparse.Namespace) -> int | None:

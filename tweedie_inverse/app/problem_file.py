@@ -177,12 +177,19 @@ def located(folder: Path, text: str, must: bool = False) -> str:
     """A path of a file in `folder`, ``FILE:REST`` included; what is no path stays as it is."""
     if os.path.isabs(text):
         return text
-    there = os.path.join(folder, text)
+    there = _shortened(os.path.join(folder, text))
     head = os.path.join(folder, text.rpartition(":")[0] or text)
     return there if must or os.path.exists(there) or os.path.isfile(head) else text
 
 
 _HEADER = "# Written by tweedie-inverse. To solve it: tweedie-inverse solve {name}\n"
+
+
+def _shortened(path: str) -> str:
+    """``a/../b`` as ``b``, where no link makes them differ."""
+    short = os.path.normpath(path)
+    same = not os.path.exists(path) or (os.path.exists(short) and os.path.samefile(path, short))
+    return short + ("/" if path.endswith("/") else "") if same else path
 
 
 def write(path: Path, options: argparse.Namespace, out: str | None = None) -> None:

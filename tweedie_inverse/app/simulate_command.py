@@ -19,7 +19,7 @@ _EXAMPLE = """\
 examples:
   tweedie-inverse simulate photo.png --crop 64 --operator mask --keep 0.2 --noise 0.05 \\
       --prior photo-64 --out y.npy
-  tweedie-inverse simulate head.dcm --resize 128 --rescale=-1000,1000 --operator tomography \\
+  tweedie-inverse simulate head.dcm --resize 128 --rescale -1000,1000 --operator tomography \\
       --angles 30 --noise 0.5 --prior phantom-128 --out sinogram.h5
   tweedie-inverse solve sinogram.toml
 """
@@ -48,14 +48,14 @@ def add(commands) -> None:
         "--rescale",
         metavar="LOW,HIGH",
         help="numbers of the file that become 0 and 1 (the prior's value range, where --prior is "
-        "given), such as --rescale=-1000,1000 for HU; default black and white of a picture, and "
+        "given), such as --rescale -1000,1000 for HU; default black and white of a picture, and "
         "nothing for other files",
     )
     command.add_argument(
         "--value-range",
         metavar="LOW,HIGH",
         help="for the problem file: numbers of the image that the ends of the prior's value range "
-        "stand for, such as --value-range=-1000,1000 to stay in HU",
+        "stand for, such as --value-range -1000,1000 to stay in HU",
     )
     command.add_argument("--grey", action="store_true", help="make a picture in colour grey")
     add_operator(command)

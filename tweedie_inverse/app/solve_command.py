@@ -73,7 +73,7 @@ def add(commands) -> None:
         "--value-range",
         metavar="LOW,HIGH",
         help="numbers of your images that the ends of the prior's value range stand for, such as "
-        "--value-range=-1000,1000 for HU; measurement, noise and results are then in these units",
+        "--value-range -1000,1000 for HU; measurement, noise and results are then in these units",
     )
     solve.add_argument("--sha256", help="checksum the prior's file must have")
     flag = argparse.BooleanOptionalAction
@@ -177,10 +177,14 @@ def _solve(options: argparse.Namespace) -> None:
 
 def _save_problem(options: argparse.Namespace) -> None:
     """Write what was asked, after the checks that need no data."""
+    from tweedie_inverse.runtime.atomic import ready
+
     path = Path(options.save_problem)
     if path.suffix.lower() != problem_file.SUFFIX:
         raise ValueError(f"solve: --save-problem {path}: call it {path.stem}.toml")
     equipment.check(options, "solve")
+    problem_file.refuse_other(path, options)
+    ready(path)
     problem_file.write(path, options)
     options.result.update(problem=path)
     print(f"problem: {path.resolve()}")
@@ -204,6 +208,8 @@ def _solve_one(options: argparse.Namespace) -> None:
     prior, _ = equipment.prior_of(options, "solve")
     operator = operators.of(prior, data)
     exports = exports.of(operator, prior)
+    if out.exists():
+        print(f"{out}: is there, and will be written over")
     job = Job(str(measurement), options.seed, print, bulk.walk_file(out))
     posterior = posterior_of(job, data, operator, prior, options)
     bulk.write(posterior, out)

@@ -114,7 +114,16 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     noise = equipment.noise_of(options.noise)
     settings["noise"] = noise if isinstance(noise, float) else options.noise
     texts = equipment.operator_texts(options)
-    return settings | {name: text for name, text in texts.items() if text is not None}
+    settings |= {name: text for name, text in texts.items() if text is not None}
+    return {name: _named(value) for name, value in settings.items()}
+
+
+def _named(value: Any) -> Any:
+    """A file by its name alone: its content is held by a checksum, and folders are called anew."""
+    if not isinstance(value, str):
+        return value
+    file = value if os.path.exists(value) else value.rpartition(":")[0]
+    return os.path.basename(value) if file and os.path.exists(file) else value
 
 
 def _told(item: bulk.Item) -> dict[str, Any]:

@@ -185,6 +185,11 @@ class Keeper:
     def is_due(self) -> bool:
         return time.monotonic() - self._latest >= _EVERY
 
+    @property
+    def has_kept(self) -> bool:
+        """Whether the walk took long enough to have a file."""
+        return self._path.exists()
+
     def refuse(self, state: Any) -> None:
         """Raise a `TypeError` where the state of the user's own walk cannot be written."""
         flattened(self._run.walk.portable(state))

@@ -7,6 +7,7 @@ network's evaluations (linear solves, Hamiltonian moves) is interpolated between
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -122,7 +123,7 @@ def _beside(run: Run, prior: CountedPrior, together: int, one: float) -> tuple[f
         found = []
         for place, index in enumerate(tried):
             after = tried[place + 1] if place + 1 < len(tried) else steps
-            found.append(rest(lambda i=index, s=values[after]: go_on(i, s)))
+            found.append(rest(partial(go_on, index, values[after])))
     if len(found) > 1:  # the first step prepares what the others use
         start, found[0] = start + max(0.0, found[0] - found[1]), min(found[:2])
     return start, np.interp(np.arange(steps), tried, found)

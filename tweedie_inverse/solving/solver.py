@@ -195,6 +195,8 @@ def solved(
         raise
     posterior = assemble(run, finished, begin)
     assert posterior is not None
+    if keeper is not None and keeper.has_kept:
+        keeper.keep(Saved(finished, None))  # all of it: writing the samples may still fail
     return posterior, keeper
 
 
@@ -228,7 +230,8 @@ def _parts(
                 callback(step)
             if keeper is not None and step.level.index == 0:
                 keeper.refuse(step.state)  # now, and not after an hour
-            if keeper is not None and keeper.is_due:
+            # From the last level nothing goes on.
+            if keeper is not None and keeper.is_due and step.level.index + 1 < steps:
                 so_far = spent.paid(prior.calls - before, problem.operator_calls)
                 underway = Underway(first, last, step.level.index, step.state, so_far)
                 keeper.keep(Saved(saved.finished, underway))

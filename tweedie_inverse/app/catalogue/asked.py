@@ -87,9 +87,8 @@ class Asked:
                 raise ValueError("numbers of this instrument cannot be unknown; it is not linear")
             return operator
 
-        return ops.parametric(
-            of, **{name: (one.low, one.high) for name, one in self.unknown.items()}
-        )
+        ranges: dict[str, Any] = {name: (one.low, one.high) for name, one in self.unknown.items()}
+        return ops.parametric(of, **ranges)
 
     def _image(self, prior_shape: Sequence[int], measurement: Sequence[int] | None) -> Any:
         """The shape of the image."""
