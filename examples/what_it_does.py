@@ -38,7 +38,7 @@ def main(
                 _show(axis, image)
         measured = problem.y if name == "inpainting" else problem.y.mT / problem.y.max()
         _show(axes[1], measured)
-        axes[1].set_aspect("auto")
+        axes[1].set(aspect="auto", box_aspect=1)
         spread = axes[-1].imshow(posterior.std.mean(0), cmap="magma", vmin=0)
         figure.colorbar(spread, ax=axes[-1], shrink=0.8)
         axes[0].set_ylabel(problem.title.split(",")[0], fontsize=9)

@@ -156,7 +156,7 @@ def test_exact_samples_pass_and_the_certificate_says_what_it_is_worth(tmp_path):
     text = (tmp_path / "page.html").read_text()
     assert found.verdict.split(":")[0] in text
     assert 'src="data:image/png;base64,' in text
-    assert "http" not in text
+    assert "://" not in text
 
 
 @pytest.mark.parametrize(

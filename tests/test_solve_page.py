@@ -234,7 +234,9 @@ def test_it_says_what_was_left_out(tmp_path, monkeypatch):
 def test_a_page_stays_small(shape, count):
     found = Reduction.of(shape, 1000, MOST_NUMBERS // count)
     rows, columns = (-(-size // found.block) for size in shape[2:])
-    assert (found.samples + 9) * shape[0] * len(found.slices) * rows * columns * count <= MOST_NUMBERS
+    assert (found.samples + 9) * shape[0] * len(
+        found.slices
+    ) * rows * columns * count <= MOST_NUMBERS
     assert found.samples >= 8
     assert sorted({*found.slices}) == [*found.slices]
     assert found.slices[-1] < shape[1]

@@ -27,9 +27,11 @@ from tweedie_inverse.priors import guidance, measure_denoising_error, tweedie
 from tweedie_inverse.priors.zoo import list_priors, load_prior
 from tweedie_inverse.sampling.own_samples import estimate_denoising_error
 from tweedie_inverse.sampling.sampling import SampleStep, sample, trajectory
+from tweedie_inverse.solving.animation import animate
 from tweedie_inverse.solving.diagnostics import Diagnostics, PosteriorWarning
 from tweedie_inverse.solving.loop import Step
 from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.preview import preview
 from tweedie_inverse.solving.solver import iterate, solve
 from tweedie_inverse.solving.stats import Stats
 from tweedie_inverse.solving.to_deepinv import deepinv_reconstructor
@@ -58,6 +60,7 @@ __all__ = [
     "Stats",
     "Step",
     "WalkDivergedError",
+    "animate",
     "as_image",
     "calibrate",
     "calibration",
@@ -77,6 +80,7 @@ __all__ = [
     "load_prior",
     "measure_denoising_error",
     "operators",
+    "preview",
     "priors",
     "sample",
     "schedules",

@@ -20,6 +20,7 @@ from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.priors.named import PriorLike, prior_of
+from tweedie_inverse.runtime import notebook
 from tweedie_inverse.runtime.devices import usable
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.walks import INTEGRATORS, RECIPES, Integrator, Level, Recipe, Template
@@ -317,6 +318,4 @@ def _walk(plan: Plan, prior: Prior, streams: Streams, like: Tensor) -> Iterator[
 
 
 def _progress_bar(show: bool, evaluations: int, name: str):
-    from tqdm import tqdm
-
-    return tqdm(total=evaluations, disable=not show, unit="eval", desc=name)
+    return notebook.progress_bar(total=evaluations, disable=not show, unit="eval", desc=name)

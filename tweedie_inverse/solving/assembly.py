@@ -244,7 +244,7 @@ def _measured(run: Run, samples: Tensor, instrument: InstrumentSamples | None) -
         of_mean,
         of_sample,
         None if run.operator.observed is None else torch.stack(observed),
-        run.operator.select(0).range_name,
+        known[0][0].range_name,
         run.operator.range_is_complex,
         type(basis).__name__,
     )

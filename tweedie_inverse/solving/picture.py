@@ -19,6 +19,10 @@ class Picture(Figure):
         FigureCanvasAgg(self)
 
     def _repr_png_(self) -> bytes:
+        return self.png(_DPI)
+
+    def png(self, dots: int) -> bytes:
+        """The bytes of a PNG with so many dots an inch."""
         file = io.BytesIO()
-        self.savefig(file, format="png")
+        self.savefig(file, format="png", dpi=dots)
         return file.getvalue()

@@ -3,20 +3,21 @@
 matplotlib is imported when one is drawn.
 """
 
-import base64
-import html
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tweedie_inverse.runtime.html import data_uri
 from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.panels import Panel, draw, plane
 
 _SAMPLES = 3
 # Decades of a complex measurement that are shown.
 _DECADES = 4.0
+# Bytes of a picture in a notebook, 100 kB as text, and dots an inch until it has no more.
+_LIGHT, _DOTS = 72_000, (110, 80, 55, 35)
 
 
 class Summary(NamedTuple):
@@ -134,10 +135,35 @@ def plot_problem(
     return draw(rows, path, value_range=summary.value_range, title=title)
 
 
-def as_html(text: str, figure) -> str:
-    """A line of text and the picture below it, for notebooks."""
-    picture = base64.b64encode(figure._repr_png_()).decode()
-    return f'<p>{html.escape(text)}</p><img src="data:image/png;base64,{picture}">'
+def glance(samples: Tensor, origin: Origin | None) -> str:
+    """Mean and standard deviation of one measurement as HTML, at most 100 kB, for notebooks.
+
+    Args:
+        samples: ``(count, *shape)``; of a volume only the middle slice is computed.
+    """
+    samples = samples.detach()
+    where = ""
+    if samples.ndim > 4:
+        where = plane(samples[0])[1].partition(", channel")[0]
+        for size in samples.shape[2:-2]:
+            samples = samples[:, :, size // 2]
+    samples = samples.cpu().float()
+    mean, units = samples.mean(0), "" if origin is None else origin.units
+    spread = samples.std(0) if len(samples) > 1 else None
+    if mean.ndim > 2 and mean.shape[0] == 2:
+        mean = mean.square().sum(0).sqrt()
+        spread = None if spread is None else spread.square().sum(0).sqrt()
+        units = f"magnitude {units}".strip()
+    panels = [Panel(f"mean{where}", mean, "image", units)]
+    if spread is not None:
+        panels.append(Panel("standard deviation", spread, "spread", units))
+    figure = draw([panels], None, value_range=None if origin is None else origin.value_range)
+    picture = next(filter(_is_light, map(figure.png, _DOTS)), figure.png(_DOTS[-1]))
+    return f'<img alt="mean and standard deviation" src="{data_uri(picture, "image/png")}">'
+
+
+def _is_light(picture: bytes) -> bool:
+    return len(picture) <= _LIGHT
 
 
 def _titled(name: str, image: Tensor, truth: Tensor | None, summary: Summary) -> str:

@@ -1,6 +1,7 @@
 """What a posterior looks like: as a figure, as a line with a picture in a notebook, as a page."""
 
 from abc import abstractmethod
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tweedie_inverse.solving.moments import OfSamples
 from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.page.page import page
 from tweedie_inverse.solving.parameters import InstrumentSamples
-from tweedie_inverse.solving.plots import Summary, as_html, plot_posterior, summary_of
+from tweedie_inverse.solving.plots import Summary, glance, plot_posterior, summary_of
 from tweedie_inverse.solving.recalibrated import Recalibrated
 from tweedie_inverse.solving.stats import Stats
 
@@ -42,7 +43,9 @@ class Shown(OfSamples):
     def recalibrated(self) -> Recalibrated: ...
 
     def _repr_html_(self) -> str:
-        return as_html(repr(self), self.plot())
+        first = " The picture is of the first." if len(self) > 1 else ""
+        said = f"<p>{escape(repr(self) + first)}</p>"
+        return said + glance(self[0].samples, self.origin)
 
     @property
     def summary(self) -> Summary:

@@ -16,6 +16,7 @@ from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.priors.named import PriorLike
+from tweedie_inverse.runtime import notebook
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.solving.assembly import Part, assemble
 from tweedie_inverse.solving.checkpoint import Keeper, Saved, Spent, Underway, of_part, read
@@ -253,7 +254,5 @@ def _everyone(run: Run, x: Tensor) -> Tensor:
 
 
 def _progress_bar(show: bool, run: Run):
-    from tqdm import tqdm
-
     steps = run.total * (len(run.sigmas) - 1)  # probes and secants are part of a step
-    return tqdm(total=steps, disable=not show, unit="step", desc=run.walk.name)
+    return notebook.progress_bar(total=steps, disable=not show, unit="step", desc=run.walk.name)

@@ -13,6 +13,7 @@ from tweedie_inverse.evaluation.calibrate.samplers import OwnSampler
 from tweedie_inverse.evaluation.calibrate.work import gathered, settle, work
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.named import PriorLike
+from tweedie_inverse.runtime import notebook
 from tweedie_inverse.walks.base import Walk
 
 
@@ -117,9 +118,7 @@ def calibrate(
 
 def progress_bar(show: bool, plan: Plan):
     """One step a truth."""
-    from tqdm import tqdm
-
-    return tqdm(total=plan.count, disable=not show, unit="truth", desc="calibrate")
+    return notebook.progress_bar(total=plan.count, disable=not show, unit="truth", desc="calibrate")
 
 
 def checked_level(level: float) -> float:

@@ -16,6 +16,7 @@ from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.analytic import Gaussian
 from tweedie_inverse.priors.named import PriorLike
+from tweedie_inverse.runtime import notebook
 from tweedie_inverse.solving.diagnostics import Diagnostics, PosteriorWarning
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.solver import solve
@@ -108,11 +109,11 @@ def _compared(
     settings: dict[str, Any],
     show: bool,
 ) -> Comparison:
-    from tqdm import tqdm
-
     estimates = torch.empty(len(candidates), repeats, dtype=torch.float64)
     first: list[Diagnostics] = []
-    with tqdm(total=estimates.numel(), disable=not show, unit="walk", desc="compare") as bar:
+    with notebook.progress_bar(
+        total=estimates.numel(), disable=not show, unit="walk", desc="compare"
+    ) as bar:
         for repeat in range(repeats):
             for place, one in enumerate(candidates):
                 posterior = _solved(y, one, _seed_of(seed, repeat), repeat, settings)

@@ -16,7 +16,7 @@ from tweedie_inverse.evaluation.fit.report import FitReport, checked_level, repo
 from tweedie_inverse.evaluation.fit.statistics import FAMILIES, Named, Statistics
 from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.named import PriorLike
-from tweedie_inverse.runtime import tensor_file
+from tweedie_inverse.runtime import notebook, tensor_file
 from tweedie_inverse.runtime.atomic import ready
 from tweedie_inverse.solving.validation import check_measurement
 from tweedie_inverse.walks.base import Walk
@@ -230,9 +230,9 @@ def _columns(plan: Plan, statistics: Statistics) -> Columns:
 
 def _progress_bar(show: bool, plan: Plan):
     """One step a reference."""
-    from tqdm import tqdm
-
-    return tqdm(total=plan.count, disable=not show, unit="reference", desc="check_fit")
+    return notebook.progress_bar(
+        total=plan.count, disable=not show, unit="reference", desc="check_fit"
+    )
 
 
 # The file.

@@ -37,6 +37,7 @@ from tweedie_inverse.priors.error.denoising_error import DenoisingError, Transfo
 from tweedie_inverse.priors.error.forms import FORMS, Form, over_rings, rings_of
 from tweedie_inverse.priors.error.local_error import LocalError, row_of
 from tweedie_inverse.priors.named import PriorLike, prior_of
+from tweedie_inverse.runtime import notebook
 
 _TINY = 1e-20
 # Vectors are measured along the axes of the others, in so many parts.
@@ -174,15 +175,15 @@ def measured(prior: Prior, images: Tensor, settings: Settings) -> Measured:
     Raises:
         ValueError: the denoiser answers NaN or infinity.
     """
-    from tqdm import tqdm
-
     caller, sigmas = settings.caller, settings.sigmas
     mixing = _decorrelate_channels(images)
     basis = _basis_for(images, mixing, settings.transform)
     frequencies = _Frequencies(basis, settings.transform, settings.form)
     bare = prior.uncorrected()
     rows = []
-    shown = tqdm(sigmas.tolist(), desc="denoising error", disable=not settings.progress)
+    shown = notebook.progress_bar(
+        sigmas.tolist(), desc="denoising error", disable=not settings.progress
+    )
     for index, sigma in enumerate(shown):
         noise = normal(("denoising error", settings.seed, index), images.shape).to(images)
         noisy = images + sigma * noise

@@ -44,7 +44,7 @@ def page(posterior: Reported, truths: Tensor | None, title: str | None) -> str:
     setup = {"units": units, "maps": {name: _colours(of) for name, of in _MAPS.items()}}
     blocks = [data_block("setup", setup)]
     blocks += [data_block(f"measurement-{k}", block) for k, (_, block) in enumerate(made)]
-    body = Template((_FOLDER / "page.html").read_text()).substitute(
+    body = Template(_text("page.html")).substitute(
         title=html.escape(title),
         state=_state(posterior.diagnostics),
         verdict=html.escape(_verdict(posterior, count)),
@@ -58,11 +58,13 @@ def page(posterior: Reported, truths: Tensor | None, title: str | None) -> str:
         precision=html.escape(_precision(max(each.error for each, _ in made), units)),
         blocks="\n".join(blocks),
     )
-    style = STYLE + (_FOLDER / "page.css").read_text()
-    script = "\n".join(
-        (_FOLDER / f"{name}.js").read_text() for name in ("numbers", "viewer", "page")
-    )
-    return document(title, body, style=style, script=script)
+    script = "\n".join(_text(f"{name}.js") for name in ("numbers", "viewer", "page"))
+    return document(title, body, style=STYLE + _text("page.css"), script=script)
+
+
+def _text(name: str) -> str:
+    """Of a file beside this one."""
+    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
 def _measurement(

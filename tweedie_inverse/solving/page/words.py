@@ -27,7 +27,10 @@ def causes(diagnostics: Diagnostics) -> str:
     """What is likely wrong where samples do not fit; empty where they do."""
     if not diagnostics.causes:
         return ""
-    return f"<p>Likely causes, the likeliest first:</p>{bullets(diagnostics.causes)}"
+    return (
+        "<p>Until this is mended, mean and spread say little of the truth. Likely causes, the "
+        f"likeliest first:</p>{bullets(diagnostics.causes)}"
+    )
 
 
 def judged(one: Diagnostics) -> str:
