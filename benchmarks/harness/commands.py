@@ -11,7 +11,11 @@ python -m tweedie_inverse.benchmarks run ct --tuned results/tuned-ct.json --out 
 python -m tweedie_inverse.benchmarks run ct --methods decoupled mine.py:MyMethod --out results
 python -m tweedie_inverse.benchmarks run mine.py:suite --prior weights.safetensors --out results
 torchrun --nproc-per-node 4 -m tweedie_inverse.benchmarks run images --out results
+python -m tweedie_inverse.benchmarks run images --dry-run
+    units, evaluations, time and memory; nothing is run or written
 python -m tweedie_inverse.benchmarks report results
+python -m tweedie_inverse.benchmarks leaderboard --out leaderboard.html
+python -m tweedie_inverse.benchmarks gate old-results results --metric crps --worse-than 2%
 python -m tweedie_inverse.benchmarks acceptance --device cuda
     does everything hold on this machine? one page, in ten minutes
 """
@@ -35,7 +39,14 @@ from tweedie_inverse.app.distributed import (
 )
 from tweedie_inverse.app.endings import WRONG, endings
 from tweedie_inverse.benchmarks.acceptance import command as acceptance
-from tweedie_inverse.benchmarks.harness import metrics, report, runner, tuning
+from tweedie_inverse.benchmarks.harness import (
+    dry_run,
+    metrics,
+    report,
+    results_commands,
+    runner,
+    tuning,
+)
 from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.benchmarks.harness.plan import Plan
 from tweedie_inverse.benchmarks.harness.plugins import Chosen, choose_methods, choose_suite
@@ -78,6 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
                     # An exit code would make torchrun stop the processes that are still at work.
                     if not under_torchrun(os.environ):
                         raise SystemExit(WRONG)
+            case command if command in results_commands.COMMANDS:
+                results_commands.run(options)
             case "acceptance":
                 check_numbers(options)
                 acceptance.run(options)
@@ -116,6 +129,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--split", choices=["test", "validation"], default="test")
     one.add_argument("--keep-samples", action="store_true", help="write the samples, too")
     one.add_argument("--pictures", type=int, default=1, help="images to keep pictures of")
+    one.add_argument(
+        "--dry-run", action="store_true", help="say what it will cost; run and write nothing"
+    )
     three = commands.add_parser(
         "tune", help="choose settings on the validation split, as many candidates for each method"
     )
@@ -125,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     two = commands.add_parser("report", help="tables of one or more folders of results")
     two.add_argument("folders", nargs="+")
     two.add_argument("--out", help="where to write; by default the first folder")
+    results_commands.add(commands)
     acceptance.add(commands)
     return top
 
@@ -185,6 +202,9 @@ def run(options: argparse.Namespace, place: Place) -> int:
         name = one if isinstance(one, str) else one.name
         print(f"{name}: {in_words(place, os.environ)}, into {Path(options.out).resolve()}")
         store = Store(options.out)
+        if options.command == "run" and options.dry_run:
+            foretell(one, options, chosen, store, place)
+            continue
         if isinstance(one, str):
             run_study(one, options, place, store)
             failed += store.failed
@@ -208,6 +228,19 @@ def run(options: argparse.Namespace, place: Place) -> int:
             runner.run(plan, chosen.methods, store, tuned=tuned, place=place, log=log)
             failed += store.failed
     return failed
+
+
+def foretell(
+    one: Suite | str, options: argparse.Namespace, chosen: Chosen, store: Store, place: Place
+) -> None:
+    """What ``run`` would cost, without running it."""
+    if isinstance(one, str):
+        print(f"{one}: a study; its cost cannot be told before it is run")
+        return
+    plan = plan_of(one, options, chosen.files)
+    tuned = tuning.load(options.tuned, METHODS | chosen.methods)
+    found = dry_run.shares(plan, chosen.methods, store, tuned=tuned, place=place)
+    print("\n".join(dry_run.in_words(plan, found)))
 
 
 def suites_of(options: argparse.Namespace) -> list[Suite | str]:

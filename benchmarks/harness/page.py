@@ -42,23 +42,31 @@ class Image(NamedTuple):
     data: str
 
 
-def page(found: list[dict[str, Any]], pictures: Mapping[str, Pictures]) -> str:
-    """The whole page; `pictures` by the names of their units."""
+def environment() -> Any:
+    """jinja2 for our templates: everything escaped, and nothing left empty by mistake."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
     )
+
+
+def page(found: list[dict[str, Any]], pictures: Mapping[str, Pictures]) -> str:
+    """The whole page; `pictures` by the names of their units."""
     table = rows(found)
-    return environment.get_template("page.html").render(
-        preface=preface(table),
-        suites=[
-            _suite(found, suite, [row for row in table if row.suite == suite], pictures)
-            for suite in sorted({row.suite for row in table})
-        ],
-        settings=settings(found),
-        origin=origin(found),
-        warnings=_warnings(found),
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            preface=preface(table),
+            suites=[
+                _suite(found, suite, [row for row in table if row.suite == suite], pictures)
+                for suite in sorted({row.suite for row in table})
+            ],
+            settings=settings(found),
+            origin=origin(found),
+            warnings=_warnings(found),
+        )
     )
 
 
