@@ -11,7 +11,8 @@ from scipy.stats import ttest_rel
 from tests.test_leaderboard import PROBLEM, many, probability, record
 from tweedie_inverse.benchmarks.harness import comparison, export, records
 from tweedie_inverse.benchmarks.harness.commands import main
-from tweedie_inverse.benchmarks.harness.comparison import Margin, compare, gate, margin_of
+from tweedie_inverse.benchmarks.harness.comparison import Margin, compare
+from tweedie_inverse.benchmarks.harness.gate import gate, margin_of
 
 OLD = many("m", [1.0] * 4)
 NEW = many("m", [1.03, 1.05, 1.03, 1.05])

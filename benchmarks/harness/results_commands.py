@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from tweedie_inverse.benchmarks.harness import comparison, export, leaderboard_page, records
+from tweedie_inverse.benchmarks.harness import comparison, export, gate, leaderboard_page, records
 from tweedie_inverse.benchmarks.harness.leaderboard import BUDGETS
 from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.boundary.arguments import count
@@ -44,12 +44,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     both.add_argument("--out", help="file ending in .md for the tables")
 
-    gate = commands.add_parser(
+    guard = commands.add_parser(
         "gate", help="exit code 1 where new results are worse than old ones by more than chance"
     )
-    _add_two(gate)
-    gate.add_argument("--metric", default="crps", help="crps by default; all: see compare --help")
-    gate.add_argument(
+    _add_two(guard)
+    guard.add_argument("--metric", default="crps", help="crps by default; all: see compare --help")
+    guard.add_argument(
         "--worse-than",
         default="0",
         metavar="MARGIN",
@@ -109,9 +109,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _gate(options: argparse.Namespace) -> None:
     old, new = _both(options)
-    margin = comparison.margin_of(options.worse_than)
+    margin = gate.margin_of(options.worse_than)
     found = comparison.compare(old, new, options.metric, margin)
-    passed, lines = comparison.gate(found)
+    passed, lines = gate.gate(found)
     print("\n".join(lines))
     rows = f"{len(found.changes)} rows, {100 * comparison.LEVEL:g} % for all together (Holm)"
     print(
