@@ -79,7 +79,7 @@ class Change(NamedTuple):
         if self.change.mean == 0 and not self.change.error > 0:
             return "the same"
         if self.raised > LEVEL:
-            return "no difference seen" if self.change.count > 1 else "one image tells nothing"
+            return "no difference seen" if self.change.pairs > 1 else "one image tells nothing"
         return "worse" if self.worse.mean > 0 else "better"
 
     @property
@@ -137,7 +137,7 @@ def compare(
             f"compare: the results have no unit in common that has {column.head}: suite, task, "
             "problem, image, seed, samples and method must agree"
         )
-    judged = [index for index, row in enumerate(rows) if row.change.count > 1]
+    judged = [index for index, row in enumerate(rows) if row.change.pairs > 1]
     both = holm([rows[index].change.p_value for index in judged])
     above = holm([rows[index].worse.p_above for index in judged])
     for place, index in enumerate(judged):
@@ -229,9 +229,9 @@ def table(found: Comparison) -> list[str]:
     for row in found.changes:
         error = row.change.error
         spread = "" if math.isnan(error) else f" +- {error:.{digits + 1}{kind}}"
-        judged = row.change.count > 1 and not math.isnan(row.change.mean)
+        judged = row.change.pairs > 1 and not math.isnan(row.change.mean)
         lines.append(
-            f"| {row.key.suite}: {row.key.task} | {row.key.method} | {row.change.count} "
+            f"| {row.key.suite}: {row.key.task} | {row.key.method} | {row.change.pairs} "
             f"| {row.old:.{digits}{kind}} | {row.new:.{digits}{kind}} "
             f"| {row.change.mean:+.{digits + 1}{kind}}{spread} "
             f"| {f'{row.raised:.3f}' if judged else '-'} | {row.verdict} |"

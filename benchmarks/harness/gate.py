@@ -21,7 +21,7 @@ def gate(found: Comparison) -> tuple[bool, list[str]]:
         lines = [f"only in {side}: {line}" for side, missing in sides for line in missing]
         more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
         raise ValueError(f"gate: the problems differ: {'; '.join(lines[:3])}{more}")
-    few = [row for row in found.changes if not row.failed and row.change.count < 2]
+    few = [row for row in found.changes if not row.failed and row.change.pairs < 2]
     if few:
         one = few[0].key
         raise ValueError(
@@ -49,7 +49,7 @@ def _charge(row: Change, found: Comparison) -> str:
 def _not_excluded(found: Comparison) -> str:
     """What a passed gate leaves open: the largest deterioration that the images do not exclude."""
     share = LEVEL / len(found.changes)
-    judged = [row for row in found.changes if row.change.count > 1]
+    judged = [row for row in found.changes if row.change.pairs > 1]
     if not judged:
         return "nothing else could be judged"
     open_ends = [
@@ -59,7 +59,7 @@ def _not_excluded(found: Comparison) -> str:
     amount = f"{100 * most:.1f} %" if found.margin.is_share else f"{most:.3g}"
     return (
         f"with {100 * (1 - LEVEL):g} % confidence no row is worse by more than {amount} (widest: "
-        f"{row.key.suite}: {row.key.task}: {row.key.method}, {row.change.count} images)"
+        f"{row.key.suite}: {row.key.task}: {row.key.method}, {row.change.pairs} images)"
     )
 
 

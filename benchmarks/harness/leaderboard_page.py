@@ -36,7 +36,7 @@ HEADS = (
     "behind the first",
     "p",
     "90 % coverage",
-    "which",
+    "interval",
 )
 COMMITTED = Path(__file__).parent / "committed" / "leaderboard.jsonl"
 
@@ -53,7 +53,8 @@ def preface() -> str:
         "error over the images, of a difference that of the paired differences. Coverage is the "
         f"share of pixels inside the {100 * TARGET:g} % interval: it fits, or it differs from "
         f"{TARGET:g} by more than chance (the same test, for the methods of a table together). "
-        "CRPS over the lowest is a geometric mean over the tasks."
+        "CRPS of a point estimate is its mean absolute error. CRPS over the lowest is a geometric "
+        "mean over the tasks."
     )
 
 
@@ -116,7 +117,7 @@ def cells(place: Place, board: Board) -> tuple[str, ...]:
     if place.behind is not None:
         share = f" ({100 * place.behind.mean / board.places[0].crps.mean:+.1f} %)"
         behind = f"{place.behind.mean:.4f}{_error(place.behind.error)}{share}"
-        chance = "-" if place.behind.count < 2 else _probability(place.raised)
+        chance = "-" if place.behind.pairs < 2 else _probability(place.raised)
     covered = "-"
     if place.covered is not None:
         covered = f"{TARGET + place.covered.mean:.3f}{_error(place.covered.error, 3)}"

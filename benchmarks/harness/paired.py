@@ -15,12 +15,12 @@ class Paired(NamedTuple):
     """The mean of paired differences.
 
     Attributes:
-        count: how many pairs.
+        pairs: how many.
         mean: of the differences.
         error: its standard error; NaN for one pair.
     """
 
-    count: int
+    pairs: int
     mean: float
     error: float
 
@@ -38,26 +38,26 @@ class Paired(NamedTuple):
         """Probability of a t as large or larger, if the true mean is 0; 1 for one pair."""
         from scipy.stats import t
 
-        if self.count < 2 or math.isnan(self.error):
+        if self.pairs < 2 or math.isnan(self.error):
             return 1.0
-        return float(t.sf(self.t, self.count - 1))
+        return float(t.sf(self.t, self.pairs - 1))
 
     @property
     def p_value(self) -> float:
         """Probability of a t as far from 0 or further, if the true mean is 0; 1 for one pair."""
         from scipy.stats import t
 
-        if self.count < 2 or math.isnan(self.error):
+        if self.pairs < 2 or math.isnan(self.error):
             return 1.0
-        return float(2 * t.sf(abs(self.t), self.count - 1))
+        return float(2 * t.sf(abs(self.t), self.pairs - 1))
 
     def upper(self, level: float) -> float:
         """The true mean is below this with confidence ``1 - level``; infinite for one pair."""
         from scipy.stats import t
 
-        if self.count < 2 or math.isnan(self.error):
+        if self.pairs < 2 or math.isnan(self.error):
             return math.inf
-        return self.mean + float(t.isf(level, self.count - 1)) * self.error
+        return self.mean + float(t.isf(level, self.pairs - 1)) * self.error
 
 
 def paired(differences: Sequence[float]) -> Paired:
