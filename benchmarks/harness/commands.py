@@ -11,7 +11,11 @@ python -m tweedie_inverse.benchmarks run ct --tuned results/tuned-ct.json --out 
 python -m tweedie_inverse.benchmarks run ct --methods decoupled mine.py:MyMethod --out results
 python -m tweedie_inverse.benchmarks run mine.py:suite --prior weights.safetensors --out results
 torchrun --nproc-per-node 4 -m tweedie_inverse.benchmarks run images --out results
+python -m tweedie_inverse.benchmarks run images --dry-run
+    units, evaluations, time and memory; nothing is run or written
 python -m tweedie_inverse.benchmarks report results
+python -m tweedie_inverse.benchmarks leaderboard --out leaderboard.html
+python -m tweedie_inverse.benchmarks gate old-results results --metric crps --worse-than 2%
 python -m tweedie_inverse.benchmarks acceptance --device cuda
     does everything hold on this machine? one page, in ten minutes
 """
@@ -35,7 +39,15 @@ from tweedie_inverse.app.distributed import (
 )
 from tweedie_inverse.app.endings import WRONG, endings
 from tweedie_inverse.benchmarks.acceptance import command as acceptance
-from tweedie_inverse.benchmarks.harness import metrics, report, runner, tuning
+from tweedie_inverse.benchmarks.harness import (
+    dry_run,
+    metrics,
+    report,
+    results_commands,
+    runner,
+    tuning,
+)
+from tweedie_inverse.benchmarks.harness.options import check_numbers, parser
 from tweedie_inverse.benchmarks.harness.packages import require
 from tweedie_inverse.benchmarks.harness.plan import Plan
 from tweedie_inverse.benchmarks.harness.plugins import Chosen, choose_methods, choose_suite
@@ -45,7 +57,6 @@ from tweedie_inverse.benchmarks.methods.registry import METHODS, SPACES
 from tweedie_inverse.benchmarks.problems.suites import STUDIES, SUITES
 from tweedie_inverse.benchmarks.problems.task import Suite
 from tweedie_inverse.benchmarks.studies import mixture, operators, speed, tiles
-from tweedie_inverse.boundary.arguments import count
 
 # What writes the records of the studies that run as suites, and the packages that it imports.
 RECORDS = {
@@ -63,7 +74,7 @@ SMOKE_IMAGES, SMOKE_SAMPLES, SMOKE_EVALUATIONS = 1, 2, 3
 def main(arguments: list[str] | None = None) -> None:
     """Parse and run; every error ends with one line and an exit code (`app.endings`)."""
     with endings():
-        options = parser().parse_args(arguments)
+        options = parser((__doc__ or "").partition("\n")[0]).parse_args(arguments)
         match options.command:
             case "list":
                 show()
@@ -78,87 +89,14 @@ def main(arguments: list[str] | None = None) -> None:
                     # An exit code would make torchrun stop the processes that are still at work.
                     if not under_torchrun(os.environ):
                         raise SystemExit(WRONG)
+            case command if command in results_commands.COMMANDS:
+                results_commands.run(options)
             case "acceptance":
                 check_numbers(options)
                 acceptance.run(options)
             case "report":
                 require(("jinja2",), "the report")
                 print(report.write(options.folders, options.out or options.folders[0]))
-
-
-# The least value of each number that may be given.
-_LEAST = {
-    **dict.fromkeys(("threads", "images", "samples", "cap", "together", "candidates"), 1),
-    "pictures": 0,
-}
-
-
-def check_numbers(options: argparse.Namespace) -> None:
-    """Refuse numbers with which nothing can be run, before any unit.
-
-    Raises:
-        ValueError: says which.
-    """
-    for name, least in _LEAST.items():
-        value = getattr(options, name, None)
-        if value is not None:
-            count("benchmarks", name, value, least=least)
-
-
-def parser() -> argparse.ArgumentParser:
-    title = (__doc__ or "").partition("\n")[0]
-    top = argparse.ArgumentParser(prog="tweedie-inverse benchmarks", description=title)
-    commands = top.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="suites and methods, with their settings and sources")
-    one = commands.add_parser("run", help="run a suite, or go on with it")
-    _add_plan(one, [*SUITES, *STUDIES, "all"])
-    one.add_argument("--tuned", nargs="+", default=[], metavar="FILE", help="settings from tune")
-    one.add_argument("--split", choices=["test", "validation"], default="test")
-    one.add_argument("--keep-samples", action="store_true", help="write the samples, too")
-    one.add_argument("--pictures", type=int, default=1, help="images to keep pictures of")
-    three = commands.add_parser(
-        "tune", help="choose settings on the validation split, as many candidates for each method"
-    )
-    _add_plan(three, list(SUITES))
-    three.add_argument("--candidates", type=int, default=8, help="settings of each method to try")
-    three.add_argument("--metric", choices=list(tuning.METRICS), default="crps")
-    two = commands.add_parser("report", help="tables of one or more folders of results")
-    two.add_argument("folders", nargs="+")
-    two.add_argument("--out", help="where to write; by default the first folder")
-    acceptance.add(commands)
-    return top
-
-
-def _add_plan(one: argparse.ArgumentParser, suites: list[str]) -> None:
-    """What run and tune have in common."""
-    text = f"{', '.join(suites)}, or FILE.py:NAME for a suite of your own"
-    one.add_argument("suite", nargs="?", metavar="SUITE", help=text)
-    one.add_argument("--suite", dest="suite_option", metavar="SUITE", help="the same")
-    text = f"all by default: {', '.join(METHODS)}; FILE.py:NAME is a method of your own"
-    one.add_argument("--methods", nargs="+", metavar="METHOD", help=text)
-    text = "in place of the tasks' own: a shipped prior's name, a file, a folder or a hub id"
-    one.add_argument("--prior", metavar="PRIOR", help=text)
-    one.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="by name")
-    one.add_argument("--out", default="benchmark-results", help="folder of the results")
-    one.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
-    one.add_argument("--device", default="cpu", help="such as cuda")
-    one.add_argument(
-        "--threads",
-        type=int,
-        default=1,
-        help="of each process on the CPU; results are equal to the last bit for equal numbers only",
-    )
-    one.add_argument("--images", type=int, help="test images, 8 by default (mixture: 20)")
-    one.add_argument(
-        "--samples", type=int, help="posterior samples of each, 16 by default (mixture: 2000)"
-    )
-    one.add_argument("--cap", type=int, help="network evaluations a sample, at most")
-    one.add_argument(
-        "--together", type=int, help="samples that run together; halved where memory is short"
-    )
-    one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--rank", type=int, help="of this process, if no launcher says so")
-    one.add_argument("--world-size", type=int, help="number of processes")
 
 
 def show() -> None:
@@ -185,6 +123,9 @@ def run(options: argparse.Namespace, place: Place) -> int:
         name = one if isinstance(one, str) else one.name
         print(f"{name}: {in_words(place, os.environ)}, into {Path(options.out).resolve()}")
         store = Store(options.out)
+        if options.command == "run" and options.dry_run:
+            foretell(one, options, chosen, store, place)
+            continue
         if isinstance(one, str):
             run_study(one, options, place, store)
             failed += store.failed
@@ -208,6 +149,19 @@ def run(options: argparse.Namespace, place: Place) -> int:
             runner.run(plan, chosen.methods, store, tuned=tuned, place=place, log=log)
             failed += store.failed
     return failed
+
+
+def foretell(
+    one: Suite | str, options: argparse.Namespace, chosen: Chosen, store: Store, place: Place
+) -> None:
+    """What ``run`` would cost, without running it."""
+    if isinstance(one, str):
+        print(f"{one}: a study; its cost cannot be told before it is run")
+        return
+    plan = plan_of(one, options, chosen.files)
+    tuned = tuning.load(options.tuned, METHODS | chosen.methods)
+    found = dry_run.shares(plan, chosen.methods, store, tuned=tuned, place=place)
+    print("\n".join(dry_run.in_words(plan, found)))
 
 
 def suites_of(options: argparse.Namespace) -> list[Suite | str]:

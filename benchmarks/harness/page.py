@@ -44,15 +44,19 @@ class Image(NamedTuple):
     data: str
 
 
-def page(found: list[dict[str, Any]], pictures: Mapping[str, Pictures]) -> str:
-    """The whole page; `pictures` by the names of their units."""
+def environment() -> Any:
+    """jinja2 for our templates: everything escaped, and nothing left empty by mistake."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
     )
+
+
+def page(found: list[dict[str, Any]], pictures: Mapping[str, Pictures]) -> str:
+    """The whole page; `pictures` by the names of their units."""
     table = rows(found)
-    body = environment.get_template("page.html").render(
+    body = environment().get_template("page.html").render(
         preface=preface(table),
         suites=[
             _suite(found, suite, [row for row in table if row.suite == suite], pictures)

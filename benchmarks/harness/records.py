@@ -120,18 +120,43 @@ class Store:
         return self.folder / f"{unit.name}.json"
 
 
-def read(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """All records of any number of folders, each unit once, in the order of their names.
+def read(places: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """All records of folders of results and of files of records, each unit once, in a fixed order.
 
     Raises:
-        ValueError: a record is damaged.
+        ValueError: a record is damaged, or there is no such folder or file.
     """
-    found = {
-        path.name: _record(path)
-        for folder in folders
-        for path in sorted((Path(folder) / "units").glob("*.json"))
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for place in map(Path, places):
+        if place.is_file():
+            found |= {Unit(**record["unit"]).name: record for record in _lines(place)}
+        elif not place.is_dir():
+            raise ValueError(f"{place}: there is no such folder of results or file of records")
+        else:
+            paths = sorted((place / "units").glob("*.json"))
+            found |= {path.stem: _record(path) for path in paths}
     return [found[name] for name in sorted(found)]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file with one on each line, as `in_lines` makes it."""
+    try:
+        made = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        for record in made:
+            Unit(**record["unit"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path}: is no file of records, one on each line ({error}); benchmarks export writes "
+            "them as .jsonl"
+        ) from error
+    return made
+
+
+def in_lines(found: Iterable[dict[str, Any]]) -> str:
+    """Records as text, one on each line."""
+    return "".join(
+        json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n" for record in found
+    )
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -104,13 +104,28 @@ class Row(NamedTuple):
 
 def rows(found: Iterable[dict[str, Any]]) -> list[Row]:
     """Records of the same suite, task, method and settings, averaged over images."""
+    return [_row(*one) for one in labelled_groups(found)]
+
+
+class Group(NamedTuple):
+    """Records of one suite, task and method with one set of settings, image by image."""
+
+    suite: str
+    task: str
+    method: str
+    label: str
+    records: list[dict[str, Any]]
+
+
+def labelled_groups(found: Iterable[dict[str, Any]]) -> list[Group]:
+    """Records by suite, task, method and settings; the label says what distinguishes these."""
     groups: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = {}
     for record in found:
         unit = record["unit"]
         variants = groups.setdefault((unit["suite"], unit["task"], unit["method"]), {})
         variants.setdefault(_variant(unit), []).append(record)
     return [
-        _row(*key, label, group)
+        Group(*key, label, group)
         for key, variants in sorted(groups.items())
         for label, group in _labelled(key[2], variants)
     ]
@@ -177,12 +192,17 @@ def _unit(column: Column) -> float:
 
 
 def tasks(of_suite: list[Row]) -> list[str]:
-    """Names of the tasks in order, numbers in them by their value."""
+    """Names of the tasks in order."""
+    return in_order(row.task for row in of_suite)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each name once, numbers in them by their value."""
 
     def key(name: str) -> list[str | int]:
         return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
-    return sorted({row.task for row in of_suite}, key=key)
+    return sorted(set(names), key=key)
 
 
 def preface(table: list[Row]) -> str:

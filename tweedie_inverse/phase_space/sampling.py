@@ -93,12 +93,11 @@ def sample(
     """
     if batch_size is not None:
         batch_size = count(_ME, "batch_size", batch_size, need="a positive number")
-    prior = _prior(prior, device)
-    plan = plan_for(prior, sampler, steps, grid, time_min, known)
-    numbers = prior.process.phases * torch.Size(prior.shape).numel()
+    plan = plan_for(_prior(prior, device), sampler, steps, grid, time_min, known)
+    numbers = plan.prior.process.phases * torch.Size(plan.prior.shape).numel()
     chunk = batch_size or max(1, _CHUNK_NUMBERS // numbers)
     num_samples = count(_ME, "num_samples", num_samples, need="at least one")
-    seed, like = checked_seed(_ME, "seed", seed), _like(prior, dtype, device)
+    seed, like = checked_seed(_ME, "seed", seed), _like(plan.prior, dtype, device)
 
     def work(first: int, last: int) -> Tensor:
         return deque(_walk(plan, _streams(seed, first, last), like), maxlen=1).pop().x
@@ -120,10 +119,9 @@ def trajectory(
     device: torch.device | str | None = None,
 ) -> Iterator[PhaseStep]:
     """The walk of `sample`, step by step; arguments as there, checked before the first step."""
-    prior = _prior(prior, device)
-    plan = plan_for(prior, sampler, steps, grid, time_min, known)
+    plan = plan_for(_prior(prior, device), sampler, steps, grid, time_min, known)
     num_samples = count(_ME, "num_samples", num_samples, need="at least one")
-    seed, like = checked_seed(_ME, "seed", seed), _like(prior, dtype, device)
+    seed, like = checked_seed(_ME, "seed", seed), _like(plan.prior, dtype, device)
     return _walk(plan, _streams(seed, 0, num_samples), like)
 
 

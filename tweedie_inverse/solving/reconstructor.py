@@ -29,7 +29,7 @@ class Settings:
     method: str | Walk
     num_samples: int
     steps: int | None
-    noise: NoiseModel | float | str | None
+    noise: NoiseModel | None
     batch_size: int | None
     seed: int
     domain_shape: tuple[int, ...] | None
@@ -87,7 +87,6 @@ class PosteriorReconstructor(Reconstructor):
             steps=mine.steps,
             batch_size=mine.batch_size,
             seed=self._seeds(len(values), seed),
-            noise=mine.noise,
         )
         return found, pad
 
@@ -99,11 +98,8 @@ class PosteriorReconstructor(Reconstructor):
                 `real_images` says.
         """
         mine, channels = self.settings, self._prior.shape[0]
-        shape = mine.domain_shape
-        if shape is None:
-            shape = shape_if_unknown(physics, self._prior.shape)
-        noise = mine.noise if isinstance(mine.noise, NoiseModel) else None
-        operator = from_deepinv(physics, domain_shape=shape, noise=noise)
+        shape = mine.domain_shape or shape_if_unknown(physics, self._prior.shape)
+        operator = from_deepinv(physics, domain_shape=shape, noise=mine.noise)
         is_double = operator.domain_shape[0] == 2 * channels
         if is_double == mine.real_images:
             return operator

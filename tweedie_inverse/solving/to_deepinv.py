@@ -6,9 +6,9 @@ deepinv is imported inside the function, so that the package does not need it.
 from collections.abc import Sequence
 from typing import Any
 
-from tweedie_inverse.boundary.arguments import choice, count, flag, sizes
+from tweedie_inverse.boundary.arguments import choice, count, flag, number, sizes
 from tweedie_inverse.boundary.arguments import seed as checked_seed
-from tweedie_inverse.operators import NoiseModel
+from tweedie_inverse.operators import GaussianNoise, NoiseModel
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.named import PriorLike, prior_of
 from tweedie_inverse.walks import Walk
@@ -72,10 +72,20 @@ def deepinv_reconstructor(
         method=method,
         num_samples=1 if returns == "sample" else num_samples,
         steps=steps,
-        noise=noise,
+        noise=_noise(caller, noise),
         batch_size=batch_size,
         seed=checked_seed(caller, "seed", seed),
         domain_shape=None if domain_shape is None else sizes(caller, "domain_shape", domain_shape),
         real_images=flag(caller, "real_images", real_images),
     )
     return PosteriorReconstructor(prior, settings)
+
+
+def _noise(caller: str, given: NoiseModel | float | str | None) -> NoiseModel | None:
+    """The model that stands for the argument; None for that of the physics."""
+    if given is None or isinstance(given, NoiseModel):
+        return given
+    if given == "estimate":
+        return GaussianNoise.unknown()
+    need = "a number or a noise model such as ops.GaussianNoise(0.1), or 'estimate'"
+    return GaussianNoise(number(caller, "noise", given, above=0, need=need))
