@@ -19,12 +19,13 @@ version = release = __version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "code_names",
+    "mathml",
     "public_names",
+    "tables",
 ]
 root_doc = "index"
 exclude_patterns = ["_build", "_ext"]
@@ -52,6 +53,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 # Pages.
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"{project} {version}"
 html_static_path = ["_static"]
