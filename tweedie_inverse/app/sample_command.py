@@ -57,8 +57,6 @@ def add(commands) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
-    import torch
-
     from tweedie_inverse.app.distributed import ready_device
     from tweedie_inverse.app.equipment import prior_of
     from tweedie_inverse.app.solve_files import separate
@@ -66,7 +64,6 @@ def _sample(options: argparse.Namespace) -> None:
     from tweedie_inverse.io.kinds import kind_by_name
     from tweedie_inverse.io.writing import write
     from tweedie_inverse.runtime.atomic import ready, replace
-    from tweedie_inverse.sampling.sampling import sample
 
     options.device = ready_device(options.device, os.environ)
     count("sample", "count", options.count, need="at least one sample")
@@ -78,20 +75,7 @@ def _sample(options: argparse.Namespace) -> None:
     separate([picture], [options.prior])
     ready(out, picture)
     prior, _ = prior_of(options, "sample")
-    found = []
-    for one in _of_classes(prior, options.classes):
-        x = sample(
-            one,
-            options.count,
-            recipe=options.recipe,
-            steps=options.steps,
-            seed=options.seed,
-            batch_size=options.batch_size,
-            progress=True,
-            device=options.device,
-        )
-        found.append(x.cpu())
-    samples = torch.cat(found)
+    samples = _drawn(prior, options)
     if not is_picture:
         write(out, samples)
         print(f"samples: {out.resolve()}, {tuple(samples.shape)}")
@@ -109,6 +93,28 @@ def _sample(options: argparse.Namespace) -> None:
         maximum=samples.max(),
         classes=options.classes,
     )
+
+
+def _drawn(prior: Prior, options: argparse.Namespace) -> Tensor:
+    """The samples of all classes, one class after the other."""
+    import torch
+
+    from tweedie_inverse.sampling.sampling import sample
+
+    found = [
+        sample(
+            one,
+            options.count,
+            recipe=options.recipe,
+            steps=options.steps,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            progress=True,
+            device=options.device,
+        )
+        for one in _of_classes(prior, options.classes)
+    ]
+    return torch.cat(found).cpu()
 
 
 def _of_classes(prior: Prior, classes: list[int] | None) -> list[Prior]:

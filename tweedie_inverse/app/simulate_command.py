@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse import io as files
-from tweedie_inverse.app import equipment, measurements, problem_file
+from tweedie_inverse.app import equipment, measurements, problem_file, saved_problem
 from tweedie_inverse.app.catalogue import values
 from tweedie_inverse.app.exports import shares_grid
 from tweedie_inverse.app.options import MEASUREMENT_KEY, add_json, add_noise, add_operator
@@ -79,7 +79,7 @@ def _simulate(options: argparse.Namespace) -> None:
     for path in written:
         kind_by_name("simulate", path)
     separate(written, [options.image, *equipment.files_of(options)])
-    problem_file.refuse_other(problem, options)
+    saved_problem.refuse_other(problem, options)
     ready(*written, problem)
     operators = equipment.operators(options, "simulate")
     prior = _prior(options)
@@ -102,7 +102,7 @@ def _simulate(options: argparse.Namespace) -> None:
     files.write(out, y, like=like)
     if options.truth:
         files.write(options.truth, image)
-    problem_file.write(problem, _asked(options, out))
+    saved_problem.write(problem, _asked(options, out))
     print(f"measurement: {out.resolve()}, {tuple(y.shape)}, made by {operator!r}")
     print(f"problem: {problem.resolve()}; tweedie-inverse solve {problem}")
     options.result.update(

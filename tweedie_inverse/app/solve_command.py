@@ -4,7 +4,14 @@ import argparse
 import os
 from pathlib import Path
 
-from tweedie_inverse.app import dry_run, equipment, measurements, problem_file, solve_many
+from tweedie_inverse.app import (
+    dry_run,
+    equipment,
+    measurements,
+    problem_file,
+    saved_problem,
+    solve_many,
+)
 from tweedie_inverse.app import solve_files as bulk
 from tweedie_inverse.app.exports import SUFFIXES, quantity
 from tweedie_inverse.app.options import (
@@ -76,16 +83,40 @@ def add(commands) -> None:
         "--value-range -1000,1000 for HU; measurement, noise and results are then in these units",
     )
     solve.add_argument("--sha256", help="checksum the prior's file must have")
-    flag = argparse.BooleanOptionalAction
     solve.add_argument(
-        "--tiled", action=flag, default=False, help="for images larger than the prior's"
+        "--tiled",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="for images larger than the prior's",
     )
+    _add_walk(solve)
+    _add_output(solve)
+    add_json(solve)
+    solve.set_defaults(run=_solve, complete=_with_problem)
+
+
+def _add_walk(solve: Parser) -> None:
+    """How many samples, and how they are made."""
     solve.add_argument("--method", default="auto", help="auto, decoupled, langevin or particle")
     solve.add_argument("--samples", type=int, default=16, help="default %(default)s")
     solve.add_argument(
         "--steps", type=int, help="network evaluations a sample; default that of the method"
     )
     solve.add_argument("--seed", type=int, default=0)
+    solve.add_argument("--device", default="cpu", help="such as cuda")
+    solve.add_argument("--batch-size", type=int, help="samples that run together")
+    solve.add_argument(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help=f"exit with code {NOT_CONSISTENT} where samples do not fit their measurement",
+    )
+    solve.add_argument("--rank", type=int, help="of this process, if no launcher says so")
+    solve.add_argument("--world-size", type=int, help="number of processes that share the files")
+
+
+def _add_output(solve: Parser) -> None:
+    """What is written."""
     solve.add_argument(
         "--out",
         help="file, posterior.safetensors by default, with a .png and the problem file beside it; "
@@ -106,18 +137,6 @@ def add(commands) -> None:
     solve.add_argument(
         "--like", help="file whose spacing and place they get, default the measurement's"
     )
-    solve.add_argument("--device", default="cpu", help="such as cuda")
-    solve.add_argument("--batch-size", type=int, help="samples that run together")
-    solve.add_argument(
-        "--strict",
-        action=flag,
-        default=False,
-        help=f"exit with code {NOT_CONSISTENT} where samples do not fit their measurement",
-    )
-    solve.add_argument("--rank", type=int, help="of this process, if no launcher says so")
-    solve.add_argument("--world-size", type=int, help="number of processes that share the files")
-    add_json(solve)
-    solve.set_defaults(run=_solve, complete=_with_problem)
 
 
 def _with_problem(
@@ -183,9 +202,9 @@ def _save_problem(options: argparse.Namespace) -> None:
     if path.suffix.lower() != problem_file.SUFFIX:
         raise ValueError(f"solve: --save-problem {path}: call it {path.stem}.toml")
     equipment.check(options, "solve")
-    problem_file.refuse_other(path, options)
+    saved_problem.refuse_other(path, options)
     ready(path)
-    problem_file.write(path, options)
+    saved_problem.write(path, options)
     options.result.update(problem=path)
     print(f"problem: {path.resolve()}")
 
@@ -199,7 +218,7 @@ def _solve_one(options: argparse.Namespace) -> None:
     written = [out, out.with_suffix(".png"), bulk.walk_file(out), problem]
     written += exports.paths(measurement, out)
     bulk.separate([path for path in written if path != problem], [*_read(options), measurement])
-    problem_file.refuse_other(problem, options)
+    saved_problem.refuse_other(problem, options)
     ready(*written)
     refuse_suffix(out)
     equipment.check(options, "solve")
@@ -214,7 +233,7 @@ def _solve_one(options: argparse.Namespace) -> None:
     posterior = posterior_of(job, data, operator, prior, options)
     bulk.write(posterior, out)
     exported = exports.write(posterior, measurement, out, data, print)
-    problem_file.write(problem, options, out=str(out))
+    saved_problem.write(problem, options, out=str(out))
     bulk.walk_file(out).unlink(missing_ok=True)  # last: until here it is all there is
     _show(posterior, out, exported)
     told = {"samples": out, "picture": out.with_suffix(".png"), "problem": problem}

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tweedie_inverse.app import equipment, measurements, problem_file
+from tweedie_inverse.app import equipment, measurements, saved_problem
 from tweedie_inverse.app import solve_files as bulk
 from tweedie_inverse.app.endings import WRONG
 from tweedie_inverse.app.posteriors import (
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     written = [path for item in items for path in (item.result, item.picture, item.record)]
     written += [path for item in items for path in exports.paths(item.measurement, item.result)]
     bulk.separate(written, [*read_besides(options), *(item.measurement for item in items)])
-    problem_file.refuse_other(folder / PROBLEM, options)
+    saved_problem.refuse_other(folder / PROBLEM, options)
     ready_folder(folder)
     equipment.check(options, "solve")
     operators = equipment.operators(options, "solve")
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     if options.like is not None:
         contents["content of --like"] = checksum(options.like)[:16]
     bulk.settle(folder, {**_settings(options), **contents})
-    problem_file.write(folder / PROBLEM, options, out=f"{folder}/")
+    saved_problem.write(folder / PROBLEM, options, out=f"{folder}/")
     print(f"{len(items)} file{'s' * (len(items) != 1)}, {in_words(options.place, os.environ)}")
 
     def tell(line: str) -> None:
