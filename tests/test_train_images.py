@@ -180,6 +180,13 @@ def test_sizes_and_colours_are_made_one(tmp_path):
     assert 0 < int(equal.sum()) < 24  # those that were grey
 
 
+def test_crops_that_show_little_are_said(tmp_path):
+    images = own(pictures(tmp_path, 2, size=(90, 90)))
+    assert "a crop shows 1/127 of an image" in images.statement()[3]
+    assert images.larger
+    assert (images.trained, images.held) == (1, 1)
+
+
 def test_flips_and_rotations_are_asked_for(tmp_path):
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
     for k in range(40):

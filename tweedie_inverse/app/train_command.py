@@ -19,7 +19,7 @@ _EXAMPLE = """example: fine-tune a shipped prior on your images, for 50 minutes
     tweedie-inverse train runs/mine --data folder/ --minutes 50
 
 Pictures of samples and errors appear in the folder while it runs.  Several GPUs:
-torchrun --nproc-per-node 4 -m tweedie_inverse train ... --device cuda"""
+torchrun --nproc-per-node 4 -m -- tweedie_inverse train ... --device cuda"""
 _HELP = {
     "batch": "images a step, of all processes together",
     "colours": "make all images grey or colour",

@@ -15,7 +15,7 @@ from tweedie_inverse.training.export import ready_to_export
 from tweedie_inverse.training.own import AUTO, own_images, start_of
 from tweedie_inverse.training.session import CHECK_EVERY, complete
 from tweedie_inverse.training.start import refuse_start
-from tweedie_inverse.training.team import device_in_team, join_team
+from tweedie_inverse.training.team import device_in_team, join_team, leave_team
 
 
 def train(
@@ -111,4 +111,5 @@ def train(
         team=team,
         progress=progress,
     )
+    leave_team(team)
     return load_prior(path, device=device)

@@ -1,6 +1,7 @@
 """The two pictures of a run in progress: samples beside training images, and its errors."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,24 +39,30 @@ def draw_curves(
     left.set(xlabel="step", ylabel="weighted loss of the training batches")
     at = [check.step for check in checks]
     for index, sigma in enumerate(levels):
-        held_out = [check.psnr()[index] for check in checks]
-        trained = [check.psnr("trained")[index] for check in checks]
-        (line,) = right.plot(at, held_out, "o-", ms=3, lw=1.2, label=f"sigma {sigma:g}")
-        right.plot(at, trained, "--", lw=0.9, color=line.get_color())
-    right.set(xlabel="step", ylabel="PSNR of denoised images, dB")
+        known, unknown = (
+            [check.psnr(kind)[index] - checks[0].psnr(kind)[index] for check in checks]
+            for kind in ("trained", "held_out")
+        )
+        label = f"sigma {sigma:g}: {checks[-1].psnr()[index]:.2f} dB"
+        (line,) = right.plot(at, unknown, "o-", ms=3, lw=1.2, label=label)
+        right.plot(at, known, "--", lw=0.9, color=line.get_color())
+    right.set(xlabel="step", ylabel="gain in PSNR of denoised images, dB")
     right.set_title("held out (solid), trained on (dashed)", fontsize=9)
-    right.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    right.legend(
+        title="held out, now", fontsize=7, title_fontsize=7, loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+    )  # fmt: skip
     for axis in (left, right):
         axis.grid(alpha=0.3)
     warning = checks[-1].warning if checks else ""
     if warning:
-        figure.suptitle(warning, fontsize=8, color="firebrick", wrap=True)
+        figure.suptitle(textwrap.fill(warning, 120), fontsize=8, color="firebrick")
     _write(figure, path)
 
 
 def _without_the_start(losses: Sequence[float]) -> tuple[float, float]:
-    """Limits that the first loss, of a network without training, does not decide."""
-    rest = losses[1:] if len(losses) > 3 else losses
+    """Limits that the first loss does not decide where it is far above the others."""
+    rest = losses[1:] if len(losses) > 3 and losses[0] > 1.5 * max(losses[1:]) else losses
     low, high = min(losses), max(rest)
     margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
     return low - margin, high + margin

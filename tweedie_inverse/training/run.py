@@ -117,7 +117,7 @@ class Run:
         return mean
 
     @torch.no_grad()
-    def _average(self, averages: list[Tensor], current: list[Tensor], _: Any) -> None:
+    def _average(self, averages: Any, current: Any, _: Any) -> None:
         """An exponential average whose memory grows with the run, up to a decay of `average`."""
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(averages, current, 1 - decay)

@@ -1,8 +1,10 @@
 """A whole run, from images to a prior file, with its progress on the terminal."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.training.checks import LEVELS, Check
 from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.export import export, prior_file
@@ -55,7 +57,14 @@ def complete(
     if team.leads:
         if progress:
             tell("measuring the denoising error on held-out images ...")
-        export(folder, name, count=held_out, images=images, licence=licence, device=device)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            export(folder, name, count=held_out, images=images, licence=licence, device=device)
+        for warning in caught:
+            if progress:
+                tell(f"warning: {warning.message}")
+            else:
+                warn_user(str(warning.message), warning.category)
     team.wait()
     return prior_file(folder, name)
 

@@ -9,17 +9,25 @@ number of processes.
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
 
+# The others wait while the first one measures and writes.
+_PATIENCE = timedelta(hours=4)
+
 
 @dataclass(frozen=True)
 class Team:
-    """This process, `rank` of `size`; the first writes files."""
+    """This process, `rank` of `size`; the first writes files.
+
+    `founded`: the process group was made here, and not by the caller's program.
+    """
 
     rank: int = 0
     size: int = 1
+    founded: bool = False
 
     @property
     def leads(self) -> bool:
@@ -76,15 +84,16 @@ def join_team(device: str, environment: Mapping[str, str] | None = None) -> Team
             f"train: the environment says WORLD_SIZE={size}, but not how the processes find each "
             "other (RANK, MASTER_ADDR). Start them by torchrun, or unset WORLD_SIZE"
         )
-    kind = torch.device(device)
-    if not distributed.is_initialized():
+    kind, founded = torch.device(device), not distributed.is_initialized()
+    if founded:
         if kind.type == "cuda":
             torch.cuda.set_device(kind)
-        distributed.init_process_group("nccl" if kind.type == "cuda" else "gloo")
-    return Team(distributed.get_rank(), distributed.get_world_size())
+        name = "nccl" if kind.type == "cuda" else "gloo"
+        distributed.init_process_group(name, timeout=_PATIENCE)
+    return Team(distributed.get_rank(), distributed.get_world_size(), founded)
 
 
 def leave_team(team: Team) -> None:
     """Let the process group go, so that nothing waits for it at the end of the program."""
-    if team.size > 1 and distributed.is_initialized():
+    if team.founded and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -22,6 +22,8 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 _BYTE = 255.0
 # Images of more pixels than this, in crops, were cut from something larger: places are alike.
 _LARGER = 1.5
+# Crops of an image of so many times their pixels show little but smooth patches.
+_MUCH = 100
 _NAMED = 5
 # Held-out crops of one image, at other places and with other noise.
 _REPEATED = 8
@@ -180,6 +182,11 @@ class OwnImages:
         blank = sum(len(one.blank) for one in usable)
         if blank:
             lines.append(f"left out: {blank} slices of one value everywhere")
+        shown = sizes[len(sizes) // 2][0] * sizes[len(sizes) // 2][1] / size**2
+        if shown > _MUCH:
+            lines.append(
+                f"a crop shows 1/{shown:.0f} of an image; --resize (resize=) lets it show more"
+            )
         if self.trained < 100 and whole:
             lines.append(
                 f"{self.trained} images are few: the network may learn them by heart; watch the "

@@ -35,10 +35,8 @@ def find_range(facts: Sequence[Facts], asked: tuple[float, float] | None) -> Val
         return ValueRange(*asked, f"as asked for{f', in{unit}' if unit else ''}")
     whites = Counter(one.white for one in facts)
     if len(whites) > 1 or len(units) > 1:
-        kinds = Counter((_white(one.white), one.units) for one in facts)
-        listed = ", ".join(
-            f"{count} {' '.join(filter(None, kind))}" for kind, count in kinds.most_common()
-        )
+        kinds = Counter(f"in {one.units}" if one.units else _white(one.white) for one in facts)
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         raise ValueError(
             f"train: the files mean different things by their numbers ({listed}). Give "
             "--value-range LOW HIGH (value_range=) for all, or train on one kind"
