@@ -151,7 +151,7 @@ def test_what_lacks_images_is_named_and_not_ranked():
 def test_one_image_ranks_nothing():
     board = boards([record("a", 0, 1.0), record("b", 0, 9.0)])[0]
     assert [place.rank for place in board.places] == [1, 1]
-    assert [place.verdict for place in board.places] == ["fits", "fits"]
+    assert [place.verdict for place in board.places] == ["not known", "not known"]
 
 
 def test_files_of_records_and_pages(tmp_path, capsys):

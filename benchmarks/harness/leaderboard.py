@@ -52,7 +52,8 @@ class Place(NamedTuple):
         behind: CRPS less that of the first entry, image by image; None for the first.
         raised: the p-value of that difference, raised for all comparisons of the table.
         covered: coverage over the images less `TARGET`; None for a point estimate.
-        verdict: what the coverage says: "fits", "too narrow", "too wide", "point estimate".
+        verdict: what the coverage says: "fits", "too narrow", "too wide"; "point estimate",
+            or "not known" of one image.
     """
 
     rank: int
@@ -200,6 +201,8 @@ def _covered(one: Entry, images: Sequence[int]) -> Paired | None:
 def _verdict(covered: Paired | None, raised: float) -> str:
     if covered is None:
         return "point estimate"
+    if covered.pairs < 2:
+        return "not known"
     if raised > LEVEL:
         return "fits"
     return "too narrow" if covered.mean < 0 else "too wide"
