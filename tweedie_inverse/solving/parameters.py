@@ -20,7 +20,7 @@ from tweedie_inverse.solving.parameter_plots import histograms, pictures
 _NO_NEWS = 0.7
 _LEAST_DRAWS = 4
 # Samples whose mean is fewer standard deviations away from an end of their range lie against it.
-_EDGE, _ENOUGH = 1.25, 8
+_EDGE, _ENOUGH, _MANY = 1.25, 8, 0.25
 
 
 class Chains(NamedTuple):
@@ -141,12 +141,32 @@ class Parameter(OfSamples):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NoisePosterior:
-    """The posterior of the noise: `std` is its level, or its levels."""
+    """The posterior of the noise.
 
-    std: Parameter
+    Attributes:
+        std: its level, or its levels; of counts the read-out noise.
+        gain: of counts.
+    """
+
+    drawn: tuple[Parameter, ...]
+
+    @property
+    def std(self) -> Parameter:
+        return self._named("std")
+
+    @property
+    def gain(self) -> Parameter:
+        return self._named("gain")
+
+    def _named(self, name: str) -> Parameter:
+        for one in self.drawn:
+            if one.name == f"noise {name}":
+                return one
+        names = ", ".join(one.name.removeprefix("noise ") for one in self.drawn)
+        raise AttributeError(f"posterior.noise.{name}: it was not drawn, only {names}")
 
     def __repr__(self) -> str:
-        return repr(self.std)
+        return "\n".join(map(repr, self.drawn))
 
 
 class Parameters(Mapping[str, Parameter]):
@@ -209,6 +229,7 @@ class InstrumentSamples:
         trace, start, accepted: as of `Chains`, ``(batch, num_samples, ...)``.
         low, high, deviation: ``(batch, count)``, ends and standard deviation of the priors.
         kernel: the prior of an unknown kernel, which the operator's numbers then make.
+        noise_names: what the unknowns of the noise are, "std" or "gain".
     """
 
     names: tuple[str, ...]
@@ -222,6 +243,7 @@ class InstrumentSamples:
     high: Tensor
     deviation: Tensor
     kernel: KernelPrior | None = None
+    noise_names: tuple[str, ...] = ("std",)
 
     TENSORS = ("u", "trace", "start", "accepted", "low", "high", "deviation")
 
@@ -243,8 +265,9 @@ class InstrumentSamples:
         """None where the noise was given."""
         if not self.levels:
             return None
-        place = slice(0, self.levels) if self.by_group else 0
-        return NoisePosterior(self._parameter("noise std", place))
+        places = [slice(0, self.levels)] if self.by_group else range(self.levels)
+        named = zip(self.noise_names, places, strict=True)
+        return NoisePosterior(tuple(self._parameter(f"noise {name}", at) for name, at in named))
 
     def _of_kernel(self, prior: KernelPrior) -> Parameter:
         axis = self.low.ndim - 1
@@ -290,7 +313,10 @@ class InstrumentSamples:
     def joined(parts: Sequence["InstrumentSamples | None"]) -> "InstrumentSamples | None":
         """Those of several batches; None where one has none, or they are of different unknowns."""
         known = [part for part in parts if part is not None]
-        kinds = {(part.names, part.is_logarithmic, part.by_group, part.kernel) for part in known}
+        kinds = {
+            (part.names, part.is_logarithmic, part.by_group, part.kernel, part.noise_names)
+            for part in known
+        }
         if len(known) < len(parts) or len(kinds) != 1:
             return None
         joined: dict[str, Any] = {
@@ -310,6 +336,7 @@ class InstrumentSamples:
             "is_logarithmic": list(self.is_logarithmic),
             "by_group": self.by_group,
             "kernel": None if self.kernel is None else asdict(self.kernel),
+            "noise_names": list(self.noise_names),
         }
 
     @staticmethod
@@ -325,12 +352,13 @@ class InstrumentSamples:
             notes["by_group"],
             **{name: tensors[f"instrument.{name}"] for name in InstrumentSamples.TENSORS},
             kernel=None if notes["kernel"] is None else KernelPrior(**notes["kernel"]),
+            noise_names=tuple(notes.get("noise_names", ("std",))),
         )
 
     @property
     def each(self) -> list[Parameter]:
         """The posteriors of all unknowns, the noise first."""
-        noise = [] if self.noise is None else [self.noise.std]
+        noise = () if self.noise is None else self.noise.drawn
         return [*noise, *self.parameters.values()]
 
     @property
@@ -342,7 +370,8 @@ class InstrumentSamples:
         found = []
         for one in [] if self.kernel is not None else self.each:
             for side, is_there in zip(("lower", "upper"), one.at_ends() or (), strict=False):
-                if bool(is_there.any()):
+                # A truth may lie at an end by chance: of many measurements not one is meant.
+                if float(is_there.double().mean()) > _MANY:
                     low, high = one.prior_range.reshape(-1, 2)[0].tolist()
                     found.append(f"{one.name} at the {side} end of [{low:.4g}, {high:.4g}]")
         return tuple(found)
