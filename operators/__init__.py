@@ -40,10 +40,16 @@ from tweedie_inverse.operators.instruments.sampling_patterns import (
     radial_mask,
     random_mask,
 )
-from tweedie_inverse.operators.noise.base import GaussianNoise, NoiseModel, UnknownGaussianNoise
+from tweedie_inverse.operators.noise.base import (
+    GaussianNoise,
+    NoiseModel,
+    UnknownGaussianNoise,
+    UnknownNoise,
+)
 from tweedie_inverse.operators.noise.counts import PoissonGaussianNoise, PoissonNoise
 from tweedie_inverse.operators.noise.digitized import DigitizedNoise
 from tweedie_inverse.operators.noise.estimate import estimate_noise
+from tweedie_inverse.operators.noise.unknown_counts import UnknownCountingNoise
 from tweedie_inverse.operators.parametric import Parametric, parametric
 from tweedie_inverse.operators.per_image import per_image
 from tweedie_inverse.operators.scalar_prior import ScalarPrior
@@ -73,7 +79,9 @@ __all__ = [
     "StructuredRandom",
     "Tomography",
     "Transmission",
+    "UnknownCountingNoise",
     "UnknownGaussianNoise",
+    "UnknownNoise",
     "adjoint_error",
     "box_mask",
     "cartesian_mask",

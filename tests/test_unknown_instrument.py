@@ -329,7 +329,7 @@ def test_a_pilot_that_is_too_short_is_none():
     planned = walk.plan(problem, prior, 12)
     assert planned.walk.pilot == 0
     assert len(planned.sigmas) == len(walk.walk.plan(problem_of(y), prior, 12).sigmas)
-    assert walk.plan(problem, prior, 24).walk.pilot == 6
+    assert walk.plan(problem, prior, 24).walk.pilot == 8
     with pytest.raises(ValueError, match="pilot=3"):
         ti.walks.UnknownInstrument(pilot=3)
 

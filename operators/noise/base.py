@@ -224,7 +224,26 @@ class GaussianNoise(NoiseModel):
         )
 
 
-class UnknownGaussianNoise(NoiseModel):
+class UnknownNoise(NoiseModel):
+    """Noise of which numbers are not known: no law yet, and only `solve` can do with it."""
+
+    def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
+        self._refuse("sample")
+
+    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
+        self._refuse("log_prob")
+
+    def variance(self, ax: Tensor) -> Tensor:
+        self._refuse("variance")
+
+    def _refuse(self, method: str) -> NoReturn:
+        raise TypeError(
+            f"{method}() of {self!r}: the level is not known; ti.solve draws it by the decoupled "
+            "walk, and everything else needs noise with numbers, such as GaussianNoise(std)"
+        )
+
+
+class UnknownGaussianNoise(UnknownNoise):
     """Made by `GaussianNoise.unknown`: white noise whose level is drawn by `solve`.
 
     Attributes:
@@ -263,21 +282,6 @@ class UnknownGaussianNoise(NoiseModel):
         if self.groups is not None:
             shape = self.groups.shape
             refuse_spread(caller, "groups of the noise", shape, range_shape, "measurement")
-
-    def sample(self, ax: Tensor, *, seed: int = 0) -> Tensor:
-        self._refuse("sample")
-
-    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
-        self._refuse("log_prob")
-
-    def variance(self, ax: Tensor) -> Tensor:
-        self._refuse("variance")
-
-    def _refuse(self, method: str) -> NoReturn:
-        raise TypeError(
-            f"{method}() of {self!r}: the level is not known; ti.solve draws it by the decoupled "
-            "walk, and everything else needs GaussianNoise(std)"
-        )
 
 
 def _groups(given: Any) -> Tensor:

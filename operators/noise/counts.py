@@ -1,6 +1,7 @@
 """Counting noise: Poisson, and Poisson with Gaussian read-out noise; exact likelihoods."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from tweedie_inverse.boundary import arguments
 from tweedie_inverse.numerics.random import generator
 from tweedie_inverse.operators.noise.base import NoiseModel, refuse_flag, white_noise
+from tweedie_inverse.operators.noise.unknown_counts import UnknownCountingNoise
 
 # Below this many expected counts the rate is continued smoothly (`_rate`).
 FLOOR = 1e-2
@@ -37,6 +39,22 @@ class PoissonNoise(NoiseModel):
     def __init__(self, gain: float = 1.0):
         self.gain = _positive("PoissonNoise", "gain", gain)
 
+    @staticmethod
+    def unknown(gain: Any = None) -> UnknownCountingNoise:
+        """Counts of unknown gain, which `solve` draws with each sample.
+
+        y is taken as a number that may lie between two multiples of the gain, as it does after
+        dark frames, flat fields or averages; its scatter tells the gain, and not its steps.
+
+        Args:
+            gain: its range, in units of y, flat in its logarithm; or a `ScalarPrior`.  None is
+                from 1e-4 to 1 times the largest entry of y.
+
+        Raises:
+            TypeError, ValueError: no range of positive numbers.
+        """
+        return UnknownCountingNoise("PoissonNoise.unknown", {"gain": gain})
+
     def __repr__(self) -> str:
         return f"PoissonNoise({self.gain:g})"
 
@@ -47,7 +65,11 @@ class PoissonNoise(NoiseModel):
         return self.gain * _counts(_rate(ax, self.gain), seed)
 
     def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
-        return _log_poisson(y / self.gain, _rate(ax, self.gain)).flatten(1).sum(1)
+        return self.entries(y, ax).flatten(1).sum(1)
+
+    def entries(self, y: Tensor, ax: Tensor) -> Tensor:
+        """Logarithm of the probability of each entry of y, like it."""
+        return _log_poisson(y / self.gain, _rate(ax, self.gain))
 
     def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
         rate = _rate(ax, self.gain)
@@ -94,7 +116,7 @@ class PoissonGaussianNoise(NoiseModel):
 
     def __init__(self, gain: float, std: float):
         self.gain = _positive("PoissonGaussianNoise", "gain", gain)
-        self.std = _positive("PoissonGaussianNoise", "std", std)
+        self.std: Any = _positive("PoissonGaussianNoise", "std", std)  # or (batch, 1, ...)
         counts = self.std / self.gain
         if counts > _MOST_COUNTS:
             raise ValueError(
@@ -103,7 +125,31 @@ class PoissonGaussianNoise(NoiseModel):
                 f"{12 * counts:.0f} terms; use GaussianNoise((gain * y + std**2) ** 0.5)"
             )
 
+    @staticmethod
+    def unknown(gain: Any = None, std: Any = None) -> UnknownCountingNoise:
+        """Photons and read-out noise of which one or both numbers are drawn by `solve`.
+
+        Args:
+            gain: as of `PoissonNoise.unknown`; a number where it is known.
+            std: the same of the read-out noise; None is from 1e-4 to 1 times the root mean square
+                of y.  Read-out noise above 20 counts is taken to be impossible.
+
+        Raises:
+            TypeError, ValueError: no range of positive numbers, or both are known.
+        """
+        numbers = {"gain": gain, "std": std}
+        return UnknownCountingNoise("PoissonGaussianNoise.unknown", numbers)
+
+    @classmethod
+    def of_walkers(cls, std: Tensor) -> "PoissonGaussianNoise":
+        """With gain 1, and for each image of a batch its own std, ``(batch, 1, ...)``."""
+        made = object.__new__(cls)
+        made.gain, made.std = 1.0, std
+        return made
+
     def __repr__(self) -> str:
+        if isinstance(self.std, Tensor):
+            return f"PoissonGaussianNoise({self.gain:g}, of each walker)"
         return f"PoissonGaussianNoise({self.gain:g}, {self.std:g})"
 
     def scaled(self, factor: float) -> "PoissonGaussianNoise":
@@ -114,8 +160,11 @@ class PoissonGaussianNoise(NoiseModel):
         return self.gain * counts + self.std * white_noise(ax, seed, "read-out noise")
 
     def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
-        log_likelihood, _ = self._sum(y, _rate(ax, self.gain))
-        return log_likelihood.flatten(1).sum(1)
+        return self.entries(y, ax).flatten(1).sum(1)
+
+    def entries(self, y: Tensor, ax: Tensor) -> Tensor:
+        """Logarithm of the density of each entry of y, like it."""
+        return self._sum(y, _rate(ax, self.gain))[0]
 
     def gradient(self, y: Tensor, ax: Tensor) -> Tensor:
         rate = _rate(ax, self.gain)
@@ -140,24 +189,27 @@ class PoissonGaussianNoise(NoiseModel):
         One term is computed in full, at the most likely k; each neighbour is its ratio to the
         last one, so that a term costs a few products.
         """
-        variance = (self.std / self.gain) ** 2
+        width = self.std / self.gain
+        variance = width**2
+        widest = float(width.max()) if isinstance(width, Tensor) else width
         seen = y / self.gain
         centre = _likely_count(seen, rate, variance)
         lead = _log_poisson(centre, rate) - 0.5 * (seen - centre).square() / variance
         total, moment = torch.ones_like(rate), torch.zeros_like(rate)
         up, down = torch.ones_like(rate), torch.ones_like(rate)
-        for offset in range(1, math.ceil(6 * variance**0.5) + 3):
+        for offset in range(1, math.ceil(6 * widest) + 3):
             # The exponents are cut where float32 would overflow: there the other factor is 0.
             rise = ((seen - centre + 0.5 - offset) / variance).clamp(max=60).exp()
             fall = ((centre - seen + 0.5 - offset) / variance).clamp(max=60).exp()
             up = up * rise * rate / (centre + offset)
             down = down * fall * (centre + 1 - offset).clamp(min=0) / rate
             total, moment = total + up + down, moment + offset * (up - down)
-        constant = math.log(self.std * math.sqrt(2 * math.pi))
+        whole = self.std * math.sqrt(2 * math.pi)
+        constant = whole.log() if isinstance(whole, Tensor) else math.log(whole)
         return lead + total.log() - constant, centre + moment / total
 
 
-def _likely_count(seen: Tensor, rate: Tensor, variance: float) -> Tensor:
+def _likely_count(seen: Tensor, rate: Tensor, variance: float | Tensor) -> Tensor:
     """A whole number close to the k with the largest ``Poisson(k; rate) N(seen; k, variance)``.
 
     Where the derivative vanishes, ``k = variance u`` with ``u + log u = a``, which is Lambert's

@@ -11,11 +11,6 @@ K_t')`` drawn,
 with ``E(y|t) = (y - A_t m)^T K_t^-1 (y - A_t m)`` accepts t' and leaves ``p(t | m, V, y)`` exactly
 as it is.  Each E takes one linear solve, and none where K is diagonal; no network is evaluated.
 
-V is what a denoiser does not know of an average image.  An image with more edges than most has more
-left to know, and a Gaussian that is sure of V then takes its edges for a sharper instrument.  Where
-V is not exact, its amplitude is therefore unknown too, ``K_t = S_t + a A_t V A_t^T``, and moved as
-the unknowns are: they are then told by the shape of spectra, and not by their height.
-
 Source: Murray, Ghahramani, MacKay, "MCMC for doubly-intractable distributions", UAI 2006.
 """
 
@@ -37,15 +32,13 @@ from tweedie_inverse.numerics.streams import Streams
 # The acceptance that steps are tuned for; auxiliary data make the best one lower than elsewhere.
 _WANTED = 0.35
 # How far one move changes the logarithm of the step: at a walk's first level, and later.
-_GAIN_AT_FIRST, _GAIN = 0.7, 0.25
+_GAIN_AT_FIRST, _GAIN = 0.7, 0.4
+# A first step of an operator's number, in standard deviations of its prior.
+_FIRST_STEP = 0.1
 # One move in so many is so much longer, for starts that are far off and for two modes.
 _SELDOM, _LONGER = 0.2, 8.0
 # Metropolis steps of each number of the operator given the image.
 _NEAR = 3
-# Standard deviation of the prior of log a, and of its first proposals.
-_AMPLITUDE, _AMPLITUDE_STEP = 1.0, 0.2
-# In an order of moves, that of the amplitude.
-AMPLITUDE = -1
 
 
 class Moved(NamedTuple):
@@ -55,13 +48,12 @@ class Moved(NamedTuple):
     steps: Tensor  # (walkers, count), standard deviations of the proposals from now on
     trace: Tensor  # (moves, walkers, count), u after each of them
     accepted: Tensor  # (walkers,), share of the moves
-    amplitude: Tensor  # (walkers, 2): log a, and the standard deviation of its proposals
 
 
 class Believed(NamedTuple):
     """What is believed of the images, and what the data say if the unknowns are u."""
 
-    u: Tensor  # (walkers, count + 1), with log a
+    u: Tensor
     tuned: Problem
     predicted: Tensor  # A_t m, in units of y
     energy: "Energy"  # E(y | t)
@@ -84,7 +76,6 @@ def collapsed_moves(
     y: Tensor,
     *,
     order: Sequence[int],
-    amplitude: Tensor | None = None,
     at_first: bool = False,
 ) -> Moved:
     """Move the unknowns of each walker, one after the other.
@@ -93,36 +84,25 @@ def collapsed_moves(
         u, steps: ``(walkers, count)`` float64.
         mean, covariance: m ``(walkers, *domain_shape)`` and V.
         y: ``(walkers, *range_shape)``, in its own units.
-        order: which unknown each move is of, or `AMPLITUDE`.
-        amplitude: as of `Moved`; by default V is as large as it says.
+        order: which unknown each move is of.
         at_first: whether steps still have to find their size.
     """
-    amplitude = no_amplitude(u) if amplitude is None else amplitude
     if not order:
-        none = u.new_zeros((0, *u.shape))
-        return Moved(u, steps, none, torch.zeros_like(u[:, 0]), amplitude)
+        return Moved(u, steps, u.new_zeros((0, *u.shape)), torch.zeros_like(u[:, 0]))
     scene = Scene(mean, covariance, instrument, y)
-    u, steps = (torch.cat(pair, 1) for pair in ((u, amplitude[:, :1]), (steps, amplitude[:, 1:])))
     here, visited, accepted = scene.at(u), [], torch.zeros_like(u[:, 0])
     gain = _GAIN_AT_FIRST if at_first else _GAIN
     for which in order:
         proposed = _proposal(here.u, steps, which, streams, like=y)
         here, taken = _exchange(here, proposed, scene, streams)
-        steps = _adapted(steps, which, taken, gain, scene.deviations)
+        steps = _adapted(steps, which, taken, gain, instrument)
         accepted = accepted + taken
-        visited.append(here.u[:, :-1])
-    amplitude = torch.stack([here.u[:, -1], steps[:, -1]], 1)
-    accepted = accepted / len(order)
-    return Moved(here.u[:, :-1], steps[:, :-1], torch.stack(visited), accepted, amplitude)
-
-
-def no_amplitude(u: Tensor) -> Tensor:
-    """V as large as it says, and first proposals, for unknowns ``(walkers, count)``."""
-    return u.new_tensor([0.0, _AMPLITUDE_STEP]).expand(len(u), 2)
+        visited.append(here.u)
+    return Moved(here.u, steps, torch.stack(visited), accepted / len(order))
 
 
 class Scene(NamedTuple):
-    """What is the same for all moves of a level; coordinates u come with log a."""
+    """What is the same for all moves of a level."""
 
     mean: Tensor
     covariance: Covariance
@@ -130,37 +110,20 @@ class Scene(NamedTuple):
     y: Tensor
 
     def at(self, u: Tensor, like: Problem | None = None, start: Tensor | None = None) -> Believed:
-        tuned = self.instrument.tuned(u[:, :-1], like)
+        tuned = self.instrument.tuned(u, like)
         predicted = self.instrument.predict(self.mean, tuned)
-        energy = self.energy(self.y - predicted, u, tuned, start)
+        energy = self.energy(self.y - predicted, tuned, start)
         return Believed(u, tuned, predicted, energy)
 
-    @property
-    def deviations(self) -> Tensor:
-        """Of the priors of all that is moved, ``(walkers, count + 1)``."""
-        deviation = self.instrument.unknowns.deviation
-        return torch.cat([deviation, torch.full_like(deviation[:, :1], _AMPLITUDE)], 1)
-
-    def log_density(self, u: Tensor) -> Tensor:
-        """Of the priors of all that is moved; -inf outside of them."""
-        bend = 0.5 * (u[:, -1] / _AMPLITUDE).square()
-        return self.instrument.unknowns.log_density(u[:, :-1]) - bend
-
-    def energy(
-        self, residual: Tensor, u: Tensor, tuned: Problem, start: Tensor | None = None
-    ) -> Energy:
+    def energy(self, residual: Tensor, tuned: Problem, start: Tensor | None = None) -> Energy:
         """``r^T K^-1 r`` of residuals in units of y."""
         white = self.instrument.whiten(residual, tuned)
-        covariance = in_units(self.covariance, tuned)
-        larger = u[:, -1].exp().to(covariance.variance)
-        covariance = covariance.map(lambda variance: variance * _column(larger, variance))
-        return squared_norm(white, covariance, tuned, start)
+        return squared_norm(white, in_units(self.covariance, tuned), tuned, start)
 
-    def simulated(self, u: Tensor, tuned: Problem, streams: Streams) -> Tensor:
+    def simulated(self, tuned: Problem, streams: Streams) -> Tensor:
         """``w - A m`` for data w as they would be, in units of y."""
         instrument, like = self.instrument, self.mean
         image = self.covariance.colour(streams.normal(like.shape[1:], like=like))
-        image = image * _column((u[:, -1] / 2).exp().to(image), image)
         white = streams.normal(self.y.shape[1:], like=like) * instrument.observed
         return instrument.predict(image, tuned) + instrument.colour(white, tuned)
 
@@ -169,16 +132,17 @@ def _exchange(
     here: Believed, proposed: Tensor, scene: Scene, streams: Streams
 ) -> tuple[Believed, Tensor]:
     """One move: the belief after it, and who took it, ``(walkers,)`` float64."""
+    unknowns = scene.instrument.unknowns
     # Outside of its prior nothing is tried: the operator may not exist there.
-    valid = scene.log_density(proposed).isfinite()
+    valid = unknowns.log_density(proposed).isfinite()
     proposed = torch.where(valid[:, None], proposed, here.u)
     there = scene.at(proposed, here.tuned, here.energy.solution)
-    away = scene.simulated(there.u, there.tuned, streams)
+    away = scene.simulated(there.tuned, streams)
     back = away + there.predicted - here.predicted
-    of_there = scene.energy(away, there.u, there.tuned)
-    of_here = scene.energy(back, here.u, here.tuned, of_there.solution)
+    of_there = scene.energy(away, there.tuned)
+    of_here = scene.energy(back, here.tuned, of_there.solution)
     ratio = 0.5 * (here.energy.value - there.energy.value + of_there.value - of_here.value)
-    ratio = ratio + scene.log_density(proposed) - scene.log_density(here.u)
+    ratio = ratio + unknowns.log_density(proposed) - unknowns.log_density(here.u)
     uniform = streams.uniform((1,), like=scene.y)[:, 0].double()
     taken = valid & (uniform.log() < ratio)
     return _merged(there, here, taken, scene), taken.double()
@@ -193,7 +157,7 @@ def _merged(there: Believed, here: Believed, taken: Tensor, scene: Scene) -> Bel
     if solution is not None and there.energy.solution is not None:
         solution = torch.where(_column(taken, solution), there.energy.solution, solution)
     energy = Energy(value, solution)
-    return Believed(u, scene.instrument.tuned(u[:, :-1], here.tuned), predicted, energy)
+    return Believed(u, scene.instrument.tuned(u, here.tuned), predicted, energy)
 
 
 def _proposal(u: Tensor, steps: Tensor, which: int, streams: Streams, like: Tensor) -> Tensor:
@@ -206,10 +170,12 @@ def _proposal(u: Tensor, steps: Tensor, which: int, streams: Streams, like: Tens
     return proposed
 
 
-def _adapted(steps: Tensor, which: int, taken: Tensor, gain: float, deviations: Tensor) -> Tensor:
+def _adapted(
+    steps: Tensor, which: int, taken: Tensor, gain: float, instrument: Instrument
+) -> Tensor:
     """Steps that are a little longer after a move that was taken; a walker knows its own only."""
     adapted = steps.clone()
-    longest = 2 * deviations[:, which]
+    longest = 2 * instrument.unknowns.deviation[:, which]
     longer = steps[:, which] * torch.exp(gain * (taken - _WANTED))
     adapted[:, which] = torch.minimum(longer, longest)
     return adapted
@@ -268,7 +234,7 @@ def conditional_moves_of(
         u = torch.where(taken[:, None], proposed, u)
         residual = torch.where(_column(taken, left), left, residual)
         tuned = instrument.tuned(u, tuned)
-        steps = _adapted(steps, which, taken.double(), _GAIN, instrument.unknowns.deviation)
+        steps = _adapted(steps, which, taken.double(), _GAIN, instrument)
     if not instrument.levels:
         return u, steps
     white = streams.normal(y.shape[1:], like=y)
@@ -288,7 +254,7 @@ def conditional_moves_of(
 def first_steps(instrument: Instrument) -> Tensor:
     """Proposals of a walk's first moves, ``(walkers, count)``."""
     unknowns = instrument.unknowns
-    steps = 0.3 * unknowns.deviation.clone()
+    steps = _FIRST_STEP * unknowns.deviation.clone()
     for which in range(instrument.levels):
         sharpest = 3 / math.sqrt(2 * max(1.0, float(instrument.counts[which])))
         steps[:, which] = steps[:, which].clamp(max=sharpest)

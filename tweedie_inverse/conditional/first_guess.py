@@ -10,13 +10,20 @@ their middle s,
 up to third order in their distance, because the average is that of the determinants.  It decides
 nothing: moves that leave the law as it is follow.
 
+The second term also tells two kinds of numbers apart.  Widths, lengths and gains change how large
+measurements are, and the determinant with it; a *geometric* number, such as an offset, a shift or a
+centre of rotation, hardly does.
+
 Cost: for each unknown and each different measurement some 200 linear solves; no network evaluation.
 """
+
+from collections.abc import Collection
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.collapsed import Scene, no_amplitude
+from tweedie_inverse.conditional.collapsed import Scene
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
@@ -31,38 +38,60 @@ _ROUNDS = 2
 _REACH = 3.0
 # Numbers of the images that are solved for at once: bounds the memory.
 _TOGETHER = 2**22
+# Determinants of a geometric number change by less than this share of what the fit to y does.
+_GEOMETRIC = 0.1
+# For geometric numbers V is so many times as large.  Small ones are sure of where bodies are, and
+# wrong: a detector offset is then off by 0.06 to 0.1 pixels, and by 0.01 with this.
+WIDER = 5.0
 
 
-def first_guess(problem: Problem, mean: Tensor, covariance: Covariance, u: Tensor) -> Tensor:
-    """Coordinates ``(walkers, count)`` at which moves begin.
+class Guess(NamedTuple):
+    """Where moves begin, in coordinates."""
+
+    u: Tensor  # (walkers, count)
+    deviation: Tensor  # like u: what such data leave open, if V is right; 0 of what was not sought
+
+
+def first_guess(
+    problem: Problem,
+    mean: Tensor,
+    covariance: Covariance,
+    u: Tensor,
+    geometric: Collection[int] = (),
+) -> Guess:
+    """Coordinates at which moves begin.
 
     Args:
         mean, covariance: the prior's moments, m ``(*domain_shape)`` and V.
         u: where the search begins, ``(walkers, count)``; noise levels stay.
+        geometric: which of the numbers are.
     """
-    rows: list[Tensor] = []
+    rows: list[tuple[Tensor, Tensor]] = []
     for index, one in enumerate(problem.y):
         same = index > 0 and torch.equal(one, problem.y[index - 1])
-        rows.append(rows[-1] if same else _of_one(problem, index, mean, covariance, u[index]))
-    return torch.stack(rows)
+        if not same:
+            search = _Search(problem, index, mean, covariance)
+            rows.append(search.everything(u[index], geometric))
+        else:
+            rows.append(rows[-1])
+    return Guess(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
-def _of_one(
-    problem: Problem, index: int, mean: Tensor, covariance: Covariance, u: Tensor
-) -> Tensor:
-    search = _Search(problem, index, mean, covariance)
-    instrument = search.instrument(1)
-    unknowns, singly = instrument.unknowns, list(instrument.singly)
-    u = u.clone()
-    for _ in range(_ROUNDS if len(singly) > 1 else 1):
-        for which in singly:
-            low, high = unknowns.low[0, which], unknowns.high[0, which]
-            if float(unknowns.precision[0, which]) > 0:
-                reach = _REACH * unknowns.deviation[0, which]
-                low, high = (unknowns.centre[0, which] + side * reach for side in (-1, 1))
-            u[which] = search.along(u, which, float(low), float(high))
-    problem.operator_calls += search.calls
-    return u
+def geometric_numbers(
+    problem: Problem, mean: Tensor, covariance: Covariance, u: Tensor
+) -> frozenset[int]:
+    """Which of the operator's numbers are geometric, by the first measurement."""
+    search = _Search(problem, 0, mean, covariance)
+    return frozenset(which for which in search.singly if search.is_geometric(u[0], which))
+
+
+class _Density(NamedTuple):
+    """Along a grid: the two terms of the logarithm, the prior, and what data leave open."""
+
+    fit: Tensor  # (count,)
+    volume: Tensor
+    prior: Tensor
+    deviation: float
 
 
 class _Search:
@@ -71,65 +100,92 @@ class _Search:
     def __init__(self, problem: Problem, index: int, mean: Tensor, covariance: Covariance):
         self._problem, self._index = problem, index
         self._mean, self._covariance = mean.to(problem.y), covariance
-        self.calls = 0
+        self._one = self._instrument(1)
+        self.singly = list(self._one.singly)
 
-    def instrument(self, walkers: int) -> Instrument:
+    def everything(self, u: Tensor, geometric: Collection[int]) -> tuple[Tensor, Tensor]:
+        """The best coordinates ``(count,)``, and what is open of each."""
+        u, deviation = u.clone(), torch.zeros_like(u)
+        for _ in range(_ROUNDS if len(self.singly) > 1 else 1):
+            for which in self.singly:
+                factor = WIDER if which in geometric else 1.0
+                u[which], deviation[which] = self._along(u, which, factor)
+        return u, deviation
+
+    def is_geometric(self, u: Tensor, which: int) -> bool:
+        found = self._density(u, which, self._grid(which), 1.0)
+        fit, volume = (float(each.max() - each.min()) for each in (found.fit, found.volume))
+        return volume < _GEOMETRIC * fit
+
+    def _grid(self, which: int) -> Tensor:
+        unknowns = self._one.unknowns
+        low, high = unknowns.low[0, which], unknowns.high[0, which]
+        if float(unknowns.precision[0, which]) > 0:
+            reach = _REACH * unknowns.deviation[0, which]
+            low, high = (unknowns.centre[0, which] + side * reach for side in (-1, 1))
+        return torch.linspace(float(low), float(high), _COUNTS[0], dtype=torch.float64).to(low)
+
+    def _along(self, u: Tensor, which: int, factor: float) -> tuple[float, float]:
+        """The best coordinate `which`, the others being those of u, and what is open of it."""
+        grid = self._grid(which)
+        for count in (*_COUNTS[1:], 0):
+            found = self._density(u, which, grid, factor)
+            best = float(grid[(found.fit + found.volume + found.prior).argmax()])
+            if count:
+                step, (low, high) = float(grid[1] - grid[0]), (float(grid[0]), float(grid[-1]))
+                ends = max(low, best - step), min(high, best + step)
+                grid = torch.linspace(*ends, count, dtype=torch.float64).to(u)
+        return best, found.deviation
+
+    def _density(self, u: Tensor, which: int, grid: Tensor, factor: float) -> _Density:
+        at, middle = _varied(u, which, grid), _varied(u, which, (grid[1:] + grid[:-1]) / 2)
+        most = max(1, _TOGETHER // self._mean.numel())
+        own = torch.cat([self._energies(part, factor) for part in at.split(most)])
+        found = []
+        for first in range(0, len(middle), most):
+            part = slice(first, first + most)
+            found.append(self._of_simulated(middle[part], at[:-1][part], at[1:][part], factor))
+        simulated = 0.5 * torch.cat(found, 1)
+        # The scatter of the score among data is what they tell.
+        score = (simulated - simulated.mean(0)) / (grid[1] - grid[0])
+        information = float(score.square().mean()) * _SIMULATED / (_SIMULATED - 1)
+        prior = self._instrument(len(at)).unknowns.log_density(at)
+        zero = grid.new_zeros(1)
+        fit = torch.cat([zero, 0.5 * (own[:-1] - own[1:]).cumsum(0)])
+        volume = torch.cat([zero, simulated.mean(0).cumsum(0)])
+        return _Density(fit, volume, prior, max(information, 1e-30) ** -0.5)
+
+    def _instrument(self, walkers: int) -> Instrument:
         y = self._problem.y[[self._index]].expand(walkers, *self._problem.y.shape[1:])
         return Instrument(Problem(y, self._problem.operator, self._problem.noise))
 
-    def along(self, u: Tensor, which: int, low: float, high: float) -> float:
-        """The best coordinate `which` between two ends, the others being those of u."""
-        best = (low + high) / 2
-        for count in _COUNTS:
-            grid = torch.linspace(low, high, count, dtype=torch.float64).to(u)
-            density = self._relative_density(u, which, grid)
-            best, step = float(grid[density.argmax()]), float(grid[1] - grid[0])
-            low, high = max(low, best - step), min(high, best + step)
-        return best
-
-    def _relative_density(self, u: Tensor, which: int, grid: Tensor) -> Tensor:
-        """Logarithm of the posterior's density along a grid, up to a constant."""
-        at, middle = _varied(u, which, grid), _varied(u, which, (grid[1:] + grid[:-1]) / 2)
-        own = torch.cat([self._energies(part) for part in at.split(self._most)])
-        found = []
-        for first in range(0, len(middle), self._most):
-            part = slice(first, first + self._most)
-            found.append(self._of_simulated(middle[part], at[:-1][part], at[1:][part]))
-        steps = 0.5 * (own[:-1] - own[1:]) + 0.5 * torch.cat(found)
-        likelihood = torch.cat([steps.new_zeros(1), steps.cumsum(0)])
-        return likelihood + self.instrument(len(at)).unknowns.log_density(at)
-
-    @property
-    def _most(self) -> int:
-        return max(1, _TOGETHER // self._mean.numel())
-
-    def _scene(self, walkers: int) -> Scene:
-        instrument = self.instrument(walkers)
+    def _scene(self, walkers: int, factor: float) -> Scene:
         mean = self._mean.expand(walkers, *self._mean.shape)
         y = self._problem.y[[self._index]].expand(walkers, *self._problem.y.shape[1:])
-        return Scene(mean, self._covariance, instrument, y)
+        covariance = self._covariance.map(lambda variance: factor * variance)
+        return Scene(mean, covariance, self._instrument(walkers), y)
 
-    def _energies(self, u: Tensor) -> Tensor:
+    def _energies(self, u: Tensor, factor: float) -> Tensor:
         """``E(y | u)``, ``(walkers,)``."""
-        scene = self._scene(len(u))
-        found = scene.at(_whole(u)).energy.value
-        self.calls += scene.instrument.take_calls()
+        scene = self._scene(len(u), factor)
+        found = scene.at(u).energy.value
+        self._problem.operator_calls += scene.instrument.take_calls()
         return found
 
-    def _of_simulated(self, middle: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """``E(w | right) - E(w | left)`` of data w from `middle`, on average, ``(walkers,)``."""
-        scene = self._scene(len(middle))
-        here, low, high = (scene.at(_whole(u)) for u in (middle, left, right))
-        total = torch.zeros_like(here.energy.value)
+    def _of_simulated(self, middle: Tensor, left: Tensor, right: Tensor, factor: float) -> Tensor:
+        """``E(w | right) - E(w | left)`` of data w from `middle`, ``(simulated, walkers)``."""
+        scene = self._scene(len(middle), factor)
+        here, low, high = (scene.at(u) for u in (middle, left, right))
+        found = []
         for sample in range(_SIMULATED):
             # The same random numbers at all places, so that their differences are smooth.
             streams = Streams([("first guess", sample)] * len(middle))
-            away = scene.simulated(here.u, here.tuned, streams) + here.predicted
-            below = scene.energy(away - low.predicted, low.u, low.tuned)
-            above = scene.energy(away - high.predicted, high.u, high.tuned, below.solution)
-            total = total + (above.value - below.value) / _SIMULATED
-        self.calls += scene.instrument.take_calls()
-        return total
+            away = scene.simulated(here.tuned, streams) + here.predicted
+            below = scene.energy(away - low.predicted, low.tuned)
+            above = scene.energy(away - high.predicted, high.tuned, below.solution)
+            found.append(above.value - below.value)
+        self._problem.operator_calls += scene.instrument.take_calls()
+        return torch.stack(found)
 
 
 def _varied(u: Tensor, which: int, values: Tensor) -> Tensor:
@@ -137,8 +193,3 @@ def _varied(u: Tensor, which: int, values: Tensor) -> Tensor:
     varied = u.expand(len(values), len(u)).clone()
     varied[:, which] = values
     return varied
-
-
-def _whole(u: Tensor) -> Tensor:
-    """With V as large as it says."""
-    return torch.cat([u, no_amplitude(u)[:, :1]], 1)

@@ -27,6 +27,7 @@ from tweedie_inverse.operators import (
     Parametric,
     ScalarPrior,
     UnknownGaussianNoise,
+    UnknownNoise,
     estimate_noise,
 )
 from tweedie_inverse.operators.parametric import Members
@@ -43,7 +44,7 @@ def has_unknowns(operator: Operator, noise: NoiseModel | None) -> bool:
     """Whether numbers of the operator, or the noise level, are to be drawn."""
     operators = getattr(operator, "operators", (operator,))
     parametric = any(isinstance(each, Parametric) for each in operators)
-    return parametric or isinstance(noise, UnknownGaussianNoise)
+    return parametric or isinstance(noise, UnknownNoise)
 
 
 class Unknowns(NamedTuple):
@@ -88,21 +89,38 @@ class Instrument:
         if operator.observed is not None:
             seen = operator.observed.cpu().expand(shape)
         self.observed = seen.to(y.device)
-        groups = torch.zeros(shape, dtype=torch.long)
-        self.levels = 0
-        if isinstance(self._noise, UnknownGaussianNoise):
-            given = self._noise.group_of(shape)
-            groups = groups if given is None else given
-            self.levels = int(groups.max()) + 1
-        self._groups = groups.to(y.device)
-        self.counts = torch.stack(
-            [(self.observed & (self._groups == each)).sum() for each in range(self.levels)]
-            or [self.observed.sum()]
-        ).double()
+        self._groups, self.levels = self._grouped(shape)
+        self.counts = self._counted()
         self.kernel = operator.prior if isinstance(operator, BlindBlur) else None
         self.unknowns = self._priors()
         self._made: list[Problem] = []
         self._shared: Problem | None = None
+
+    def _grouped(self, shape: tuple[int, ...]) -> tuple[Tensor, int]:
+        """The noise level of each entry of y, and how many levels are unknown."""
+        groups, levels = torch.zeros(shape, dtype=torch.long), 0
+        if isinstance(self._noise, UnknownGaussianNoise):
+            given = self._noise.group_of(shape)
+            groups = groups if given is None else given
+            levels = int(groups.max()) + 1
+        return groups.to(self._problem.y.device), levels
+
+    def _counted(self) -> Tensor:
+        """How many entries of y tell each level, ``(levels,)``, or ``(1,)`` where all is known."""
+        return torch.stack(
+            [(self.observed & (self._groups == each)).sum() for each in range(self.levels)]
+            or [self.observed.sum()]
+        ).double()
+
+    @property
+    def y(self) -> Tensor:
+        """``(walkers, *range_shape)``, in its own units."""
+        return self._problem.y
+
+    @property
+    def operator(self) -> LinearOperator:
+        """With its unknowns."""
+        return self._operator
 
     @property
     def singly(self) -> range:
@@ -122,11 +140,15 @@ class Instrument:
         u = (self.unknowns.low + self.unknowns.high) / 2
         u = torch.where(self.unknowns.precision > 0, self.unknowns.centre, u)
         if self.levels:
-            guess = _each(self._problem.y, self._guess).log()[:, None]
-            guess = guess.expand(-1, self.levels)
+            guess = self._first_levels()
             low, high = (end[:, : self.levels] for end in (self.unknowns.low, self.unknowns.high))
             u = torch.cat([guess.clamp(low, high), u[:, self.levels :]], 1)
         return u
+
+    def _first_levels(self) -> Tensor:
+        """A guess of the noise levels' coordinates, ``(walkers, levels)``."""
+        guess = each_of(self._problem.y, self._guess).log()[:, None]
+        return guess.expand(-1, self.levels)
 
     def tuned(self, u: Tensor, like: Problem | None = None) -> Problem:
         """The measurement if the unknowns are u, with white noise of standard deviation 1.
@@ -146,8 +168,8 @@ class Instrument:
             y = y / _column(unit, y) if rows is None else y / _column(unit, y) * rows
         if self._is_parametric or rows is not None:
             members = Members(self._operators(values), rows)
-            curvatures = like.curvatures if isinstance(like, _MembersProblem) else {}
-            made: Problem = _MembersProblem(y, members, noise, curvatures)
+            curvatures = like.curvatures if isinstance(like, MembersProblem) else {}
+            made: Problem = MembersProblem(y, members, noise, curvatures)
         else:
             if self._shared is None:
                 self._shared = Problem(y, self._operator, noise)
@@ -235,27 +257,27 @@ class Instrument:
 
     def _priors(self) -> Unknowns:
         """Of all walkers; measurements that are the same are asked once."""
-        y, noise = self._problem.y, self._noise
-        columns = []
-        if isinstance(noise, UnknownGaussianNoise):
-            if noise.prior is None:
-                size = _each(y, self._size)
-                low, high = (size * _LOWEST).log(), (size * _HIGHEST).log()
-                zero = torch.zeros_like(low)
-                flat = torch.stack([low, high, zero, zero, (high - low) / math.sqrt(12)])
-                columns += [flat] * self.levels
-            else:
-                columns += [_column_of(noise.prior, y)] * self.levels
+        y, columns = self._problem.y, self._noise_columns()
         logarithmic = [True] * self.levels
         if isinstance(self._operator, Parametric):
             for prior in self._operator.unknowns.values():
-                columns.append(_column_of(prior, y))
+                columns.append(column_of(prior, y))
                 logarithmic.append(prior.is_logarithmic)
         low, high, centre, precision, deviation = torch.stack(columns, -1)
         return Unknowns(low, high, centre, precision, deviation, tuple(logarithmic))
 
+    def _noise_columns(self) -> list[Tensor]:
+        """Priors of the noise levels."""
+        y, noise = self._problem.y, self._noise
+        if not isinstance(noise, UnknownGaussianNoise):
+            return []
+        if noise.prior is not None:
+            return [column_of(noise.prior, y)] * self.levels
+        size = each_of(y, self._size)
+        return [flat_column(size * _LOWEST, size * _HIGHEST)] * self.levels
 
-class _MembersProblem(Problem):
+
+class MembersProblem(Problem):
     """Each walker has its own operator, and so its own curvature."""
 
     def __init__(
@@ -279,7 +301,7 @@ class _MembersProblem(Problem):
         return self.curvatures[basis]
 
 
-def _each(y: Tensor, function: Callable[[Tensor], float]) -> Tensor:
+def each_of(y: Tensor, function: Callable[[Tensor], float]) -> Tensor:
     """A number of each measurement, ``(walkers,)`` float64; equal neighbours are asked once."""
     found: list[float] = []
     for index, one in enumerate(y):
@@ -288,7 +310,13 @@ def _each(y: Tensor, function: Callable[[Tensor], float]) -> Tensor:
     return torch.tensor(found, dtype=torch.float64, device=y.device)
 
 
-def _column_of(prior: ScalarPrior, y: Tensor) -> Tensor:
+def flat_column(low: Tensor, high: Tensor) -> Tensor:
+    """As of `column_of`, of a number that is flat in its logarithm between ends ``(walkers,)``."""
+    low, high, zero = low.log(), high.log(), torch.zeros_like(low)
+    return torch.stack([low, high, zero, zero, (high - low) / math.sqrt(12)])
+
+
+def column_of(prior: ScalarPrior, y: Tensor) -> Tensor:
     """low, high, centre, precision and deviation for every walker, ``(5, walkers)``."""
     ends = prior.coordinate(prior.low), prior.coordinate(prior.high)
     bend = (0.0, 0.0)

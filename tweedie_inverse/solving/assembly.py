@@ -7,12 +7,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tweedie_inverse.conditional.counting import instrument_of
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem, residual_chi_square
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.resampling import systematic
 from tweedie_inverse.numerics.spectral import Pixels
-from tweedie_inverse.operators import BlindBlur, GaussianNoise, Parametric, UnknownGaussianNoise
+from tweedie_inverse.operators import (
+    BlindBlur,
+    GaussianNoise,
+    Parametric,
+    UnknownCountingNoise,
+    UnknownGaussianNoise,
+)
 from tweedie_inverse.runtime.digest import digest
 from tweedie_inverse.solving.causes import Case, likely_causes
 from tweedie_inverse.solving.diagnostics import Diagnostics, Population
@@ -161,13 +168,14 @@ def _drawn_instrument(
         high=torch.cat([prior.high for prior in priors]),
         deviation=torch.cat([prior.deviation for prior in priors]),
         kernel=operator.prior if isinstance(operator, BlindBlur) else None,
+        noise_names=noise.unknown_names if isinstance(noise, UnknownCountingNoise) else ("std",),
     )
 
 
 def _instrument(run: Run, index: int, walkers: int) -> Instrument:
     """That of one measurement, for so many walkers."""
     y = run.y[[index]].expand(walkers, *run.y.shape[1:])
-    return Instrument(Problem(y, run.operator.select(index), run.noise))
+    return instrument_of(Problem(y, run.operator.select(index), run.noise))
 
 
 @torch.no_grad()

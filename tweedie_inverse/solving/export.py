@@ -20,7 +20,8 @@ from tweedie_inverse.io.kinds import known_suffix, ready
 from tweedie_inverse.runtime import atomic
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.origin import Origin
-from tweedie_inverse.solving.parameters import InstrumentSamples, Parameter
+from tweedie_inverse.solving.parameter import Parameter
+from tweedie_inverse.solving.parameters import InstrumentSamples
 from tweedie_inverse.solving.stats import Stats
 
 # Axes of an image by their number, and the letters that TIFF has for them.

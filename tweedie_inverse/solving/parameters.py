@@ -5,22 +5,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import number
-from tweedie_inverse.numerics.chains import r_hat
 from tweedie_inverse.operators.kernel_prior import KernelPrior
-from tweedie_inverse.solving.interval import central_interval
-from tweedie_inverse.solving.moments import OfSamples
-from tweedie_inverse.solving.parameter_plots import histograms, pictures
+from tweedie_inverse.solving.parameter import Parameter, settled
+from tweedie_inverse.solving.parameter_plots import histograms
 
 # The data do not tell a number whose posterior is wider than this share of its prior.
 _NO_NEWS = 0.7
-_LEAST_DRAWS = 4
-# Samples whose mean is fewer standard deviations away from an end of their range lie against it.
-_EDGE, _ENOUGH = 1.25, 8
+# A truth may lie at an end of its range by chance: of many measurements so large a share may.
+_MANY = 0.25
 
 
 class Chains(NamedTuple):
@@ -32,121 +27,33 @@ class Chains(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Parameter(OfSamples):
-    """The posterior of one unknown number; without `batch` when y came without one.
+class NoisePosterior:
+    """The posterior of the noise.
 
     Attributes:
-        name: that of `ops.parametric`, or "noise std".
-        samples: ``(batch, num_samples)``, in its own units; sample k belongs to image k.  Noise by
-            channel or group has a last axis of levels.
-        prior_range: ``(batch, 2)``, ends of its prior (of all levels alike).
-        trace: ``(batch, num_samples, levels, ...)``, after each noise level of the walk, from the
-            highest to the lowest: where it still moves at the end, more steps are needed.
-        r_hat: ``(batch, ...)``, split R-hat of the chains of the first noise level, one a sample,
-            after half of their moves; NaN where there are too few.
-        is_told: ``(batch, ...)``, whether the data tell: whether its posterior is narrower than 0.7
-            of its prior.
-        is_logarithmic: whether its prior and its interval are of its logarithm.
+        std: its level, or its levels; of counts the read-out noise.
+        gain: of counts.
     """
 
-    name: str
-    samples: Tensor
-    prior_range: Tensor
-    trace: Tensor
-    r_hat: Tensor
-    is_told: Tensor
-    is_logarithmic: bool = False
+    drawn: tuple[Parameter, ...]
 
     @property
-    def _axis(self) -> int:
-        return self.prior_range.ndim - 1
+    def std(self) -> Parameter:
+        return self._named("std")
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the samples."""
-        return tuple(self.samples.shape)
+    def gain(self) -> Parameter:
+        return self._named("gain")
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
-        return np.asarray(self.samples.cpu().numpy(), dtype=dtype)
-
-    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
-        """Lower and upper end of a central interval, ``(batch, ...)``, as of `Posterior.interval`.
-
-        It is cut off at the ends of the prior.
-
-        Raises:
-            ValueError: a level outside (0, 1).
-        """
-        level = number("interval", "level", level, above=0.0, high=1.0)
-        if level == 1:
-            raise ValueError("interval(level=1): needs a level between 0 and 1")
-        count = torch.full(self.prior_range.shape[:-1], float(self.samples.shape[self._axis]))
-        scaled = self.samples.log() if self.is_logarithmic else self.samples
-        ends = central_interval(scaled, self._axis, level, count)
-        low, high = (end.exp() if self.is_logarithmic else end for end in ends)
-        lowest, highest = (
-            end.reshape((*end.shape, *[1] * (low.ndim - end.ndim)))
-            for end in self.prior_range.unbind(-1)
-        )
-        return low.clamp(lowest, highest), high.clamp(lowest, highest)
-
-    def at_ends(self) -> tuple[Tensor, Tensor] | None:
-        """Whether the samples lie against the lower and against the upper end of the range.
-
-        ``(batch, ...)`` each, boolean: where the density falls from an end on, as an exponential,
-        the mean is a standard deviation away from it; it is 1.7 for what the data do not tell.
-        None for fewer than 8 samples, which do not tell.
-        """
-        if self.samples.shape[self._axis] < _ENOUGH:
-            return None
-        u, ends = self.samples.double(), self.prior_range.double()
-        if self.is_logarithmic:
-            u, ends = u.log(), ends.log()
-        mean, reach = u.mean(self._axis), _EDGE * u.std(self._axis)
-        low, high = (
-            end.reshape(*end.shape, *[1] * (mean.ndim - end.ndim)) for end in ends.unbind(-1)
-        )
-        return (mean - low < reach) & self.is_told, (high - mean < reach) & self.is_told
+    def _named(self, name: str) -> Parameter:
+        for one in self.drawn:
+            if one.name == f"noise {name}":
+                return one
+        names = ", ".join(one.name.removeprefix("noise ") for one in self.drawn)
+        raise AttributeError(f"posterior.noise.{name}: it was not drawn, only {names}")
 
     def __repr__(self) -> str:
-        if not self._axis and self.samples.ndim == 1:
-            low, high = (float(end) for end in self.interval())
-            told = "" if bool(self.is_told) else "; the data do not tell"
-            return f"{self.name}: {float(self.mean):.4g}, 90 % in [{low:.4g}, {high:.4g}]{told}"
-        untold = int((~self.is_told).sum())
-        told = f"; the data do not tell {untold} of {self.is_told.numel()}" if untold else ""
-        return f"{self.name}: samples {self.shape}{told}"
-
-    def plot(self, path: str | Path | None = None, *, index: int = 0, truth: Any = None):
-        """The samples within their prior's range, and their way there; returns the figure.
-
-        Args:
-            path: where to save it.
-            index: which measurement of a batch.
-            truth: where it is known; of a kernel an array.
-        """
-        one = self.of(index)
-        if one.samples.ndim == 3:
-            return pictures(one, path, truth)
-        return histograms([one], [truth], path)
-
-    def of(self, index: int) -> "Parameter":
-        """That of one measurement of a batch; itself where there is no batch."""
-        return self._of(index) if self._axis else self
-
-    def _of(self, place: int | slice) -> "Parameter":
-        fields = ("samples", "prior_range", "trace", "r_hat", "is_told")
-        return replace(self, **{field: getattr(self, field)[place] for field in fields})
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class NoisePosterior:
-    """The posterior of the noise: `std` is its level, or its levels."""
-
-    std: Parameter
-
-    def __repr__(self) -> str:
-        return repr(self.std)
+        return "\n".join(map(repr, self.drawn))
 
 
 class Parameters(Mapping[str, Parameter]):
@@ -209,6 +116,7 @@ class InstrumentSamples:
         trace, start, accepted: as of `Chains`, ``(batch, num_samples, ...)``.
         low, high, deviation: ``(batch, count)``, ends and standard deviation of the priors.
         kernel: the prior of an unknown kernel, which the operator's numbers then make.
+        noise_names: what the unknowns of the noise are, "std" or "gain".
     """
 
     names: tuple[str, ...]
@@ -222,6 +130,7 @@ class InstrumentSamples:
     high: Tensor
     deviation: Tensor
     kernel: KernelPrior | None = None
+    noise_names: tuple[str, ...] = ("std",)
 
     TENSORS = ("u", "trace", "start", "accepted", "low", "high", "deviation")
 
@@ -243,8 +152,9 @@ class InstrumentSamples:
         """None where the noise was given."""
         if not self.levels:
             return None
-        place = slice(0, self.levels) if self.by_group else 0
-        return NoisePosterior(self._parameter("noise std", place))
+        places = [slice(0, self.levels)] if self.by_group else range(self.levels)
+        named = zip(self.noise_names, places, strict=True)
+        return NoisePosterior(tuple(self._parameter(f"noise {name}", at) for name, at in named))
 
     def _of_kernel(self, prior: KernelPrior) -> Parameter:
         axis = self.low.ndim - 1
@@ -254,7 +164,7 @@ class InstrumentSamples:
         spread = numbers.std(axis) if numbers.shape[axis] > 1 else numbers.mean(axis) * torch.nan
         ends = self.low.new_tensor([0.0, 1.0]).expand(*self.low.shape[:-1], 2)
         told = ~(spread > _NO_NEWS * prior.deviation.to(spread))
-        return Parameter("kernel", numbers, ends, trace, _settled(start, axis), told)
+        return Parameter("kernel", numbers, ends, trace, settled(start, axis), told)
 
     def _parameter(self, name: str, place: int | slice) -> Parameter:
         first = place.start if isinstance(place, slice) else place
@@ -272,7 +182,7 @@ class InstrumentSamples:
             values(u),
             values(ends),
             values(self.trace[..., place]),
-            _settled(self.start[..., place], axis),
+            settled(self.start[..., place], axis),
             ~(spread > _NO_NEWS * self.deviation[..., place]),
             logarithmic,
         )
@@ -290,7 +200,10 @@ class InstrumentSamples:
     def joined(parts: Sequence["InstrumentSamples | None"]) -> "InstrumentSamples | None":
         """Those of several batches; None where one has none, or they are of different unknowns."""
         known = [part for part in parts if part is not None]
-        kinds = {(part.names, part.is_logarithmic, part.by_group, part.kernel) for part in known}
+        kinds = {
+            (part.names, part.is_logarithmic, part.by_group, part.kernel, part.noise_names)
+            for part in known
+        }
         if len(known) < len(parts) or len(kinds) != 1:
             return None
         joined: dict[str, Any] = {
@@ -310,6 +223,7 @@ class InstrumentSamples:
             "is_logarithmic": list(self.is_logarithmic),
             "by_group": self.by_group,
             "kernel": None if self.kernel is None else asdict(self.kernel),
+            "noise_names": list(self.noise_names),
         }
 
     @staticmethod
@@ -325,12 +239,13 @@ class InstrumentSamples:
             notes["by_group"],
             **{name: tensors[f"instrument.{name}"] for name in InstrumentSamples.TENSORS},
             kernel=None if notes["kernel"] is None else KernelPrior(**notes["kernel"]),
+            noise_names=tuple(notes.get("noise_names", ("std",))),
         )
 
     @property
     def each(self) -> list[Parameter]:
         """The posteriors of all unknowns, the noise first."""
-        noise = [] if self.noise is None else [self.noise.std]
+        noise = () if self.noise is None else self.noise.drawn
         return [*noise, *self.parameters.values()]
 
     @property
@@ -342,7 +257,8 @@ class InstrumentSamples:
         found = []
         for one in [] if self.kernel is not None else self.each:
             for side, is_there in zip(("lower", "upper"), one.at_ends() or (), strict=False):
-                if bool(is_there.any()):
+                # A truth may lie at an end by chance: of many measurements not one is meant.
+                if float(is_there.double().mean()) > _MANY:
                     low, high = one.prior_range.reshape(-1, 2)[0].tolist()
                     found.append(f"{one.name} at the {side} end of [{low:.4g}, {high:.4g}]")
         return tuple(found)
@@ -379,11 +295,3 @@ def noise_of(instrument: InstrumentSamples | None) -> NoisePosterior:
             "noise='estimate')"
         )
     return found
-
-
-def _settled(start: Tensor, axis: int) -> Tensor:
-    """Split R-hat of the later half of chains ``(batch, chains, draws, ...)``, ``(batch, ...)``."""
-    half = start.narrow(axis + 1, start.shape[axis + 1] // 2, (start.shape[axis + 1] + 1) // 2)
-    if half.shape[axis + 1] < _LEAST_DRAWS:
-        return half.new_full((*half.shape[:axis], *half.shape[axis + 2 :]), torch.nan)
-    return r_hat(half.movedim((axis, axis + 1), (0, 1)))

@@ -16,7 +16,10 @@ from tweedie_inverse.operators import (
     NoiseModel,
     Operator,
     Parametric,
+    PoissonGaussianNoise,
+    PoissonNoise,
     UnknownGaussianNoise,
+    UnknownNoise,
     estimate_noise,
 )
 from tweedie_inverse.operators.checks import deviation_from_linear, dot_test
@@ -97,10 +100,12 @@ def _estimated(given: str, operator: Operator) -> UnknownGaussianNoise:
     if operator.noise is not None and not isinstance(
         operator.noise, GaussianNoise | UnknownGaussianNoise
     ):
+        kind = type(operator.noise)
+        counts = kind if issubclass(kind, PoissonNoise | PoissonGaussianNoise) else PoissonNoise
         raise ValueError(
-            f"solve(noise='estimate'): only the level of white Gaussian noise is drawn, and "
-            f"{operator!r} has {operator.noise!r}; pass noise=ops.GaussianNoise.unknown() to take "
-            "the noise as Gaussian all the same"
+            f"solve(noise='estimate'): draws the level of white Gaussian noise, and {operator!r} "
+            f"has {operator.noise!r}; pass noise=ops.{counts.__name__}.unknown() for counts, or "
+            "ops.GaussianNoise.unknown() to take the noise as Gaussian all the same"
         )
     return GaussianNoise.unknown()
 
@@ -119,7 +124,7 @@ def check_noise(noise: NoiseModel, y: Tensor, ax: Tensor) -> None:
     Args:
         y, ax: two measurements each, ``(2, *range_shape)``.
     """
-    if isinstance(noise, UnknownGaussianNoise):
+    if isinstance(noise, UnknownNoise):
         return
     name, shape = type(noise).__name__, tuple(ax.shape[1:])
     hold(Contract(f"log_prob() of {name}", noise.log_prob, (y, ax), (), precision=y.dtype))

@@ -15,30 +15,37 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, instance
+from tweedie_inverse.boundary.arguments import count, instance, positive
 from tweedie_inverse.conditional.collapsed import (
-    AMPLITUDE,
-    Moved,
-    collapsed_moves,
     conditional_moves_of,
     first_steps,
-    no_amplitude,
 )
-from tweedie_inverse.conditional.first_guess import first_guess
+from tweedie_inverse.conditional.counting import (
+    CountingInstrument,
+    instrument_of,
+    moved_given_image,
+)
+from tweedie_inverse.conditional.first_guess import geometric_numbers
+from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
 from tweedie_inverse.conditional.problem import Problem
-from tweedie_inverse.conditional.units import draw
-from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.conditional.units import draw, in_units
 from tweedie_inverse.numerics.streams import Streams
-from tweedie_inverse.operators import BlindBlur, GaussianNoise, Parametric, UnknownGaussianNoise
+from tweedie_inverse.operators import (
+    BlindBlur,
+    GaussianNoise,
+    Parametric,
+    UnknownCountingNoise,
+    UnknownGaussianNoise,
+)
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
-from tweedie_inverse.walks.covariance_sources import SOURCES, longest_schedule
 from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
+from tweedie_inverse.walks.level_moves import chain, moved_at
+from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, levels
 
 
 class UnknownState(NamedTuple):
@@ -48,18 +55,14 @@ class UnknownState(NamedTuple):
     u: Tensor  # (walkers, count) float64, coordinates of the unknowns
     steps: Tensor  # like u, of the moves without the image
     near_steps: Tensor  # like u, of the moves given the image
-    amplitude: Tensor  # (walkers, 2), of V in the moves without the image, as of `Moved`
 
     @property
     def x(self) -> Tensor:
         return self.inner.x
 
 
-# The pilot's share of the evaluations is one in so many, and its fewest; its levels after the first
-# draw go from so many units of the prior to so many.
-_SHARE, _SHORTEST, _PILOT = 4, 5, (3.0, 0.1)
-# Above so many units the unknowns then stay as they are.
-_HELD = 0.3
+# The pilot's share of the evaluations is one in so many.
+_SHARE = 3
 # The numbers of its random streams, beyond those of any walk.
 _PILOT_STEP = 2**30
 
@@ -81,6 +84,10 @@ class UnknownInstrument(Walk[UnknownState]):
             posterior.
         pilot: network evaluations of the budget that a first, short walk takes to find numbers of
             the operator.  None is a quarter, and none where the draws are exact.  0 is none.
+        held: after a pilot, numbers stay as they are at levels above so many units of the prior.
+        geometric: names of those numbers that move images and do not blur or scale them: offsets,
+            shifts, a centre of rotation.  They need no pilot, are not held, and the prior counts
+            less for them.  None finds out.
     """
 
     walk: Decoupled = field(default_factory=Decoupled)
@@ -88,6 +95,8 @@ class UnknownInstrument(Walk[UnknownState]):
     operator_moves: int = 8
     first_moves: int = 20
     pilot: int | None = None
+    held: float = 0.3
+    geometric: tuple[str, ...] | None = None
 
     name = "decoupled"
     default_steps = Decoupled.default_steps
@@ -97,12 +106,13 @@ class UnknownInstrument(Walk[UnknownState]):
         instance("UnknownInstrument", "walk", self.walk, Decoupled, need=need)
         for name in ("moves", "operator_moves", "first_moves"):
             count("UnknownInstrument", name, getattr(self, name), least=0)
+        positive("UnknownInstrument", "held", self.held)
         if self.pilot is not None:
             count("UnknownInstrument", "pilot", self.pilot, least=0)
-            if 0 < self.pilot < _SHORTEST:
+            if 0 < self.pilot < SHORTEST:
                 raise ValueError(
                     f"UnknownInstrument(pilot={self.pilot}): needs 0, for none, or at least "
-                    f"{_SHORTEST} evaluations"
+                    f"{SHORTEST} evaluations"
                 )
 
     def sigmas(self, prior: Prior, steps: int) -> Tensor:
@@ -110,10 +120,11 @@ class UnknownInstrument(Walk[UnknownState]):
 
     def plan(self, problem: Problem, prior: Prior, steps: int) -> Plan:
         """That of the decoupled walk, with what the pilot leaves of the budget."""
-        pilot = self.pilot
+        geometric, pilot = self._geometric(problem, prior), self.pilot
         if pilot is None:
-            helps = isinstance(problem.operator, Parametric) and not prior.error_is_exact
-            pilot = steps // _SHARE if helps and steps // _SHARE >= _SHORTEST else 0
+            names = getattr(problem.operator, "unknowns", {}).keys()
+            helps = bool(names - set(geometric)) and not prior.error_is_exact
+            pilot = steps // _SHARE if helps and steps // _SHARE >= SHORTEST else 0
         guessed = self._guessed(problem)
         if pilot >= steps:
             raise ValueError(
@@ -122,14 +133,32 @@ class UnknownInstrument(Walk[UnknownState]):
             )
         plan = self.walk.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
-        walk = replace(self, walk=plan.walk, pilot=pilot)
+        walk = replace(self, walk=plan.walk, pilot=pilot, geometric=geometric)
         if not pilot:
             return Plan(walk, plan.sigmas, plan.note)
         note = f"a pilot of {pilot} evaluations looked for the numbers of the operator"
         return Plan(walk, plan.sigmas, f"{plan.note}; {note}" if plan.note else note)
 
+    def _geometric(self, problem: Problem, prior: Prior) -> tuple[str, ...]:
+        """Names of the geometric numbers; none where draws are exact, and the prior is right."""
+        instrument = instrument_of(problem)
+        names = tuple(getattr(problem.operator, "unknowns", ()))
+        if self.geometric is not None:
+            for name in set(self.geometric) - set(names):
+                raise ValueError(
+                    f"UnknownInstrument(geometric={self.geometric}): {name!r} is no unknown of "
+                    f"{problem.operator!r}"
+                )
+            return tuple(self.geometric)
+        if not is_sought(instrument, prior) or prior.error_is_exact:
+            return ()
+        found = geometric_numbers(problem, *prior.moments(), instrument.start())
+        return tuple(names[which - instrument.levels] for which in sorted(found))
+
     def refuse(self, problem: Problem, prior: Prior) -> None:
-        if not isinstance(problem.noise, GaussianNoise | UnknownGaussianNoise):
+        gaussian = isinstance(problem.noise, GaussianNoise | UnknownGaussianNoise)
+        counting = isinstance(problem.noise, UnknownCountingNoise)
+        if not gaussian and (isinstance(problem.operator, Parametric) or not counting):
             raise ValueError(
                 f"solve: unknown numbers of {problem.operator!r} are drawn with Gaussian noise "
                 f"only, got {problem.noise!r}"
@@ -144,35 +173,25 @@ class UnknownInstrument(Walk[UnknownState]):
     def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> UnknownState:
         instrument = _instrument(problem)
         inner = self.walk.start(problem, prior, sigma, streams)
-        steps = first_steps(instrument)
-        u = instrument.start()
-        if len(instrument.singly) and prior.error_is_measured:
-            u = first_guess(problem, *prior.moments(), u)
-        state = UnknownState(inner, u, steps, steps, no_amplitude(u))
+        steps, geometric = first_steps(instrument), self._places(instrument)
+        u, steps = begun(problem, instrument, prior, steps, streams, geometric)
+        state = UnknownState(inner, u, steps, steps)
         if not self.pilot:
             return state
-        levels = self._pilot_levels(sigma, problem, prior)
-        walk = replace(self, pilot=0)
-        for level in levels:
+        # Its draws need not be exact along the pull of the data: levels help it more than secants.
+        walk = replace(self, walk=replace(self.walk, secants=False), held=HELD)
+        of_kernel = instrument.kernel is not None
+        if of_kernel:
+            walk = replace(walk, held=math.inf)
+        for level in levels(self.pilot, sigma, prior, of_kernel=of_kernel):
             at = streams.at(_PILOT_STEP + level.index)
             state, _ = walk.step(state, level, problem, prior, at)
         return state._replace(inner=inner)
 
-    def _pilot_levels(self, sigma: float, problem: Problem, prior: Prior) -> list[Level]:
-        """One draw from far off, then levels at which there is something to see."""
-        source = SOURCES[self.walk.error](self.walk.secants)
-        high, low = _PILOT[0] * prior.unit, max(_PILOT[1] * prior.unit, prior.sigma_min)
-
-        def make(levels: int) -> Tensor:
-            fine = torch.logspace(
-                math.log10(min(high, sigma)), math.log10(low), max(levels - 1, 1)
-            ).double()
-            return torch.cat([fine.new_tensor([sigma]), fine[: levels - 1], fine.new_zeros(1)])
-
-        _, sigmas = longest_schedule(self.pilot or 0, source, prior, self._guessed(problem), make)
-        values = sigmas.tolist()
-        count = len(values) - 1
-        return [Level(i, count, values[i], values[i + 1]) for i in range(count)]
+    def _places(self, instrument: Instrument) -> list[int]:
+        """Which of the coordinates are geometric."""
+        names = list(getattr(instrument.operator, "unknowns", ()))
+        return [instrument.levels + names.index(name) for name in self.geometric or ()]
 
     def step(
         self,
@@ -183,22 +202,23 @@ class UnknownInstrument(Walk[UnknownState]):
         streams: Streams,
     ) -> tuple[UnknownState, Info]:
         instrument, x = _instrument(problem), state.x
+        if isinstance(instrument, CountingInstrument):
+            return self._counting_step(state, level, problem, instrument, prior, streams)
         tuned = instrument.tuned(state.u)
         belief = self.walk.believe(state.inner, level, tuned, prior, streams)
         u, steps, kernels = self._kernel_moved(
             state, belief, level, instrument, prior, streams, problem.y
         )
-        moved = collapsed_moves(
+        moved = moved_at(
+            level,
             u,
             steps,
-            belief.denoised,
-            _plain_covariance(belief, level, prior),
+            belief,
             instrument,
+            prior,
             streams,
-            problem.y,
             order=self._order(instrument, level, prior),
-            amplitude=state.amplitude,
-            at_first=level.index == 0,
+            geometric=self._places(instrument),
         )
         drawn = draw(
             belief.denoised,
@@ -216,17 +236,69 @@ class UnknownInstrument(Walk[UnknownState]):
             )
         after = self.walk.renoise(drawn.x, x, level, prior, streams)
         problem.operator_calls += instrument.take_calls()
-        chain = _chain(moved, kernels, instrument.levels) if level.index == 0 else None
+        start = chain(moved, kernels, instrument.levels) if level.index == 0 else None
         accepted = moved.accepted if kernels is None else kernels.accepted
         info = Info(
             belief.denoised,
             drawn.iterations,
             drawn.error,
             doubts=belief.doubts,
-            unknowns=DrawnUnknowns(u, accepted, chain),
+            unknowns=DrawnUnknowns(u, accepted, start),
         )
         inner = DecoupledState(after, belief.known)
-        return UnknownState(inner, u, moved.steps, near_steps, moved.amplitude), info
+        return UnknownState(inner, u, moved.steps, near_steps), info
+
+    def _counting_step(
+        self,
+        state: UnknownState,
+        level: Level,
+        problem: Problem,
+        instrument: CountingInstrument,
+        prior: Prior,
+        streams: Streams,
+    ) -> tuple[UnknownState, Info]:
+        """`step` where the draw of an image is Hamiltonian moves from the last one."""
+        inner = state.inner
+        belief = self.walk.believe(inner, level, instrument.counted(state.u), prior, streams)
+        about, first = instrument.about(belief.denoised), level.index == 0
+        moved = moved_at(
+            level,
+            state.u,
+            state.steps,
+            belief,
+            about,
+            prior,
+            streams,
+            order=self._order(instrument, level, prior),
+            geometric=(),
+        )
+        counted = instrument.counted(moved.u)
+        unit = counted.unit
+        assert unit is not None
+        image = conditional_moves(
+            None if inner.x0 is None else inner.x0 / unit,
+            belief.denoised / unit,
+            in_units(belief.covariance, counted),
+            counted,
+            streams,
+            moves=self.walk.first_moves if inner.x0 is None else self.walk.moves,
+            leapfrogs=self.walk.leapfrogs,
+            newton=self.walk.newton,
+        )
+        x0, u, near_steps = image.x0 * unit, moved.u, state.near_steps
+        if not self._holds(level, prior):
+            u, near_steps = moved_given_image(u, near_steps, x0, instrument, streams)
+        after = self.walk.renoise(x0, state.x, level, prior, streams)
+        problem.operator_calls += instrument.take_calls()
+        info = Info(
+            belief.denoised,
+            solver_error=image.error,
+            acceptance=image.acceptance,
+            doubts=belief.doubts,
+            unknowns=DrawnUnknowns(u, moved.accepted, chain(moved, None, 0) if first else None),
+        )
+        inner = DecoupledState(after, belief.known, x0)
+        return UnknownState(inner, u, moved.steps, near_steps), info
 
     def _kernel_moved(
         self,
@@ -261,13 +333,13 @@ class UnknownInstrument(Walk[UnknownState]):
 
     def _holds(self, level: Level, prior: Prior) -> bool:
         """Whether the unknowns are left as they are: the pilot has seen more than is seen here."""
-        return bool(self.pilot) and level.sigma > _HELD * prior.unit
+        return bool(self.pilot) and level.sigma > self.held * prior.unit
 
     def _order(self, instrument: Instrument, level: Level, prior: Prior) -> list[int]:
         """Which unknown each move of a level is of: in turns, as long as one has any left."""
-        if self._holds(level, prior):
-            return []
         numbers = [*range(instrument.levels), *instrument.singly]
+        if self._holds(level, prior):
+            numbers = self._places(instrument)
         first = level.index == 0 and not self.pilot
         times = {
             which: self.first_moves
@@ -275,51 +347,26 @@ class UnknownInstrument(Walk[UnknownState]):
             else (self.moves if which < instrument.levels else self.operator_moves)
             for which in numbers
         }
-        most = max(times.values(), default=0)
-        if not prior.error_is_exact and len(instrument.singly):
-            numbers, times[AMPLITUDE] = [*numbers, AMPLITUDE], -(-most // 2)
-        return [which for turn in range(most) for which in numbers if turn < times[which]]
+        turns = range(max(times.values(), default=0))
+        return [which for turn in turns for which in numbers if turn < times[which]]
 
     def _guessed(self, problem: Problem) -> Problem:
         """The problem with the first guess of the unknowns, for questions that do not need more."""
-        instrument = Instrument(problem)
+        instrument = instrument_of(problem)
         operator, noise = instrument.known(instrument.start()[0])
         return Problem(problem.y, operator, noise)
-
-
-def _plain_covariance(belief: Belief, level: Level, prior: Prior) -> Covariance:
-    """V for moves without the image: the prior's own table, whole, where there is one.
-
-    What makes draws exact along the pull of the data would here count the data twice.
-    """
-    if prior.error_is_exact:
-        return belief.covariance
-    if prior.error_is_measured:
-        return prior.conditional_covariance(level.sigma, belief.denoised)
-    return replace(belief.covariance, secants=())
-
-
-def _chain(moved: Moved, kernels: KernelMoves | None, levels: int) -> Tensor:
-    """Coordinates after each move of the first level, ``(walkers, moves, count)``.
-
-    A kernel is moved as often as the noise level there.
-    """
-    trace = moved.trace
-    if kernels is not None:
-        trace = torch.cat([trace[..., :levels], kernels.trace], -1) if levels else kernels.trace
-    return trace.movedim(0, 1)
 
 
 def _is_white(problem: Problem) -> bool:
     """Whether the noise has a single level, known or not."""
     if isinstance(problem.noise, GaussianNoise):
         return problem.noise.is_white
-    return Instrument(problem).levels == 1
+    return isinstance(problem.noise, UnknownGaussianNoise) and Instrument(problem).levels == 1
 
 
 def _instrument(problem: Problem) -> Instrument:
     """That of a problem, made once."""
     found: Any = problem.kept.get("instrument")
     if found is None:
-        found = problem.kept["instrument"] = Instrument(problem)
+        found = problem.kept["instrument"] = instrument_of(problem)
     return found

@@ -1,0 +1,80 @@
+"""Where the numbers of an operator begin, and the short walk that looks for them.
+
+`begun` puts each walker's numbers about the most probable ones, as far off as this guess is wrong;
+what a walk then has not forgotten of it is in the spread of its samples, too.
+
+Where the images are not Gaussian, what high noise levels say of a PSF is confident and wrong: there
+``N(m, V)`` takes the edges of an image for those of all images.  `levels` therefore come down in a
+few draws with the numbers held, and spend the rest where numbers travel: at 0.2 to 0.5 units of the
+prior a step keeps 0.6 to 0.8 of what was there before, at lower levels almost all.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.conditional.counting import CountingInstrument
+from tweedie_inverse.conditional.first_guess import first_guess
+from tweedie_inverse.conditional.instrument import Instrument
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.streams import Streams
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks.base import Level
+
+# The fewest evaluations of a pilot.
+SHORTEST = 5
+# Levels after the first draw, in units of the prior: two coarse ones, and the ends of the fine
+# ones.  Numbers are moved below `HELD`.
+_LADDER, HELD = (3.0, 1.0, 0.5, 0.2), 0.6
+# Of an unknown kernel they go from so many units to so many, and it is moved at all of them.
+_KERNEL_LADDER = (3.0, 0.1)
+# Numbers begin so many standard deviations about the guess of them: the Gaussian of the prior's
+# moments is three times too sure of a width, and right about offsets.
+_SPREAD = 3.0
+
+
+def is_sought(instrument: Instrument, prior: Prior) -> bool:
+    """Whether there are numbers to be looked for, and moments of the prior to do it with."""
+    counting = isinstance(instrument, CountingInstrument)
+    return bool(len(instrument.singly)) and prior.error_is_measured and not counting
+
+
+def begun(
+    problem: Problem,
+    instrument: Instrument,
+    prior: Prior,
+    steps: Tensor,
+    streams: Streams,
+    geometric: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """Coordinates ``(walkers, count)`` to begin with, and standard deviations of first proposals.
+
+    Args:
+        steps: those of what is not looked for, ``(walkers, count)``.
+        geometric: which of the numbers are.
+    """
+    u = instrument.start()
+    if not is_sought(instrument, prior):
+        return u, steps
+    found = first_guess(problem, *prior.moments(), u, geometric)
+    spread = torch.full_like(u[0], 1.0 if prior.error_is_exact else _SPREAD)
+    spread[list(geometric)] = 1.0
+    white = streams.normal(u.shape[1:], like=problem.y).double()
+    u = found.u + spread * found.deviation * white
+    u = u.clamp(instrument.unknowns.low, instrument.unknowns.high)
+    sizes = 2 * torch.minimum(found.deviation, instrument.unknowns.deviation)
+    return u, torch.where(found.deviation > 0, sizes, steps)
+
+
+def levels(evaluations: int, sigma: float, prior: Prior, *, of_kernel: bool) -> list[Level]:
+    """Noise levels of a pilot that begins at `sigma`; the last one leads to 0."""
+    ladder = _KERNEL_LADDER if of_kernel else _LADDER
+    low = max(ladder[-1] * prior.unit, prior.sigma_min)
+    high = max(ladder[-2] * prior.unit, low)
+    coarse = [sigma, *(units * prior.unit for units in ladder[:-2])]
+    fine = torch.logspace(math.log10(high), math.log10(low), evaluations - len(coarse)).tolist()
+    values = [min(value, sigma) for value in (*coarse, *fine)] + [0.0]
+    return [Level(i, evaluations, *pair) for i, pair in enumerate(pairwise(values))]
