@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, positive
+from tweedie_inverse.boundary.arguments import count, number, positive
 from tweedie_inverse.boundary.arrays import refuse_infinite, tensor_of
 from tweedie_inverse.operators.base import linear_operator
 
 
 def estimate_coil_maps(
-    kspace: Any, *, calibration: int = 24, kernel: int = 6, crop: float = 0.8
+    kspace: Any, *, calibration: int = 24, kernel: int = 6, crop: float = 0.0
 ) -> Tensor:
     """Sensitivities of the coils by ESPIRiT (Uecker et al. 2014), as sigpy computes it.
 
@@ -27,7 +27,8 @@ def estimate_coil_maps(
             volumes.  The origin is in the centre, and the middle is sampled without gaps.
         calibration: width of that middle, in samples.
         kernel: width of the windows whose dependence is looked for, in samples.
-        crop: where the largest eigenvalue is below, nothing is there to see, and maps are 0.
+        crop: where the largest eigenvalue is below, nothing is there to see, and maps are 0; the
+            prior alone then says what is there.  With 0 there are maps everywhere.
 
     Returns:
         Complex ``(coils, height, width)``, of squares that sum to one; its phase is relative to
@@ -40,7 +41,7 @@ def estimate_coil_maps(
     caller = "estimate_coil_maps"
     given = _complex(caller, kspace)
     calibration, kernel = count(caller, "calibration", calibration), count(caller, "kernel", kernel)
-    crop = positive(caller, "crop", crop)
+    crop = number(caller, "crop", crop, low=0, high=1)
     if given.ndim not in (3, 4) or given.shape[0] < 2:
         raise ValueError(
             f"{caller}: needs k-space (coils, height, width) of two coils or more, complex, got "

@@ -111,9 +111,10 @@ def from_astra(
         ) from error
     for name, given in (("projection", projection), ("volume", volume)):
         if not isinstance(given, dict) or (name == "projection" and "type" not in given):
+            made = "create_proj_geom" if name == "projection" else "create_vol_geom"
             raise TypeError(
-                f"from_astra({name}=): needs a geometry of ASTRA, which create_"
-                f"{'proj' if name == 'projection' else 'vol'}_geom makes, got {type(given).__name__}"
+                f"from_astra({name}=): needs a geometry of ASTRA, which {made} makes, got "
+                f"{type(given).__name__}"
             )
     kind = projection["type"]
     is_solid = "GridSliceCount" in volume
@@ -126,8 +127,9 @@ def from_astra(
     # Without a device ASTRA ends the whole program.
     if "cuda" in chosen and not astra.use_cuda():
         raise ValueError(
-            f"from_astra(projector={chosen!r}): ASTRA sees no CUDA device here, and has no CPU code "
-            "for three dimensions; slices of parallel beam are ops.slicewise(ops.Tomography(...))"
+            f"from_astra(projector={chosen!r}): ASTRA sees no CUDA device here, and has no CPU "
+            "code for three dimensions; slices of parallel beam are "
+            "ops.slicewise(ops.Tomography(...), depth)"
         )
     try:
         number = astra.create_projector(chosen, projection, volume)

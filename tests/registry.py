@@ -31,6 +31,10 @@ def _columns(x: torch.Tensor) -> torch.Tensor:
     return x.sum(2).flatten(1)
 
 
+def _spread(y: torch.Tensor) -> torch.Tensor:
+    return y[:, None, None].expand(-1, 1, 4, 4)
+
+
 def _antisymmetric(x: torch.Tensor) -> torch.Tensor:
     """Its own adjoint."""
     return x.flip(-1) - x
@@ -103,7 +107,7 @@ OPERATORS = {
     "slices-of-downsampling": lambda: ops.slicewise(ops.Downsampling((2, 4, 6), 2, noise=NOISE), 3),
     "slices-of-blur": lambda: ops.slicewise(ops.Blur(_kernel()[:3, :3], (1, 4, 5), noise=NOISE), 4),
     "slices-of-vectors": lambda: ops.slicewise(
-        ops.LinearOperator.from_function(_columns, (1, 4, 4), noise=NOISE), 3
+        ops.LinearOperator.from_function(_columns, (1, 4, 4), adjoint=_spread, noise=NOISE), 3
     ),
     "block-mean": lambda: ops.Downsampling((1, 8, 8), 2, kernel="block_mean", noise=NOISE),
     "tomography": lambda: ops.Tomography((1, 12, 10), angles=7, noise=NOISE),

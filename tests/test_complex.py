@@ -129,9 +129,7 @@ def test_volumes_of_complex_slices():
             "a network of two channels is a prior of complex images as it is",
         ),
         (
-            lambda: ti.priors.Complex(
-                ti.priors.Slices(random_field(6), depth=2, correlation=1.0)
-            ),
+            lambda: ti.priors.Complex(ti.priors.Slices(random_field(6), depth=2, correlation=1.0)),
             r"make slices of the complex prior",
         ),
         (lambda: ti.priors.Complex(random_field(6), phase=torch.full((6, 6), torch.nan)), "NaN"),

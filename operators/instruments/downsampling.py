@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tweedie_inverse.boundary.arguments import choice, image_sizes, number
+from tweedie_inverse.boundary.arguments import choice, number, volume_sizes
 from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Separable, Spectrum, along_axes
 from tweedie_inverse.operators.base import LinearOperator
