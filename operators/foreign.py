@@ -43,11 +43,13 @@ class Foreign(LinearOperator):
         range_shape: Sequence[int],
         noise: NoiseModel | None,
         *,
+        settings: Any,
         is_complex: tuple[bool, bool] = (False, False),
         cure: str = "",
     ):
         super().__init__(domain_shape=domain_shape, range_shape=range_shape, noise=noise)
         self._name, self._products = name, (forward, adjoint)
+        self.settings = settings  # what tells this instrument from another, for checksums
         self.domain_is_complex, self.range_is_complex = is_complex
         error = adjoint_error(self, dtype=torch.float32)
         if not error <= _MOST:
@@ -145,6 +147,7 @@ def from_astra(
         (1, *matrix.vshape),
         (1, *matrix.sshape),
         noise,
+        settings=(chosen, projection, volume),
         cure="; take another projector: those on the CPU are matched",
     )
 
@@ -212,5 +215,6 @@ def from_mri_nufft(
         (1 if real else 2, *shape),
         (2, *planes, int(operator.n_samples)),
         noise,
+        settings=[getattr(operator, name, None) for name in ("samples", "smaps", "norm_factor")],
         is_complex=(not real, True),
     )

@@ -7,6 +7,8 @@ import tweedie_inverse as ti
 from tests.networks import seeded
 from tests.posteriors import Moments, agreement, gaussian_posterior, prior_covariance, random_field
 from tweedie_inverse import operators as ops
+from tweedie_inverse.datasets.slices import CTSlices
+from tweedie_inverse.datasets.volumes import CTVolumes
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Fourier
 from tweedie_inverse.priors.error.layout import layout_for
@@ -203,6 +205,45 @@ def test_a_volume_of_other_size_takes_the_stated_length():
     stated = ti.priors.Slices(random_field(SIDE), depth=DEPTH, correlation=alike(1.0))
     with pytest.raises(ValueError, match="prior for images of shape"):
         stated.for_shape((1, 5, SIDE, SIDE))
+
+
+def test_a_prior_of_images_says_how_it_becomes_one_of_volumes():
+    stack = ops.slicewise(ops.Mask(torch.ones(SIDE, SIDE), noise=NOISE), 3)
+    with pytest.raises(ValueError, match=r"ti.priors.Slices\(prior, depth=..., correlation=...\)"):
+        ti.solve(torch.zeros(stack.range_shape), stack, random_field(SIDE))
+    scan = ops.FourierSampling(torch.ones(SIDE, SIDE), noise=NOISE)
+    with pytest.raises(ValueError, match=r"ti.priors.Complex\(prior, phase=...\)"):
+        ti.solve(torch.zeros(scan.range_shape), scan, random_field(SIDE))
+
+
+def test_a_limited_range_stays():
+    prior = ti.priors.Slices(random_field(SIDE), depth=DEPTH, correlation=2.0).limited(sigma_max=3)
+    assert prior.for_shape((1, 5, SIDE, SIDE)).sigma_max == 3
+
+
+def test_other_reading_of_a_volume():
+    """Calibration and the check of a prior add the noise that the denoiser answers for."""
+    prior = ti.priors.Slices(silent_network(), depth=DEPTH, correlation=2.0)
+    field = ti.priors.Slices(random_field(SIDE), depth=DEPTH, correlation=2.0)
+    volumes = field.moments()[1].colour(normal((6,), (24, *prior.shape)))
+    assert ti.check_prior(prior, volumes).passed
+    white = ti.priors.Slices(silent_network(), depth=DEPTH, correlation=0)
+    error = ti.measure_denoising_error(white, volumes, levels=3)
+    assert error.variance.shape[1:] == prior.shape
+
+
+def test_drawn_bodies_continue_from_slice_to_slice():
+    data = CTVolumes(size=32, depth=9)
+    first, second = data.volumes([3, 4])
+    assert first.shape == data.shape == (1, 9, 32, 32)
+    torch.testing.assert_close(first, data.volumes([3])[0])
+    alike = (first - first.mean()).square().mean() / first.diff(dim=1).square().mean()
+    apart = (first - second).square().mean() / first.diff(dim=1).square().mean()
+    assert alike > 10
+    assert apart > 10
+    # The slice in the middle is one that priors of slices know, but for its texture.
+    middle = CTSlices(32).anatomy([3])[0]
+    assert float(((first[0, 4] * 2000 - 1000) - middle).abs().median()) < 30
 
 
 NO_CORRELATION = torch.tensor([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]])

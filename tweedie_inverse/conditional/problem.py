@@ -125,7 +125,8 @@ class Problem:
         """The basis in which A is closest to diagonal: for isotropic covariances, which fit any."""
         if self._spectrum is not None:
             return self.spectrum.basis
-        return Cosines() if len(self.operator.domain_shape) == 3 else Pixels()
+        axes = len(self.operator.domain_shape) - 1
+        return Cosines(axes=axes) if axes in (2, 3) else Pixels()
 
     def is_diagonal(self, basis: Basis) -> bool:
         """Whether the modes of A in `basis` are measured one by one, with the same white noise."""

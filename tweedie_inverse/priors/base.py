@@ -326,9 +326,19 @@ class Prior(ABC):
             raise ValueError(
                 f"{type(self).__name__} is a prior for images of shape {tuple(self.shape)}, but "
                 f"images of shape {tuple(shape)} are asked for. Use an operator whose "
-                f"domain_shape is {tuple(self.shape)}, or another prior (ti.list_priors())."
+                f"domain_shape is {tuple(self.shape)}, or another prior (ti.list_priors())"
+                f"{_lifted(tuple(self.shape), tuple(shape))}."
             )
         return self
+
+
+def _lifted(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """How a prior of images becomes one of what is asked for, as the end of a message."""
+    if len(shape) == 3 and len(wanted) == 4:
+        return "; ti.priors.Slices(prior, depth=..., correlation=...) makes one of volumes of it"
+    if shape[0] == 1 and wanted[0] == 2 and shape[1:] == wanted[1:]:
+        return "; ti.priors.Complex(prior, phase=...) makes one of complex images of it"
+    return ""
 
 
 def _checked(method: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:

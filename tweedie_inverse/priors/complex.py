@@ -137,6 +137,7 @@ class Complex(Prior):
         other = copy.copy(self)
         other.prior = prior
         other._become(shape)
+        other.sigma_min, other.sigma_max = self.sigma_min, self.sigma_max  # perhaps `limited`
         return other
 
     def uncorrected(self) -> "Complex":

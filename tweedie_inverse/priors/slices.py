@@ -172,14 +172,15 @@ class Slices(Prior):
         return "matrix" if isinstance(self.correlation, Tensor) else str(self.correlation)
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self._mean(x, sigma, lambda prior, slices, level, _: prior.denoise(slices, level))
+        return self._mean(x, sigma, lambda prior, slices, level, *_: prior.denoise(slices, level))
 
     def denoise_drawing(
         self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
     ) -> Tensor:
-        def denoise(prior: Prior, slices: Tensor, level: float | Tensor, part: slice) -> Tensor:
+        def denoise(
+            prior: Prior, slices: Tensor, level: float | Tensor, part: slice, depth: int
+        ) -> Tensor:
             def drawn(shape: tuple[int, ...]) -> Tensor:
-                depth = self.shape[1 + self.axes[0]]
                 return noise((depth, *shape)).flatten(0, 1)[part]
 
             return prior.denoise_drawing(slices, level, drawn)
@@ -198,7 +199,7 @@ class Slices(Prior):
             for first in range(0, len(slices), self.together):
                 part = slice(first, first + self.together)
                 here = level[part] if isinstance(level, Tensor) and level.numel() > 1 else level
-                parts.append(denoise(prior, slices[part], here, part))
+                parts.append(denoise(prior, slices[part], here, part, stack.shape[1]))
             together = torch.cat(parts).unflatten(0, stack.shape[:2])
             total = total + together.movedim(1, 2 + axis)
         return total / len(self.axes)
@@ -264,6 +265,7 @@ class Slices(Prior):
             super().for_shape(shape)  # raises
         other = copy.copy(self)
         other._become(shape)
+        other.sigma_min, other.sigma_max = self.sigma_min, self.sigma_max  # perhaps `limited`
         return other
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
