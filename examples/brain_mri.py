@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
+from tweedie_inverse.datasets.slices import CTSlices
 
 SIZE = (96, 112)  # of the slice, 2 mm a pixel
 COILS, MIDDLE, CALIBRATION = 4, 0.15, 16
@@ -42,7 +43,7 @@ def brain() -> Tensor:
     try:
         from nilearn.datasets import load_mni152_template
     except ImportError:
-        drawn = ti.datasets.slices.CTSlices(96).images([7])[0, 0]
+        drawn = CTSlices(96).images([7])[0, 0]
         return F.pad(drawn, (8, 8))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

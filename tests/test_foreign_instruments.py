@@ -9,6 +9,8 @@ import torch
 import tweedie_inverse as ti
 from tests.posteriors import Moments, agreement, prior_covariance, random_field
 from tweedie_inverse import operators as ops
+from tweedie_inverse.evaluation.calibration import crps
+from tweedie_inverse.evaluation.metrics import psnr
 from tweedie_inverse.numerics.random import normal
 
 ANGLES = [0.0, 20.0, 45.0, 100.0, 150.0]
@@ -99,6 +101,7 @@ def grid(shape):
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(shape))
 
 
+@pytest.mark.slow  # mri-nufft takes seconds to import
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("shape", [(8, 10), (6, 4, 8)])
 def test_samples_on_the_grid_are_those_of_the_cartesian_scan(shape):
@@ -116,6 +119,7 @@ def test_samples_on_the_grid_are_those_of_the_cartesian_scan(shape):
     assert y.shape == (2, 3, math.prod(shape))
 
 
+@pytest.mark.slow  # mri-nufft takes seconds to import
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_radial_samples_are_solved_for_a_complex_image():
     side = 8
@@ -141,6 +145,7 @@ def test_radial_samples_are_solved_for_a_complex_image():
     )
 
 
+@pytest.mark.slow  # mri-nufft takes seconds to import
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_operators_of_mri_nufft_that_have_no_adjoint_are_refused():
     samples = grid((12, 12))
@@ -230,6 +235,19 @@ def test_the_smooth_phase_is_found_in_a_measurement():
 def test_wrong_input_is_refused(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+def test_a_truth_may_be_complex():
+    scan = ops.FourierSampling(torch.ones(6, 6), noise=NOISE)
+    x = torch.complex(normal((1,), (6, 6)), normal((2,), (6, 6)))
+    prior = ti.priors.Complex(random_field(6), imaginary=0.5)
+    posterior = ti.solve(scan.measure(x, seed=1), scan, prior, num_samples=4, steps=2)
+    parts = torch.stack([x.real, x.imag])
+    torch.testing.assert_close(crps(posterior, x), crps(posterior, parts))
+    assert float(psnr(posterior.samples, x)[0]) == float(psnr(posterior.samples, parts)[0])
+    posterior.plot(truth=x)
+    with pytest.raises(ValueError, match="needs the shape of the posterior's mean"):
+        crps(posterior, x[:5])
 
 
 def test_complex_numbers_of_samples():
