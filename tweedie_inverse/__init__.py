@@ -8,7 +8,7 @@ from tweedie_inverse.app import interrupts as _interrupts  # noqa: F401  # isort
 
 from tweedie_inverse import io, operators, priors, walks
 from tweedie_inverse.app.example import Example, example
-from tweedie_inverse.boundary.images import as_image
+from tweedie_inverse.boundary.images import as_complex, as_image
 from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.likelihood import Likelihood, likelihood
 from tweedie_inverse.density.probability_flow import ProbabilityFlow
@@ -61,6 +61,7 @@ __all__ = [
     "Step",
     "WalkDivergedError",
     "animate",
+    "as_complex",
     "as_image",
     "calibrate",
     "calibration",

@@ -56,15 +56,19 @@ def environment() -> Any:
 def page(found: list[dict[str, Any]], pictures: Mapping[str, Pictures]) -> str:
     """The whole page; `pictures` by the names of their units."""
     table = rows(found)
-    body = environment().get_template("page.html").render(
-        preface=preface(table),
-        suites=[
-            _suite(found, suite, [row for row in table if row.suite == suite], pictures)
-            for suite in sorted({row.suite for row in table})
-        ],
-        settings=settings(found),
-        origin=origin(found),
-        warnings=_warnings(found),
+    body = (
+        environment()
+        .get_template("page.html")
+        .render(
+            preface=preface(table),
+            suites=[
+                _suite(found, suite, [row for row in table if row.suite == suite], pictures)
+                for suite in sorted({row.suite for row in table})
+            ],
+            settings=settings(found),
+            origin=origin(found),
+            warnings=_warnings(found),
+        )
     )
     style, script = ((TEMPLATES / f"page.{kind}").read_text() for kind in ("css", "js"))
     return document("Benchmark results", body, style=style, script=script)
