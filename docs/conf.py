@@ -37,6 +37,8 @@ myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True
 
+highlight_language = "none"  # of blocks that name none: they are for a shell, or output
+
 # Docstrings: single backticks are names of the package, linked where they have a page.
 default_role = "py:obj"
 suppress_warnings = ["ref.python"]  # one name in several classes: the first is taken
