@@ -1,7 +1,7 @@
 """The documentation site: ``make docs`` writes it to ``docs/_build/html``.
 
 Pages are Markdown, and read as well in the repository as on the site.  What Sphinx does not bring
-is in ``_ext``.
+is in ``_ext``: the reference from public names, links of code, formulas, tables, notebooks.
 """
 
 import sys
@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "code_names",
     "mathml",
+    "notebooks",
     "public_names",
     "tables",
 ]
@@ -35,6 +36,8 @@ language = "en"
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True
+
+highlight_language = "none"  # of blocks that name none: they are for a shell, or output
 
 # Docstrings: single backticks are names of the package, linked where they have a page.
 default_role = "py:obj"

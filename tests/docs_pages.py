@@ -24,15 +24,17 @@ from unittest import mock
 import torch
 
 import tweedie_inverse as ti
+from tweedie_inverse.priors import NetworkPrior
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PICTURES = DOCS / "figures" / "tutorials"
+_LARGE = 2**17  # bytes of a picture
 # What takes long, and with which settings it does not.
 SHORT = [
-    *((ti, name, {"steps": 3}) for name in ("solve", "iterate", "sample", "trajectory")),
-    (ti, "calibrate", {"steps": 3, "num_samples": 9, "power": False}),
-    (ti.phase_space, "sample", {"steps": 3}),
+    *((ti, name, {"steps": 2}) for name in ("solve", "iterate", "sample", "trajectory")),
+    (ti, "calibrate", {"steps": 2, "num_samples": 9, "power": False}),
+    (ti.phase_space, "sample", {"steps": 2}),
 ]
 
 _PART = re.compile(
@@ -99,7 +101,7 @@ def run(page: Path) -> None:
 
 @contextlib.contextmanager
 def few_steps() -> Iterator[None]:
-    """Three steps, nine samples at most: a page runs in seconds, and its numbers mean nothing."""
+    """Two steps and few samples: a page runs in seconds, and its numbers mean nothing."""
     with contextlib.ExitStack() as stack:
         for module, name, settings in SHORT:
             short = _with_settings(getattr(module, name), settings)
@@ -108,9 +110,12 @@ def few_steps() -> Iterator[None]:
 
 
 def _with_settings(function: Callable, settings: dict) -> Callable:
+    """`function` with these settings; few samples of a network, nine else, as level 0.9 needs."""
+
     def short(*args, **options):
+        most = 3 if any(isinstance(one, NetworkPrior) for one in args) else 9
         if "num_samples" in options:
-            options["num_samples"] = min(options["num_samples"], 9)  # level 0.9 needs nine
+            options["num_samples"] = min(options["num_samples"], most)
         if "count" in options:
             options["count"] = min(options["count"], 40)
         return function(*args, **{**options, **settings})
@@ -119,13 +124,17 @@ def _with_settings(function: Callable, settings: dict) -> Callable:
 
 
 def _kept(picture: Path) -> Path:
-    """The picture beside the others, with 256 colours: a third of the size."""
+    """The picture beside the others; photographs with 256 colours, a third of the size."""
     from PIL import Image
 
     PICTURES.mkdir(exist_ok=True)
+    kept = PICTURES / picture.name
     with Image.open(picture) as image:
-        image.convert("RGB").quantize(256).save(PICTURES / picture.name, optimize=True)
-    return PICTURES / picture.name
+        image = image.convert("RGB")
+        if picture.stat().st_size > _LARGE:
+            image = image.quantize(256)
+        image.save(kept, optimize=True)
+    return kept
 
 
 def main(names: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The site builds without a warning, knows every public name, and asks no other server."""
 
+import json
 import re
 import subprocess
 import sys
@@ -70,6 +71,16 @@ def test_formulas_and_names_are_links_and_mathml(site):
     assert "<math" in page
     assert "\\frac" not in page
     assert re.search(r'<a [^>]*href="\.\./api/walks\.html#tweedie_inverse\.walks\.ddim"', page)
+
+
+@pytest.mark.slow
+def test_tutorials_are_notebooks(site):
+    made = json.loads((site / "tutorials" / "benchmarking-your-method.ipynb").read_text())
+    kinds = [cell["cell_type"] for cell in made["cells"]]
+    assert kinds[0] == "markdown"
+    assert kinds.count("code") == 2
+    page = (site / "tutorials" / "benchmarking-your-method.html").read_text()
+    assert 'href="benchmarking-your-method.ipynb"' in page
 
 
 @pytest.mark.slow
