@@ -12,7 +12,8 @@ from tweedie_inverse.datasets.own.arrays import Array, TorchDataset
 from tweedie_inverse.datasets.own.cache import Cache
 from tweedie_inverse.datasets.own.facts import Facts, pooled, quantiles_of
 from tweedie_inverse.datasets.own.folder import Folder, known_facts
-from tweedie_inverse.datasets.own.images import OwnImages, Preparation
+from tweedie_inverse.datasets.own.images import OwnImages
+from tweedie_inverse.datasets.own.preparation import Preparation
 from tweedie_inverse.datasets.own.split import split
 from tweedie_inverse.datasets.own.value_range import find_range
 

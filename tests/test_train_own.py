@@ -64,8 +64,11 @@ def command(out, data, *more):
     return ["train", str(out), "--data", str(data), "--start", "none", *sizes, *more]
 
 
-def weights(folder):
-    return load_run(folder).task.prior.module.state_dict()
+def assert_same_network(one, other):
+    """The runs in two folders have ended with the same weights."""
+    found, wanted = (load_run(folder).task.prior.module.state_dict() for folder in (one, other))
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value)
 
 
 @pytest.mark.usefixtures("drawn")
@@ -90,13 +93,11 @@ def test_arrays_folders_and_data_sets_train_the_same_network(phantoms, tmp_path)
     settings = {"start": None, "config": CONFIG, "progress": False}
     ti.train(phantoms, tmp_path / "a", **settings)
     ti.train(TensorDataset(phantoms, torch.zeros(40)), tmp_path / "b", **settings)
-    for name, value in weights(tmp_path / "a").items():
-        torch.testing.assert_close(weights(tmp_path / "b")[name], value)
+    assert_same_network(tmp_path / "b", tmp_path / "a")
     folder = folder_of(phantoms, tmp_path / "pictures")
     prior = ti.train(folder, tmp_path / "c", **settings)
     main(command(tmp_path / "d", folder, "--steps", "4", "--warmup", "2"))
-    for name, value in weights(tmp_path / "c").items():
-        torch.testing.assert_close(weights(tmp_path / "d")[name], value)
+    assert_same_network(tmp_path / "d", tmp_path / "c")
     assert prior.fully_convolutional is False  # crops of nearly the whole image
 
 
@@ -105,8 +106,7 @@ def test_a_stopped_run_goes_on_and_notices_other_images(phantoms, tmp_path, caps
     main(command(tmp_path / "a", folder, "--steps", "2", "--warmup", "0", "--cooldown", "0"))
     main(command(tmp_path / "a", folder, "--steps", "5", "--warmup", "0", "--cooldown", "0"))
     main(command(tmp_path / "b", folder, "--steps", "5", "--warmup", "0", "--cooldown", "0"))
-    for name, value in weights(tmp_path / "a").items():
-        torch.testing.assert_close(weights(tmp_path / "b")[name], value)
+    assert_same_network(tmp_path / "b", tmp_path / "a")
     moved = folder.rename(tmp_path / "elsewhere")
     main(command(tmp_path / "a", moved, "--steps", "6", "--warmup", "0", "--cooldown", "0"))
     next(iter(moved.glob("*.png"))).unlink()

@@ -7,7 +7,8 @@ from typing import Any
 
 from tweedie_inverse.datasets.own.arrays import Array, TorchDataset, one_array
 from tweedie_inverse.datasets.own.folder import Folder, known_facts
-from tweedie_inverse.datasets.own.images import OwnImages, Preparation, Source
+from tweedie_inverse.datasets.own.images import OwnImages
+from tweedie_inverse.datasets.own.preparation import Preparation, Source
 from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.images import INDEX, Own
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,15 @@ from torch.nn import functional as F
 
 from tweedie_inverse.datasets.own.cache import Cache
 from tweedie_inverse.datasets.own.facts import Facts
+from tweedie_inverse.datasets.own.preparation import (
+    Preparation,
+    Source,
+    channels_of,
+    listed,
+    too_small,
+)
 from tweedie_inverse.datasets.own.split import split
-from tweedie_inverse.datasets.own.value_range import ValueRange, find_range
+from tweedie_inverse.datasets.own.value_range import find_range
 from tweedie_inverse.datasets.seeds import generators
 from tweedie_inverse.runtime.atomic import replace
 
@@ -24,41 +31,8 @@ _BYTE = 255.0
 _LARGER = 1.5
 # Crops of an image of so many times their pixels show little but smooth patches.
 _MUCH = 100
-_NAMED = 5
 # Held-out crops of one image, at other places and with other noise.
 _REPEATED = 8
-
-
-class Source(Protocol):
-    """Where images are from: facts of all files, and their numbers on demand."""
-
-    name: str
-    facts: list[Facts]
-
-    def load(self, number: int) -> Tensor: ...
-
-
-class Preparation(NamedTuple):
-    """What is done to images before they are trained on.
-
-    Attributes:
-        size: of the square crops, in pixels.
-        resize: what the shorter side of every image becomes first; 0 leaves images as they are.
-        colours: "as-found", "grey" or "colour".
-        value_range: the values that become 0 and 1; None finds them.
-        flips, rotations: left and right at random; by random quarters of a turn.
-        held_out_share: of the images.
-        seed: of what is held out, of the order and of the crops.
-    """
-
-    size: int = 64
-    resize: int = 0
-    colours: str = "as-found"
-    value_range: tuple[float, float] | None = None
-    flips: bool = False
-    rotations: bool = False
-    held_out_share: float = 0.1
-    seed: int = 0
 
 
 class OwnImages:
@@ -83,12 +57,12 @@ class OwnImages:
         if not usable:
             raise ValueError(
                 f"train: none of the {len(source.facts)} files of {source.name} can be trained on: "
-                f"{_listed(self._unused())}"
+                f"{listed(self._unused())}"
             )
-        self.channels = _channels(usable, preparation.colours)
+        self.channels = channels_of(usable, preparation.colours)
         crops = [self._crops(one) for one in source.facts]
         if not any(crops):
-            raise ValueError(_too_small(usable, preparation))
+            raise ValueError(too_small(usable, preparation))
         self._small = [
             one for one, room in zip(source.facts, crops, strict=True)
             if one.used and not one.refused and not room
@@ -178,7 +152,7 @@ class OwnImages:
         ]
         skipped = self._unused()
         if skipped:
-            lines.append(f"left out: {_listed(skipped)}")
+            lines.append(f"left out: {listed(skipped)}")
         blank = sum(len(one.blank) for one in usable)
         if blank:
             lines.append(f"left out: {blank} slices of one value everywhere")
@@ -296,45 +270,3 @@ class OwnImages:
                 images, size=self._size(facts), mode="bicubic", antialias=True, align_corners=False
             )
         return images.clamp(0, 1).contiguous()
-
-
-def _channels(facts: Sequence[Facts], colours: str) -> int:
-    """1 or 3, for all images.
-
-    Raises:
-        ValueError: they differ, and none was asked for.
-    """
-    if colours != "as-found":
-        return 3 if colours == "colour" else 1
-    grey, colour = (sum(one.channels == channels for one in facts) for channels in (1, 3))
-    if grey and colour:
-        raise ValueError(
-            f"train: {grey} files are grey and {colour} in colour. Say --colours grey, which takes "
-            "the brightness of the latter, or --colours colour, which makes three equal channels "
-            "of the former (colours=), or train on one kind"
-        )
-    return 3 if colour else 1
-
-
-def _too_small(facts: Sequence[Facts], preparation: Preparation) -> str:
-    largest = max(facts, key=lambda one: min(one.height, one.width))
-    size, resize = preparation.size, preparation.resize
-    if resize:
-        return (
-            f"train(resize={resize}, size={size}): crops of {size} need a resize of {size} or more"
-        )
-    return (
-        f"train(size={size}): all images are smaller than the crops, the largest is "
-        f"{largest.height}x{largest.width} ({largest.name}). Give --resize {size} (resize={size}), "
-        f"which scales the shorter side to {size} pixels, or a smaller --size"
-    )
-
-
-def _listed(skipped: Sequence[tuple[str, str]]) -> str:
-    """The first of them with their reasons, and how many."""
-    shown = "; ".join(f"{name}: {reason}" for name, reason in skipped[:_NAMED])
-    more = len(skipped) - _NAMED
-    return f"{len(skipped)} files ({shown}{f'; and {more} more' if more > 0 else ''})"
-
-
-__all__ = ["OwnImages", "Preparation", "Source", "ValueRange"]
