@@ -48,7 +48,8 @@ def richardson_lucy(y: Tensor) -> tuple[Tensor, Tensor]:
     begin = ops.gaussian_kernel(3.0, SIZE)[None, None].float()
     y = y.clamp(min=1e-3)
     model = BlindRL(kernel_size=(SIZE, SIZE), max_iter=100, init=(y, begin))
-    physics = BlurFFT(img_size=SHAPE, filter=begin, noise_model=PoissonNoise())
+    size = tuple(y.shape[1:])
+    physics = BlurFFT(img_size=size, filter=begin, noise_model=PoissonNoise())
     image, kernel = model(y, physics)
     return image, kernel[0, 0].double()
 
