@@ -14,6 +14,7 @@ is independent of m, where a wrong phase makes it a share of m.
 """
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -104,6 +105,13 @@ class Complex(Prior):
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self._joined(self._real.denoising_error(sigma), self._rest.denoising_error(sigma))
+
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        # Asked for where the images are, so that no table is sent; a size by place would be one of
+        # the turned image, and is left out.
+        pairs = zip((self._real, self._rest), self._turn.parts(denoised), strict=True)
+        found = [prior.conditional_covariance(sigma, part) for prior, part in pairs]
+        return self._joined(*(replace(one, scale=None) for one in found))
 
     def moments(self) -> tuple[Tensor, Covariance]:
         (mean, covariance), (other, of_rest) = self._real.moments(), self._rest.moments()
