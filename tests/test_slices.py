@@ -199,6 +199,17 @@ def test_measured_correlations_are_those_of_the_volumes(depth):
             assert length == pytest.approx(expected, rel=0.15), frequency
 
 
+def test_the_errors_of_an_exact_prior_are_as_alike_as_the_slices():
+    stated = ti.priors.SliceCorrelation(*torch.tensor([[0.1, 0.4], [3.0, 0.8]]).double())
+    prior = ti.priors.Slices(random_field(16), depth=12, correlation=stated)
+    volumes = prior.moments()[1].colour(normal((2,), (30, *prior.shape)))
+    found = ti.priors.measure_slice_correlation(volumes, random_field(16))
+    assert found.length[6:].tolist() == pytest.approx([0.8] * 6, rel=0.25)
+    assert float(found.length[2:6].mean()) == pytest.approx(3.0, rel=0.25)
+    with pytest.raises(ValueError, match="prior for images of shape"):
+        ti.priors.measure_slice_correlation(volumes, random_field(8))
+
+
 def test_a_volume_of_other_size_takes_the_stated_length():
     prior = ti.priors.Slices(random_field(SIDE), depth=DEPTH, correlation=2.5)
     assert prior.for_shape((1, 5, SIDE, SIDE)).noise_covariance.variance.shape[0] == 5

@@ -9,8 +9,9 @@ from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.complex import Complex
 from tweedie_inverse.priors.error.denoising_error import DenoisingError
 from tweedie_inverse.priors.error.measure import measure_denoising_error
+from tweedie_inverse.priors.measured_slices import measure_slice_correlation
 from tweedie_inverse.priors.network import NetworkPrior
-from tweedie_inverse.priors.slice_correlation import SliceCorrelation, measure_slice_correlation
+from tweedie_inverse.priors.slice_correlation import SliceCorrelation
 from tweedie_inverse.priors.slices import Slices
 from tweedie_inverse.priors.zoo import store_calibration
 

@@ -14,6 +14,7 @@ is independent of m, where a wrong phase makes it a share of m.
 """
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -85,11 +86,11 @@ class Complex(Prior):
         self.unit, self.units = self._real.unit, self._real.units
         phase = self.phase.expand(size)
         waves = Fourier(len(size))
-        self.probe_basis = Rotated(phase.cos(), phase.sin(), waves, waves)
+        self._turn = self.probe_basis = Rotated(phase.cos(), phase.sin(), waves, waves)
         self._bases: dict[Any, Rotated] = {}
         centres = (torch.as_tensor(one.centre).double() for one in (self._real, self._rest))
         parts = [centre.expand(1, 1, *size) for centre in centres]
-        self.centre = self.probe_basis.joined(*parts)[0]
+        self.centre = self._turn.joined(*parts)[0]
 
     def __repr__(self) -> str:
         phase = f"{float(self.phase):g}" if self.phase.ndim == 0 else "map"
@@ -97,28 +98,35 @@ class Complex(Prior):
         return f"Complex({self.prior!r}, phase={phase}, imaginary={rest})"
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        real, imaginary = self.probe_basis.parts(x)
-        return self.probe_basis.joined(
+        real, imaginary = self._turn.parts(x)
+        return self._turn.joined(
             self._real.denoise(real, sigma), self._rest.denoise(imaginary, sigma)
         )
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self._joined(self._real.denoising_error(sigma), self._rest.denoising_error(sigma))
 
+    def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
+        # Asked for where the images are, so that no table is sent; a size by place would be one of
+        # the turned image, and is left out.
+        pairs = zip((self._real, self._rest), self._turn.parts(denoised), strict=True)
+        found = [prior.conditional_covariance(sigma, part) for prior, part in pairs]
+        return self._joined(*(replace(one, scale=None) for one in found))
+
     def moments(self) -> tuple[Tensor, Covariance]:
         (mean, covariance), (other, of_rest) = self._real.moments(), self._rest.moments()
         parts = (mean[None].double(), other[None].double())
-        return self.probe_basis.joined(*parts)[0], self._joined(covariance, of_rest)
+        return self._turn.joined(*parts)[0], self._joined(covariance, of_rest)
 
     def _joined(self, first: Covariance, second: Covariance) -> Covariance:
         """The covariance of x from those of its parts; sizes by place are left out."""
         basis = first.basis
         if first.variance.ndim == 0:  # diagonal in any basis, and best in that of the other
-            basis = second.basis if second.variance.ndim else self.probe_basis.first
+            basis = second.basis if second.variance.ndim else self._turn.first
         other = basis if second.variance.ndim == 0 else second.basis
         key = basis, other
         if key not in self._bases:
-            known = self.probe_basis
+            known = self._turn
             self._bases[key] = Rotated(known.cosine, known.sine, basis, other)
         joined = self._bases[key]
         return Covariance(
@@ -147,7 +155,7 @@ class Complex(Prior):
         return self._with(self.prior.plain(), tuple(self._real.shape))
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
-        real, imaginary = self.probe_basis.parts(x)
+        real, imaginary = self._turn.parts(x)
         return self._real.contracts(real, sigma) + self._rest.contracts(imaginary, sigma)
 
     @property

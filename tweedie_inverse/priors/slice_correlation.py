@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, number
+from tweedie_inverse.boundary.arguments import number
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.slice_modes import exponential
 
@@ -48,37 +48,19 @@ class SliceCorrelation:
         return f"SliceCorrelation({low:.3g} to {high:.3g} slices)"
 
 
-def measure_slice_correlation(volumes: Any, *, axis: int = 0) -> SliceCorrelation:
-    """How alike neighbouring slices of volumes are, for every spatial frequency.
-
-    Their correlation is measured ring by ring, after the mean of each channel is taken off.
-
-    Args:
-        volumes: ``(count, channels, depth, height, width)``, one or more, such as earlier scans or
-            reconstructions from many views; noise in them makes slices less alike.
-        axis: along which the slices follow each other: 0 depth, 1 height, 2 width.
+def correlation_of(deviations: Tensor) -> SliceCorrelation:
+    """Ring by ring, of deviations from a mean, ``(count, channels, depth, height, width)``.
 
     Raises:
-        ValueError: no volumes, fewer than two slices, or volumes that are the same everywhere.
+        ValueError: there are none.
     """
-    caller = "measure_slice_correlation"
-    volumes = real_tensor(caller, "volumes", volumes)
-    axis = count(caller, "axis", axis, least=0, most=2)
-    if volumes.ndim != 5 or len(volumes) == 0 or volumes.shape[2 + axis] < 2:
-        raise ValueError(
-            f"{caller}: needs volumes (count, channels, depth, height, width) of two slices or "
-            f"more, got shape {tuple(volumes.shape)}"
-        )
-    slices = volumes.double().movedim(2 + axis, 2)
-    centred = slices - slices.mean((0, 2, 3, 4), keepdim=True)
-    spectra = torch.fft.fft2(centred, norm="ortho")
+    spectra = torch.fft.fft2(deviations.double(), norm="ortho")
     before, after = spectra[:, :, :-1], spectra[:, :, 1:]
-    cross = (before * after.conj()).real.sum((0, 1, 2))
-    power = ((before.abs().square() + after.abs().square()) / 2).sum((0, 1, 2))
+    cross = (before * after.conj()).real.sum((0, 1, 2)).cpu()
+    power = ((before.abs().square() + after.abs().square()) / 2).sum((0, 1, 2)).cpu()
     if not float(power.sum()) > 0:
-        raise ValueError(f"{caller}: the volumes are the same everywhere, which tells nothing")
-    height, width = slices.shape[-2:]
-    rows, columns = torch.fft.fftfreq(height), torch.fft.fftfreq(width)
+        raise ValueError("measure_slice_correlation: the volumes are the same everywhere")
+    rows, columns = (torch.fft.fftfreq(n) for n in deviations.shape[-2:])
     middles = torch.linspace(0, 0.5, _RINGS, dtype=torch.float64)
     ring = SliceCorrelation(middles, middles).ring((rows, columns)).flatten()
     sums = torch.zeros(2, _RINGS, dtype=torch.float64)

@@ -260,8 +260,11 @@ class Slices(Prior):
         shape = sizes("for_shape", "shape", shape)
         if shape == tuple(self.shape):
             return self
-        fixed = isinstance(self.correlation, Tensor) and len(shape) == 4
-        if len(shape) != 4 or (fixed and shape[1 + self.axes[0]] != len(self.correlation)):
+        stated = self.correlation
+        fits = len(shape) == 4 and (
+            not isinstance(stated, Tensor) or shape[1 + self.axes[0]] == len(stated)
+        )
+        if not fits:
             super().for_shape(shape)  # raises
         other = copy.copy(self)
         other._become(shape)
