@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tweedie_inverse import operators as ops
-from tweedie_inverse.app import check_command, results
+from tweedie_inverse.app import check_command, completion, results
 from tweedie_inverse.app.cli import _parser, main
 from tweedie_inverse.evaluation.prior_check.findings import Finding
 from tweedie_inverse.evaluation.prior_check.report import PriorReport
@@ -169,9 +169,16 @@ def test_typing_errors_are_short_and_named(words, message, capsys):
 # Completion
 
 
-def script(shell, capsys):
-    main(["completion", shell])
-    return capsys.readouterr().out
+@pytest.fixture(scope="module")
+def scripts():
+    """What `completion` prints, by shell."""
+    words = completion._words(_parser())
+    return {shell: made(words) for shell, made in completion.SCRIPTS.items()}
+
+
+def test_a_script_is_printed(scripts, capsys):
+    main(["completion", "fish"])
+    assert capsys.readouterr().out == scripts["fish"]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -187,9 +194,9 @@ def script(shell, capsys):
         (["completion", "f"], ["fish"]),
     ],
 )
-def test_bash_completes(line, expected, capsys):
+def test_bash_completes(line, expected, scripts):
     words = " ".join(f'"{word}"' for word in ["tweedie-inverse", *line])
-    program = script("bash", capsys) + (
+    program = scripts["bash"] + (
         f"COMP_WORDS=({words}); COMP_CWORD={len(line)}; _tweedie_inverse; "
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
@@ -198,8 +205,8 @@ def test_bash_completes(line, expected, capsys):
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_know_every_option(shell, capsys):
-    text = script(shell, capsys)
+def test_other_shells_know_every_option(shell, scripts):
+    text = scripts[shell]
     for name, one in commands().items():
         for option in one.names():
             assert (option if shell == "zsh" else f"-l {option[2:]}") in text, (name, option)

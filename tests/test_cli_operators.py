@@ -264,6 +264,7 @@ REFUSED = {
     "mask --keep .5 --noise poisson-gaussian:1": "needs std, the standard deviation of the read",
     "mask --keep .5 --noise digitized:1,1,x=3": "takes std, step, low, high, not x",
     "mask --keep .5 --noise 0..1": "--noise 0..1: needs a standard deviation",
+    "mask --keep .5 --noise poisson:1..2": "gain must be known; a range is for estimate",
     "mask --keep .5 --noise -1": "--noise -1: std needs a number above 0",
 }
 

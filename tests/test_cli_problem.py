@@ -152,6 +152,15 @@ def test_one_scan_goes_into_a_folder(folder, capsys, monkeypatch):
     assert (folder / "other" / "problem.toml").read_text() == "# mine"
 
 
+def test_a_folder_is_written_with_a_slash(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    for out, message in (("new", "new.safetensors, or a folder by a slash, new/"),
+                         ("data", "write --out data/ to have the results in it")):  # fmt: skip
+        with pytest.raises(SystemExit, match="2"):
+            main(["solve", "problem.toml", "--out", out])
+        assert message in capsys.readouterr().err
+
+
 def test_a_folder_whose_only_run_failed_takes_other_settings(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     words = ["solve", "problem.toml", "--out", "result/", "--write", "mean"]

@@ -108,8 +108,9 @@ def test_k_space_is_written_as_complex_numbers():
     ("words", "message"),
     [
         ("--operator blur --width 1..2 --noise 1", "--width: needs a number here; a range is for"),
-        ("--operator mask --keep 0.5 --noise estimate", "--noise is missing or unknown"),
-        ("--operator mask --keep 0.5", "--noise is missing or unknown"),
+        ("--operator mask --keep 0.5 --noise estimate", "needs a level that is known"),
+        ("--operator mask --keep 0.5 --noise estimate:1..2", "needs a level that is known"),
+        ("--operator mask --keep 0.5", "--noise is missing"),
         ("--operator tomography --noise 1", "--operator tomography: needs --angles"),
         ("--noise 1", "simulate: --operator is missing"),
         ("--operator mask --keep .5 --noise 1 --resize a", "--resize: needs height,width"),

@@ -82,6 +82,7 @@ def _simulate(options: argparse.Namespace) -> None:
     saved_problem.refuse_other(problem, options)
     ready(*written, problem)
     operators = equipment.operators(options, "simulate")
+    equipment.known_noise_of(options.noise, "simulate")
     prior = _prior(options)
     data = measurements.load(options.image, options.key)
     image = _image(data, options, (0.0, 1.0) if prior is None else prior.value_range)
@@ -90,7 +91,7 @@ def _simulate(options: argparse.Namespace) -> None:
     operator = operators.for_image(tuple(image.shape))
     if operator.noise is None:
         raise ValueError(
-            "simulate: --noise is missing or unknown: a standard deviation in units of the "
+            "simulate: --noise is missing: a standard deviation in units of the "
             "measurement, or a model with its numbers (--help lists them)"
         )
     y = operator.measure(image, seed=options.seed)

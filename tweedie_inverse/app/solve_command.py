@@ -220,6 +220,10 @@ def _solve_one(options: argparse.Namespace) -> None:
     bulk.separate([path for path in written if path != problem], [*_read(options), measurement])
     saved_problem.refuse_other(problem, options)
     ready(*written)
+    if not out.suffix:
+        raise ValueError(
+            f"solve: --out {out}: name a file, {out}.safetensors, or a folder by a slash, {out}/"
+        )
     refuse_suffix(out)
     equipment.check(options, "solve")
     data = measurements.load(measurement, options.key)

@@ -21,12 +21,16 @@ class Parameter(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """One row: a name, what it means, its parameters in order, and the names of `ops` it makes."""
+    """One row: what it means, the names of `ops` it makes, and its parameters in order.
+
+    With `takes_ranges` a parameter may be ``LOW..HIGH``, for `make` to draw.
+    """
 
     summary: str
     makes: tuple[str, ...]
     make: Callable[..., NoiseModel | str]
     parameters: tuple[Parameter, ...]
+    takes_ranges: bool = False
 
 
 def _std(text: str) -> float | Stored:
@@ -71,6 +75,7 @@ NOISES: dict[str, Noise] = {
         _estimate,
         (Parameter("range", Kind("LOW..HIGH", _range), "of the standard deviation; default "
                    "follows from y", is_needed=False),),
+        takes_ranges=True,
     ),
     "poisson": Noise(
         "counts", ("PoissonNoise",), ops.PoissonNoise,
@@ -161,8 +166,10 @@ def _checked(where: str, row: Noise, texts: Mapping[str, str]) -> dict[str, Any]
                 value = parameter.kind.read(texts[parameter.name])
             except ValueError as error:
                 raise ValueError(f"{where}: {parameter.name} {error}") from None
-            if isinstance(value, Unknown) and row.make is not _estimate:
-                raise ValueError(f"{where}: only 'estimate' takes a range")
+            if isinstance(value, Unknown) and not row.takes_ranges:
+                raise ValueError(
+                    f"{where}: {parameter.name} must be known; a range is for estimate"
+                )
             found[parameter.name] = value
         elif parameter.is_needed:
             raise ValueError(f"{where}: needs {parameter.name}, the {parameter.help}")
