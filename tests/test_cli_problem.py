@@ -91,7 +91,7 @@ WRONG = {
     "[operator]\nname = 'mask'\nkep = 0.5": "[operator] kep: means nothing; did you mean keep?",
     "[solv]\nsteps = 3": "[solv] means nothing; the tables are measurement, operator, prior, "
     "solve, output, noise; did you mean solve?",
-    "[output]\nfolder = 'x'": "[output] folder: means nothing; [output] takes out, like, write, as",
+    "[output]\nfolder = 'x'": "[output] folder: means nothing; [output] takes out, like",
     "[noise]\nmodel = 'poisson'\nstd = 1": "[noise] std: poisson takes model, gain",
     "[noise]\nmodel = 'poison'": "did you mean poisson?",
     "[solve]\nsteps = 'many'": "problem.toml: argument --steps: invalid int value: 'many'",
@@ -236,3 +236,29 @@ def test_a_walk_that_was_killed_after_its_last_level_goes_on(tmp_path, monkeypat
     found = ti.solve(*given, **options, batch_size=2)
     assert torch.equal(found.samples, ti.solve(*given, num_samples=3, steps=3).samples)
     assert not (tmp_path / "walk").exists()
+
+
+def test_a_page_is_written_beside_every_result(folder, monkeypatch, capsys):
+    """The page itself has tests of its own."""
+
+    def report(self, path):
+        path.write_text(str(tuple(self.samples.shape)))
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(Posterior, "report", report, raising=False)
+    main(["solve", "problem.toml", "--write", "mean", "--report"])
+    assert (folder / "results" / "one.html").read_text() == "(2, 1, 32, 32)"
+    assert tomllib.loads((folder / "results" / "one.toml").read_text())["output"]["report"]
+    main(["solve", "problem.toml", "--write", "mean", "--report", "page.html"])
+    assert (folder / "page.html").exists()
+    words = ["solve", "problem.toml", "--write", "mean", "--out", "many/"]
+    main([*words, "--report"])
+    assert (folder / "many" / "y.html").exists()
+    (folder / "many" / "y.html").unlink()
+    main([*words, "--report"])  # made from the saved posterior
+    assert (folder / "many" / "y.html").exists()
+    for name, message in (("page.html", "one measurement"), ("page.txt", "must end in .html")):
+        more = ["--out", "r.safetensors"] if "end" in message else []
+        with pytest.raises(SystemExit, match="2"):
+            main([*words, *more, "--report", name])
+        assert message in capsys.readouterr().err

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tweedie_inverse.app import equipment, measurements
 from tweedie_inverse.app.exports import Exports, refuse_early, shares_grid, suffix_of
+from tweedie_inverse.app.problem_file import BESIDE
 from tweedie_inverse.boundary.data import Data
 from tweedie_inverse.io import read
 from tweedie_inverse.operators import Operator
@@ -99,6 +100,33 @@ def exports_of(options: argparse.Namespace, files: list[Path]) -> Exports:
     refuse_early(options.what, suffixes, options.samples)
     like = None if options.like is None else read(options.like)
     return Exports(options.what, options.suffix, like)
+
+
+def pages(options: argparse.Namespace, result: Path) -> list[Path]:
+    """Where ``--report`` puts the page of a posterior; nowhere without it.
+
+    Raises:
+        ValueError: several measurements and one page, or a page that is none by its name.
+    """
+    if options.report is None:
+        return []
+    if options.report == BESIDE:
+        return [result.with_suffix(".html")]
+    if options.several:
+        raise ValueError(
+            "solve: --report FILE is of one measurement; --report alone makes a page beside each"
+        )
+    if Path(options.report).suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"solve: --report {options.report}: the page's name must end in .html")
+    return [Path(options.report)]
+
+
+def report(posterior: Posterior, options: argparse.Namespace, result: Path) -> list[Path]:
+    """Write the page that ``--report`` asks for."""
+    found = pages(options, result)
+    for page in found:
+        posterior.report(page)
+    return found
 
 
 def read_besides(options: argparse.Namespace) -> list[str | Path]:

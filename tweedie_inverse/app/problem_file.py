@@ -19,6 +19,8 @@ from tweedie_inverse.app.catalogue.options import OPTIONS, SIZE
 from tweedie_inverse.app.catalogue.suggestions import nearest
 
 SUFFIX = ".toml"
+# What stands for a file whose name follows from that of the result.
+BESIDE = "beside"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ TABLES: dict[str, tuple[Key, ...]] = {
         *_keys("strict", is_flag=True),
     ),
     "output": (
-        *_keys("out", "like", is_always_file=True),
+        *_keys("out", "like", "report", is_always_file=True),
         *_keys("write"),
         Key("as", "suffix"),
     ),
@@ -175,7 +177,7 @@ def _path_of_std(folder: Path, key: str, value: Any) -> Any:
 
 def located(folder: Path, text: str, must: bool = False) -> str:
     """A path of a file in `folder`, ``FILE:REST`` included; what is no path stays as it is."""
-    if os.path.isabs(text):
+    if os.path.isabs(text) or text == BESIDE:
         return text
     there = _shortened(os.path.join(folder, text))
     head = os.path.join(folder, text.rpartition(":")[0] or text)

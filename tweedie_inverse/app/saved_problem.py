@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tweedie_inverse.app.catalogue import noises
-from tweedie_inverse.app.problem_file import TABLES, TEXTS
+from tweedie_inverse.app.problem_file import BESIDE, TABLES, TEXTS
 from tweedie_inverse.runtime.atomic import replace
 
 _HEADER = "# Written by tweedie-inverse. To solve it: tweedie-inverse solve {name}\n"
@@ -88,6 +88,8 @@ def _each(value: Any, change: Callable[[str], str]) -> Any:
 
 def near(folder: Path, text: str, must: bool = False) -> str:
     """A path as a file in `folder` says it: relative where it is close by, else absolute."""
+    if text == BESIDE:
+        return text
     file, colon, rest = text.rpartition(":")
     if not os.path.exists(text) and colon and os.path.isfile(file):
         return f"{near(folder, file)}:{rest}"

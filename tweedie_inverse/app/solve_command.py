@@ -27,7 +27,9 @@ from tweedie_inverse.app.posteriors import (
     Job,
     description,
     exports_of,
+    pages,
     posterior_of,
+    report,
 )
 from tweedie_inverse.app.posteriors import read_besides as _read
 from tweedie_inverse.solving.posterior import Posterior
@@ -135,6 +137,13 @@ def _add_output(solve: Parser) -> None:
         help="their kind, default the measurement's; alone it writes mean and std",
     )
     solve.add_argument(
+        "--report",
+        nargs="?",
+        const=problem_file.BESIDE,
+        metavar="PAGE.html",
+        help="a page with the samples to look through; default beside the posterior, with .html",
+    )
+    solve.add_argument(
         "--like", help="file whose spacing and place they get, default the measurement's"
     )
 
@@ -183,7 +192,7 @@ def _solve(options: argparse.Namespace) -> None:
     many = several or (options.out or "").endswith(("/", os.sep))
     if not several and options.world_size is not None:
         raise ValueError("solve: --rank and --world-size share several files; there is one")
-    options.progress = not several
+    options.progress, options.several = not several, many
     if options.save_problem is not None:
         _save_problem(options)
     elif options.dry_run:
@@ -217,6 +226,7 @@ def _solve_one(options: argparse.Namespace) -> None:
     problem = out.with_suffix(problem_file.SUFFIX)
     written = [out, out.with_suffix(".png"), bulk.walk_file(out), problem]
     written += exports.paths(measurement, out)
+    written += pages(options, out)
     bulk.separate([path for path in written if path != problem], [*_read(options), measurement])
     saved_problem.refuse_other(problem, options)
     ready(*written)
@@ -237,6 +247,7 @@ def _solve_one(options: argparse.Namespace) -> None:
     posterior = posterior_of(job, data, operator, prior, options)
     bulk.write(posterior, out)
     exported = exports.write(posterior, measurement, out, data, print)
+    exported += report(posterior, options, out)
     saved_problem.write(problem, options, out=str(out))
     bulk.walk_file(out).unlink(missing_ok=True)  # last: until here it is all there is
     _show(posterior, out, exported)

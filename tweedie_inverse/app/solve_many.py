@@ -14,8 +14,10 @@ from tweedie_inverse.app.posteriors import (
     Job,
     description,
     exports_of,
+    pages,
     posterior_of,
     read_besides,
+    report,
 )
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.posterior_file import is_consistent
@@ -48,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     exports = exports_of(options, [item.measurement for item in items])
     written = [path for item in items for path in (item.result, item.picture, item.record)]
     written += [path for item in items for path in exports.paths(item.measurement, item.result)]
+    written += [path for item in items for path in pages(options, item.result)]
     bulk.separate(written, [*read_besides(options), *(item.measurement for item in items)])
     saved_problem.refuse_other(folder / PROBLEM, options)
     ready_folder(folder)
@@ -73,10 +76,13 @@ def run(options: argparse.Namespace) -> None:
         job = Job(item.measurement.name, seed, tell, item.walk)
         posterior = posterior_of(job, data, operator, prior, options)
         exports.of(operator, prior).write(posterior, item.measurement, item.result, data, tell)
+        report(posterior, options, item.result)
         return posterior
 
     def complete(item: bulk.Item) -> None:
         paths = exports.paths(item.measurement, item.result)
+        if not all(path.is_file() for path in pages(options, item.result)):
+            report(Posterior.load(item.result), options, item.result)
         if not all(path.is_file() for path in paths):
             data = measurements.load(item.measurement, options.key)
             writer = exports.of(operators.of(prior, data), prior)
