@@ -6,7 +6,8 @@ from docutils.utils.math import latex2mathml
 
 def to_mathml(formula: str, block: bool) -> str:
     """What browsers draw; raises `MathError` for LaTeX that it does not know."""
-    return str(latex2mathml.tex2mathml(formula, as_block=block))
+    made = str(latex2mathml.tex2mathml(formula, as_block=block))
+    return made.replace("<mo>‖</mo>", '<mo stretchy="false">‖</mo>')
 
 
 def inline(self, node: nodes.math) -> None:

@@ -44,6 +44,8 @@ def entry(module: str, name: str) -> str:
     if isinstance(value, type):
         kind = "exception" if issubclass(value, BaseException) else "class"
         options = "\n   :show-inheritance:" if _has_public_base(value) else ""
+        if issubclass(value, tuple):  # its fields are told in the docstring
+            options += f"\n   :exclude-members: {', '.join(getattr(value, '_fields', ()))}"
         return f"```{{eval-rst}}\n.. auto{kind}:: {full}{options}\n```\n"
     if inspect.isroutine(value):
         return f"```{{eval-rst}}\n.. autofunction:: {full}\n```\n"
