@@ -148,7 +148,9 @@ def card(run: Trained, images: TrainingImages, held_out: Tensor, licence: str) -
     # Only the name of a file: a card travels, the folder does not.
     start, data = Path(config.start).stem, Path(config.data).name
     plain = dataclasses.replace(config, start=start, data=data)
-    settings = "\n".join(f"| {k} | {v} |" for k, v in dataclasses.asdict(plain).items())
+    rows = dataclasses.asdict(plain)
+    del rows["steps" if config.minutes else "minutes"]  # a run ends by one of them
+    settings = "\n".join(f"| {k} | {v} |" for k, v in rows.items())
     stride = max(1, len(record["history"]) // 12)
     history = record["history"][stride - 1 :: stride]
     curve = "\n".join(f"| {step} | {loss:.4f} |" for step, loss in history)
