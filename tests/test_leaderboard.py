@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from scipy.stats import ttest_rel
 
-from tweedie_inverse.benchmarks.harness import records
+from tweedie_inverse.benchmarks.harness import leaderboard_page, records
 from tweedie_inverse.benchmarks.harness.commands import main
 from tweedie_inverse.benchmarks.harness.leaderboard import boards, standings
 from tweedie_inverse.benchmarks.harness.paired import holm, paired
 
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "leaderboard.md"
 FIRST = [1.0, 2.0, 3.0, 4.0]
 NEAR = [1.6, 1.5, 3.6, 3.5]  # on average 0.05 more, once more and once less
 BEHIND = [1.1, 2.2, 3.1, 4.2]  # 0.1 and 0.2 more
@@ -197,3 +198,9 @@ def test_wrong_input_is_one_line(arguments, message, tmp_path, monkeypatch, caps
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_the_committed_page_is_that_of_the_committed_records():
+    found = records.read([leaderboard_page.COMMITTED])
+    assert len(found) > 100
+    assert PAGE.read_text() == "\n".join(leaderboard_page.markdown(found)) + "\n"
