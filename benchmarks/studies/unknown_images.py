@@ -11,7 +11,7 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.benchmarks.problems.suites import phantoms
 from tweedie_inverse.benchmarks.studies.blind_deblurring import richardson_lucy
-from tweedie_inverse.conditional.first_guess import first_guess
+from tweedie_inverse.conditional.first_guess import WIDER, first_guess
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.datasets.registry import held_out
@@ -156,7 +156,7 @@ def _most_probable(y: Tensor, case: Case, prior: ti.priors.Prior) -> float:
     assert isinstance(walk, UnknownInstrument)
     geometric = [0] if walk.geometric else []
     start = Instrument(problem).start()
-    return float(first_guess(problem, *prior.moments(), start, geometric).u)
+    return float(first_guess(problem, *prior.moments(), start, geometric, WIDER).u)
 
 
 def family_rows(images: int, num_samples: int, steps: int) -> Iterator[str]:

@@ -140,7 +140,7 @@ class UnknownInstrument(Walk[UnknownState]):
         return Plan(walk, plan.sigmas, f"{plan.note}; {note}" if plan.note else note)
 
     def _geometric(self, problem: Problem, prior: Prior) -> tuple[str, ...]:
-        """Names of the geometric numbers; none where draws are exact, and the prior is right."""
+        """Names of the geometric numbers, given or found."""
         instrument = instrument_of(problem)
         names = tuple(getattr(problem.operator, "unknowns", ()))
         if self.geometric is not None:
@@ -150,7 +150,7 @@ class UnknownInstrument(Walk[UnknownState]):
                     f"{problem.operator!r}"
                 )
             return tuple(self.geometric)
-        if not is_sought(instrument, prior) or prior.error_is_exact:
+        if not is_sought(instrument, prior):
             return ()
         found = geometric_numbers(problem, *prior.moments(), instrument.start())
         return tuple(names[which - instrument.levels] for which in sorted(found))
