@@ -171,8 +171,9 @@ def family_rows(images: int, num_samples: int, steps: int) -> Iterator[str]:
     for index, truth in enumerate(phantoms(images, "test")):
         for name, operator in operators.items():
             y = noise.sample(operator.forward(truth[None]), seed=index)
-            given = {"noise": noise, "num_samples": num_samples, "steps": steps, "seed": index}
-            found = ti.solve(y, drawn, prior, **given)
+            found = ti.solve(
+                y, drawn, prior, noise=noise, num_samples=num_samples, steps=steps, seed=index
+            )
             width = found.parameters["width"]
             at = drawn.at(width=float(width.mean))
             report = ti.check_fit(y[0], at, prior, count=59, noise=noise)

@@ -38,7 +38,8 @@ def moved_at(
         ([which for which in order if which not in geometric], plain),
         ([which for which in order if which in geometric], plain.map(lambda v: wider * v)),
     ]
-    found, accepted = [], torch.zeros_like(u[:, 0])
+    found: list[Tensor] = []
+    accepted = torch.zeros_like(u[:, 0])
     for part, covariance in parts:
         moved = collapsed_moves(
             u,
