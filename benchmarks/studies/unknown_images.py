@@ -11,7 +11,7 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.benchmarks.problems.suites import phantoms
 from tweedie_inverse.benchmarks.studies.blind_deblurring import richardson_lucy
-from tweedie_inverse.conditional.first_guess import first_guess
+from tweedie_inverse.conditional.first_guess import WIDER, first_guess
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.datasets.registry import held_out
@@ -156,7 +156,7 @@ def _most_probable(y: Tensor, case: Case, prior: ti.priors.Prior) -> float:
     assert isinstance(walk, UnknownInstrument)
     geometric = [0] if walk.geometric else []
     start = Instrument(problem).start()
-    return float(first_guess(problem, *prior.moments(), start, geometric).u)
+    return float(first_guess(problem, *prior.moments(), start, geometric, WIDER).u)
 
 
 def family_rows(images: int, num_samples: int, steps: int) -> Iterator[str]:
@@ -171,8 +171,9 @@ def family_rows(images: int, num_samples: int, steps: int) -> Iterator[str]:
     for index, truth in enumerate(phantoms(images, "test")):
         for name, operator in operators.items():
             y = noise.sample(operator.forward(truth[None]), seed=index)
-            given = {"noise": noise, "num_samples": num_samples, "steps": steps, "seed": index}
-            found = ti.solve(y, drawn, prior, **given)
+            found = ti.solve(
+                y, drawn, prior, noise=noise, num_samples=num_samples, steps=steps, seed=index
+            )
             width = found.parameters["width"]
             at = drawn.at(width=float(width.mean))
             report = ti.check_fit(y[0], at, prior, count=59, noise=noise)

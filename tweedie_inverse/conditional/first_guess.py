@@ -10,14 +10,15 @@ their middle s,
 up to third order in their distance, because the average is that of the determinants.  It decides
 nothing: moves that leave the law as it is follow.
 
-The second term also tells two kinds of numbers apart.  Widths, lengths and gains change how large
-measurements are, and the determinant with it; a *geometric* number, such as an offset, a shift or a
-centre of rotation, hardly does.
+The second term, which does without y, also tells two kinds of numbers apart.  Widths, lengths and
+gains change how large measurements are, and the determinant with it; a *geometric* number, such as
+an offset, a shift or a centre of rotation, hardly does.
 
 Cost: for each unknown and each different measurement some 200 linear solves; no network evaluation.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -38,8 +39,11 @@ _ROUNDS = 2
 _REACH = 3.0
 # Numbers of the images that are solved for at once: bounds the memory.
 _TOGETHER = 2**22
-# Determinants of a geometric number change by less than this share of what the fit to y does.
-_GEOMETRIC = 0.1
+# The logarithm of the determinant changes with a geometric number by less than so much in each of
+# the steps that data can tell apart, on average over its range.
+_GEOMETRIC = 1.0
+# Places at which that is looked at.
+_FEW = 7
 # For geometric numbers V is so many times as large.  Small ones are sure of where bodies are, and
 # wrong: a detector offset is then off by 0.06 to 0.1 pixels, and by 0.01 with this.
 WIDER = 5.0
@@ -58,20 +62,22 @@ def first_guess(
     covariance: Covariance,
     u: Tensor,
     geometric: Collection[int] = (),
+    wider: float = 1.0,
 ) -> Guess:
     """Coordinates at which moves begin.
 
     Args:
         mean, covariance: the prior's moments, m ``(*domain_shape)`` and V.
         u: where the search begins, ``(walkers, count)``; noise levels stay.
-        geometric: which of the numbers are.
+        geometric: which of the numbers are: for them the determinant is left out.
+        wider: how many times as large V is for them.
     """
     rows: list[tuple[Tensor, Tensor]] = []
     for index, one in enumerate(problem.y):
         same = index > 0 and torch.equal(one, problem.y[index - 1])
         if not same:
             search = _Search(problem, index, mean, covariance)
-            rows.append(search.everything(u[index], geometric))
+            rows.append(search.everything(u[index], geometric, wider))
         else:
             rows.append(rows[-1])
     return Guess(*(torch.stack(column) for column in zip(*rows, strict=True)))
@@ -86,12 +92,13 @@ def geometric_numbers(
 
 
 class _Density(NamedTuple):
-    """Along a grid: the two terms of the logarithm, the prior, and what data leave open."""
+    """Of the posterior along a grid, and what the data leave open."""
 
-    fit: Tensor  # (count,)
-    volume: Tensor
-    prior: Tensor
+    logarithm: Tensor  # (count,), up to a constant
     deviation: float
+
+
+Look = Callable[[Tensor, int, Tensor], _Density]
 
 
 class _Search:
@@ -103,45 +110,71 @@ class _Search:
         self._one = self._instrument(1)
         self.singly = list(self._one.singly)
 
-    def everything(self, u: Tensor, geometric: Collection[int]) -> tuple[Tensor, Tensor]:
+    def everything(
+        self, u: Tensor, geometric: Collection[int], wider: float
+    ) -> tuple[Tensor, Tensor]:
         """The best coordinates ``(count,)``, and what is open of each."""
         u, deviation = u.clone(), torch.zeros_like(u)
         for _ in range(_ROUNDS if len(self.singly) > 1 else 1):
             for which in self.singly:
-                factor = WIDER if which in geometric else 1.0
-                u[which], deviation[which] = self._along(u, which, factor)
+                look = partial(self._of_fit, factor=wider) if which in geometric else self._density
+                u[which], deviation[which] = self._along(u, which, look)
         return u, deviation
 
     def is_geometric(self, u: Tensor, which: int) -> bool:
-        found = self._density(u, which, self._grid(which), 1.0)
-        fit, volume = (float(each.max() - each.min()) for each in (found.fit, found.volume))
-        return volume < _GEOMETRIC * fit
+        """By simulated data alone."""
+        grid = self._grid(which, _FEW)
+        volume, deviation = self._volume(u, which, grid, 1.0)
+        return abs(float(volume[-1])) * deviation < _GEOMETRIC * float(grid[-1] - grid[0])
 
-    def _grid(self, which: int) -> Tensor:
+    def _grid(self, which: int, count: int = _COUNTS[0]) -> Tensor:
         unknowns = self._one.unknowns
         low, high = unknowns.low[0, which], unknowns.high[0, which]
         if float(unknowns.precision[0, which]) > 0:
             reach = _REACH * unknowns.deviation[0, which]
             low, high = (unknowns.centre[0, which] + side * reach for side in (-1, 1))
-        return torch.linspace(float(low), float(high), _COUNTS[0], dtype=torch.float64).to(low)
+        return torch.linspace(float(low), float(high), count, dtype=torch.float64).to(low)
 
-    def _along(self, u: Tensor, which: int, factor: float) -> tuple[float, float]:
+    def _along(self, u: Tensor, which: int, look: Look) -> tuple[float, float]:
         """The best coordinate `which`, the others being those of u, and what is open of it."""
         grid = self._grid(which)
         for count in (*_COUNTS[1:], 0):
-            found = self._density(u, which, grid, factor)
-            best = float(grid[(found.fit + found.volume + found.prior).argmax()])
+            found = look(u, which, grid)
+            best = float(grid[found.logarithm.argmax()])
             if count:
                 step, (low, high) = float(grid[1] - grid[0]), (float(grid[0]), float(grid[-1]))
                 ends = max(low, best - step), min(high, best + step)
                 grid = torch.linspace(*ends, count, dtype=torch.float64).to(u)
         return best, found.deviation
 
-    def _density(self, u: Tensor, which: int, grid: Tensor, factor: float) -> _Density:
+    def _density(self, u: Tensor, which: int, grid: Tensor) -> _Density:
+        """With both terms."""
+        volume, deviation = self._volume(u, which, grid, 1.0)
+        return _Density(self._fit(u, which, grid, 1.0) + volume, deviation)
+
+    def _of_fit(self, u: Tensor, which: int, grid: Tensor, factor: float) -> _Density:
+        """Without the determinant; the parabola through the fit says what is open."""
+        fit = self._fit(u, which, grid, factor)
+        places = grid - grid.mean()
+        powers = torch.stack([places**2, places, torch.ones_like(places)], 1)
+        bend = -2 * float(torch.linalg.lstsq(powers, fit[:, None]).solution[0])
+        widest = float(grid[-1] - grid[0])
+        return _Density(fit, min(max(bend, 1e-30) ** -0.5, widest))
+
+    def _fit(self, u: Tensor, which: int, grid: Tensor, factor: float) -> Tensor:
+        """The term of y and the prior, ``(count,)``."""
+        at = _varied(u, which, grid)
+        own = torch.cat([self._energies(part, factor) for part in at.split(self._most)])
+        return 0.5 * (own[0] - own) + self._instrument(len(at)).unknowns.log_density(at)
+
+    @property
+    def _most(self) -> int:
+        return max(1, _TOGETHER // self._mean.numel())
+
+    def _volume(self, u: Tensor, which: int, grid: Tensor, factor: float) -> tuple[Tensor, float]:
+        """Minus half of the determinant's logarithm along a grid, and what data leave open."""
         at, middle = _varied(u, which, grid), _varied(u, which, (grid[1:] + grid[:-1]) / 2)
-        most = max(1, _TOGETHER // self._mean.numel())
-        own = torch.cat([self._energies(part, factor) for part in at.split(most)])
-        found = []
+        found, most = [], self._most
         for first in range(0, len(middle), most):
             part = slice(first, first + most)
             found.append(self._of_simulated(middle[part], at[:-1][part], at[1:][part], factor))
@@ -149,11 +182,8 @@ class _Search:
         # The scatter of the score among data is what they tell.
         score = (simulated - simulated.mean(0)) / (grid[1] - grid[0])
         information = float(score.square().mean()) * _SIMULATED / (_SIMULATED - 1)
-        prior = self._instrument(len(at)).unknowns.log_density(at)
-        zero = grid.new_zeros(1)
-        fit = torch.cat([zero, 0.5 * (own[:-1] - own[1:]).cumsum(0)])
-        volume = torch.cat([zero, simulated.mean(0).cumsum(0)])
-        return _Density(fit, volume, prior, max(information, 1e-30) ** -0.5)
+        volume = torch.cat([grid.new_zeros(1), simulated.mean(0).cumsum(0)])
+        return volume, max(information, 1e-30) ** -0.5
 
     def _instrument(self, walkers: int) -> Instrument:
         y = self._problem.y[[self._index]].expand(walkers, *self._problem.y.shape[1:])

@@ -13,9 +13,14 @@ from tweedie_inverse.boundary.arguments import path as checked_path
 class Shown(Protocol):
     """One unknown of one measurement, as `solving.parameters.Parameter` is."""
 
-    name: Any
-    samples: Any
-    trace: Any
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def samples(self) -> Tensor: ...
+
+    @property
+    def trace(self) -> Tensor: ...
 
     @property
     def mean(self) -> Tensor: ...

@@ -152,7 +152,9 @@ class InstrumentSamples:
         """None where the noise was given."""
         if not self.levels:
             return None
-        places = [slice(0, self.levels)] if self.by_group else range(self.levels)
+        places: Sequence[int | slice] = range(self.levels)
+        if self.by_group:
+            places = [slice(0, self.levels)]
         named = zip(self.noise_names, places, strict=True)
         return NoisePosterior(tuple(self._parameter(f"noise {name}", at) for name, at in named))
 

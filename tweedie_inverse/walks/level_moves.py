@@ -33,11 +33,13 @@ def moved_at(
     plain = belief.covariance
     if len(instrument.singly):
         plain = _plain_covariance(belief, level, prior)
+    wider = 1.0 if prior.error_is_exact else WIDER
     parts = [
         ([which for which in order if which not in geometric], plain),
-        ([which for which in order if which in geometric], plain.map(lambda v: WIDER * v)),
+        ([which for which in order if which in geometric], plain.map(lambda v: wider * v)),
     ]
-    found, accepted = [], torch.zeros_like(u[:, 0])
+    found: list[Tensor] = []
+    accepted = torch.zeros_like(u[:, 0])
     for part, covariance in parts:
         moved = collapsed_moves(
             u,

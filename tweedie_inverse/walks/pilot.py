@@ -5,8 +5,8 @@ what a walk then has not forgotten of it is in the spread of its samples, too.
 
 Where the images are not Gaussian, what high noise levels say of a PSF is confident and wrong: there
 ``N(m, V)`` takes the edges of an image for those of all images.  `levels` therefore come down in a
-few draws with the numbers held, and spend the rest where numbers travel: at 0.2 to 0.5 units of the
-prior a step keeps 0.6 to 0.8 of what was there before, at lower levels almost all.
+few draws with the numbers held, and spend the rest at 0.15 to 0.4 units of the prior, where a step
+keeps 0.6 to 0.8 of what was there before, and what a level says is nearly right.
 """
 
 import math
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.conditional.counting import CountingInstrument
-from tweedie_inverse.conditional.first_guess import first_guess
+from tweedie_inverse.conditional.first_guess import WIDER, first_guess
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.streams import Streams
@@ -28,7 +28,7 @@ from tweedie_inverse.walks.base import Level
 SHORTEST = 5
 # Levels after the first draw, in units of the prior: two coarse ones, and the ends of the fine
 # ones.  Numbers are moved below `HELD`.
-_LADDER, HELD = (3.0, 1.0, 0.5, 0.2), 0.6
+_LADDER, HELD = (3.0, 1.0, 0.4, 0.15), 0.6
 # Of an unknown kernel they go from so many units to so many, and it is moved at all of them.
 _KERNEL_LADDER = (3.0, 0.1)
 # Numbers begin so many standard deviations about the guess of them: the Gaussian of the prior's
@@ -59,13 +59,16 @@ def begun(
     u = instrument.start()
     if not is_sought(instrument, prior):
         return u, steps
-    found = first_guess(problem, *prior.moments(), u, geometric)
+    wider = 1.0 if prior.error_is_exact else WIDER
+    found = first_guess(problem, *prior.moments(), u, geometric, wider)
     spread = torch.full_like(u[0], 1.0 if prior.error_is_exact else _SPREAD)
     spread[list(geometric)] = 1.0
+    low, high = instrument.unknowns.low, instrument.unknowns.high
+    widest = instrument.unknowns.deviation
     white = streams.normal(u.shape[1:], like=problem.y).double()
-    u = found.u + spread * found.deviation * white
-    u = u.clamp(instrument.unknowns.low, instrument.unknowns.high)
-    sizes = 2 * torch.minimum(found.deviation, instrument.unknowns.deviation)
+    u = found.u + torch.minimum(spread * found.deviation, widest) * white
+    u = torch.where(u < low, 2 * low - u, torch.where(u > high, 2 * high - u, u)).clamp(low, high)
+    sizes = 2 * torch.minimum(found.deviation, widest)
     return u, torch.where(found.deviation > 0, sizes, steps)
 
 

@@ -63,6 +63,9 @@ class UnknownState(NamedTuple):
 
 # The pilot's share of the evaluations is one in so many.
 _SHARE = 3
+# Below so many units geometric numbers stay: they tell what they do at high noise levels, and what
+# an image shows of them later is where they were.  They take half of the moves at a level.
+_SETTLED = 0.1
 # The numbers of its random streams, beyond those of any walk.
 _PILOT_STEP = 2**30
 
@@ -140,7 +143,7 @@ class UnknownInstrument(Walk[UnknownState]):
         return Plan(walk, plan.sigmas, f"{plan.note}; {note}" if plan.note else note)
 
     def _geometric(self, problem: Problem, prior: Prior) -> tuple[str, ...]:
-        """Names of the geometric numbers; none where draws are exact, and the prior is right."""
+        """Names of the geometric numbers, given or found."""
         instrument = instrument_of(problem)
         names = tuple(getattr(problem.operator, "unknowns", ()))
         if self.geometric is not None:
@@ -150,7 +153,7 @@ class UnknownInstrument(Walk[UnknownState]):
                     f"{problem.operator!r}"
                 )
             return tuple(self.geometric)
-        if not is_sought(instrument, prior) or prior.error_is_exact:
+        if not is_sought(instrument, prior):
             return ()
         found = geometric_numbers(problem, *prior.moments(), instrument.start())
         return tuple(names[which - instrument.levels] for which in sorted(found))
@@ -337,16 +340,18 @@ class UnknownInstrument(Walk[UnknownState]):
 
     def _order(self, instrument: Instrument, level: Level, prior: Prior) -> list[int]:
         """Which unknown each move of a level is of: in turns, as long as one has any left."""
-        numbers = [*range(instrument.levels), *instrument.singly]
+        geometric = self._places(instrument)
+        others = [each for each in instrument.singly if each not in geometric]
+        times = dict.fromkeys(range(instrument.levels), self.moves)
+        times |= dict.fromkeys(others, self.operator_moves)
         if self._holds(level, prior):
-            numbers = self._places(instrument)
-        first = level.index == 0 and not self.pilot
-        times = {
-            which: self.first_moves
-            if first
-            else (self.moves if which < instrument.levels else self.operator_moves)
-            for which in numbers
-        }
+            times = {}
+        settled = not prior.error_is_exact and level.sigma < _SETTLED * prior.unit
+        few = self.operator_moves if prior.error_is_exact else -(-self.operator_moves // 2)
+        times |= dict.fromkeys(geometric, 0 if settled else few)
+        if level.index == 0 and not self.pilot:
+            times = dict.fromkeys(times, self.first_moves)
+        numbers = sorted(times)
         turns = range(max(times.values(), default=0))
         return [which for turn in turns for which in numbers if turn < times[which]]
 
