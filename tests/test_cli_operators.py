@@ -18,14 +18,17 @@ from tweedie_inverse.solving.posterior import Posterior
 
 # What `ops` offers and the command line does not name, and why.
 ELSEWHERE = {
-    "bases and what derives from them": ["LinearOperator", "Operator", "NoiseModel", "spectral"],
+    "bases and what derives from them": [
+        "LinearOperator", "NoiseModel", "Operator", "UnknownNoise", "spectral",
+    ],
     "made of other operators or foreign objects, in a file FILE.py:NAME": [
-        "compose", "from_deepinv", "from_pylops", "per_image", "scale", "stack", "to_deepinv",
-        "transpose",
+        "compose", "from_astra", "from_deepinv", "from_mri_nufft", "from_pylops", "per_image",
+        "scale", "slicewise", "stack", "to_deepinv", "to_pylops", "to_scipy", "transpose",
     ],
     "what --width LOW..HIGH makes": ["Parametric", "ScalarPrior", "parametric"],
     "questions to an operator or to data": [
-        "adjoint_error", "dense_matrix", "estimate_noise", "linearity_error", "operator_norm",
+        "adjoint_error", "dense_matrix", "estimate_coil_maps", "estimate_noise", "estimate_phase",
+        "linearity_error", "operator_norm",
     ],
 }  # fmt: skip
 
@@ -240,6 +243,21 @@ def test_noise_is_said_in_a_text_or_a_table(text):
         assert repr(found.model()).strip("'") == shown
 
 
+@pytest.mark.parametrize(
+    ("text", "unknown", "known"),
+    [
+        ("poisson:0.1..2", ("gain",), {}),
+        ("poisson-gaussian:0.1..2,0.5", ("gain",), {"std": 0.5}),
+        ("poisson-gaussian:1,0.1..2", ("std",), {"gain": 1.0}),
+    ],
+)
+def test_a_range_of_a_number_of_counts_is_drawn(text, unknown, known):
+    noise = settled(text).model()
+    assert noise.unknown_names == unknown
+    assert noise.known == known
+    assert "0.1" in repr(noise)
+
+
 def test_noise_of_every_entry_is_in_a_file(tmp_path):
     np.save(tmp_path / "std.npy", np.full((1, 4, 4), 0.3))
     assert settled(str(tmp_path / "std.npy")).model().std.shape == (1, 4, 4)
@@ -264,7 +282,7 @@ REFUSED = {
     "mask --keep .5 --noise poisson-gaussian:1": "needs std, the standard deviation of the read",
     "mask --keep .5 --noise digitized:1,1,x=3": "takes std, step, low, high, not x",
     "mask --keep .5 --noise 0..1": "--noise 0..1: needs a standard deviation",
-    "mask --keep .5 --noise poisson:1..2": "gain must be known; a range is for estimate",
+    "mask --keep .5 --noise digitized:1..2,1": "std must be known; a range is for estimate",
     "mask --keep .5 --noise -1": "--noise -1: std needs a number above 0",
 }
 

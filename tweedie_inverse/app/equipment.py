@@ -10,7 +10,7 @@ from tweedie_inverse.app.catalogue.noises import settled
 from tweedie_inverse.app.catalogue.options import OPTIONS, SIZE
 from tweedie_inverse.app.catalogue.values import numbers
 from tweedie_inverse.boundary.data import Data
-from tweedie_inverse.operators import GaussianNoise, NoiseModel, Operator, UnknownGaussianNoise
+from tweedie_inverse.operators import GaussianNoise, NoiseModel, Operator, UnknownNoise
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.rescaled import Rescaled
@@ -202,7 +202,7 @@ def known_noise_of(text: str | None, caller: str) -> NoiseModel | float | None:
         ValueError: it is to be estimated.
     """
     found = noise_of(text)
-    if isinstance(found, str | UnknownGaussianNoise):
+    if isinstance(found, str | UnknownNoise):
         raise ValueError(
             f"{caller}: --noise {text}: needs a level that is known; `solve` estimates it"
         )

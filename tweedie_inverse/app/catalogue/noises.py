@@ -54,6 +54,19 @@ def _estimate(range: Unknown | None = None) -> NoiseModel | str:
     return "estimate" if range is None else ops.GaussianNoise.unknown((range.low, range.high))
 
 
+def _poisson(gain: float | Unknown = 1.0) -> NoiseModel:
+    if isinstance(gain, Unknown):
+        return ops.PoissonNoise.unknown((gain.low, gain.high))
+    return ops.PoissonNoise(gain)
+
+
+def _poisson_gaussian(gain: float | Unknown, std: float | Unknown) -> NoiseModel:
+    if isinstance(gain, Unknown) or isinstance(std, Unknown):
+        numbers = ((n.low, n.high) if isinstance(n, Unknown) else n for n in (gain, std))
+        return ops.PoissonGaussianNoise.unknown(*numbers)
+    return ops.PoissonGaussianNoise(gain, std)
+
+
 def _range(text: str) -> Unknown:
     found = values.number(above=0).read(text)
     if not isinstance(found, Unknown):
@@ -78,13 +91,17 @@ NOISES: dict[str, Noise] = {
         takes_ranges=True,
     ),
     "poisson": Noise(
-        "counts", ("PoissonNoise",), ops.PoissonNoise,
+        "counts; LOW..HIGH draws a number with each sample",
+        ("PoissonNoise", "UnknownCountingNoise"), _poisson,
         (Parameter("gain", _POSITIVE, "units of y that one count makes; default 1",
                    is_needed=False),),
+        takes_ranges=True,
     ),
     "poisson-gaussian": Noise(
-        "counts, then read-out noise", ("PoissonGaussianNoise",), ops.PoissonGaussianNoise,
+        "counts, then read-out noise; LOW..HIGH draws a number with each sample",
+        ("PoissonGaussianNoise", "UnknownCountingNoise"), _poisson_gaussian,
         (Parameter("gain", _POSITIVE, "units of y that one count makes"), _STD),
+        takes_ranges=True,
     ),
     "digitized": Noise(
         "white noise, then rounding to steps and cutting at the ends of a range",
@@ -168,7 +185,7 @@ def _checked(where: str, row: Noise, texts: Mapping[str, str]) -> dict[str, Any]
                 raise ValueError(f"{where}: {parameter.name} {error}") from None
             if isinstance(value, Unknown) and not row.takes_ranges:
                 raise ValueError(
-                    f"{where}: {parameter.name} must be known; a range is for estimate"
+                    f"{where}: {parameter.name} must be known; a range is for estimate and counts"
                 )
             found[parameter.name] = value
         elif parameter.is_needed:
