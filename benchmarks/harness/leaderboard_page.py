@@ -16,9 +16,10 @@ from tweedie_inverse.benchmarks.harness.leaderboard import (
     boards,
     standings,
 )
-from tweedie_inverse.benchmarks.harness.page import environment
+from tweedie_inverse.benchmarks.harness.page import TEMPLATES, environment
 from tweedie_inverse.benchmarks.harness.table import origin, problem, settings, title
 from tweedie_inverse.runtime.atomic import ready_folder, replace
+from tweedie_inverse.runtime.html import document
 
 SUMMARY_HEADS = (
     "method",
@@ -144,7 +145,7 @@ def _probability(p: float) -> str:
 
 def html(found: list[dict[str, Any]], budgets: Sequence[int] = BUDGETS) -> str:
     """The page in HTML."""
-    return (
+    body = (
         environment()
         .get_template("leaderboard.html")
         .render(
@@ -172,6 +173,7 @@ def html(found: list[dict[str, Any]], budgets: Sequence[int] = BUDGETS) -> str:
             origin=origin(found),
         )
     )
+    return document("Leaderboard", body, style=(TEMPLATES / "page.css").read_text())
 
 
 def write(places: Sequence[str], to: str | Path | None, budgets: Sequence[int] = BUDGETS) -> str:
