@@ -12,7 +12,7 @@ from tweedie_inverse.conditional.first_guess import first_guess, geometric_numbe
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.streams import Streams
-from tweedie_inverse.walks.pilot import begun, levels
+from tweedie_inverse.walks.pilot import begun, kernel_levels, levels
 
 SHAPE = (1, 8, 8)
 FIELD = random_field(8)
@@ -112,11 +112,13 @@ def test_walkers_begin_as_far_apart_as_the_guess_is_wrong():
 
 def test_levels_of_a_pilot():
     prior = almost()
-    found = levels(8, 20.0, prior, of_kernel=False)
+    found = levels(8, 20.0, prior)
     assert len(found) == 8
     units = [level.sigma / prior.unit for level in found[1:]]
     assert units[:2] == [3.0, 1.0]
     assert units[2] == pytest.approx(0.4)
     assert units[-1] == pytest.approx(max(0.15, prior.sigma_min / prior.unit))
     assert found[-1].sigma_next == 0
-    assert len(levels(5, 20.0, prior, of_kernel=True)) == 5
+    problem = Problem(torch.zeros(1, *SHAPE), CASES["width"][0].at(width=1.0), NOISE)
+    walk = ti.walks.Decoupled(error="measured", secants=False)
+    assert len(kernel_levels(5, 20.0, prior, problem, walk)) == 5

@@ -23,6 +23,8 @@ from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import Level
+from tweedie_inverse.walks.covariance_sources import SOURCES, longest_schedule
+from tweedie_inverse.walks.decoupled import Decoupled
 
 # The fewest evaluations of a pilot.
 SHORTEST = 5
@@ -72,12 +74,36 @@ def begun(
     return u, torch.where(found.deviation > 0, sizes, steps)
 
 
-def levels(evaluations: int, sigma: float, prior: Prior, *, of_kernel: bool) -> list[Level]:
+def levels(evaluations: int, sigma: float, prior: Prior) -> list[Level]:
     """Noise levels of a pilot that begins at `sigma`; the last one leads to 0."""
-    ladder = _KERNEL_LADDER if of_kernel else _LADDER
-    low = max(ladder[-1] * prior.unit, prior.sigma_min)
-    high = max(ladder[-2] * prior.unit, low)
-    coarse = [sigma, *(units * prior.unit for units in ladder[:-2])]
+    low = max(_LADDER[-1] * prior.unit, prior.sigma_min)
+    high = max(_LADDER[-2] * prior.unit, low)
+    coarse = [sigma, *(units * prior.unit for units in _LADDER[:-2])]
     fine = torch.logspace(math.log10(high), math.log10(low), evaluations - len(coarse)).tolist()
-    values = [min(value, sigma) for value in (*coarse, *fine)] + [0.0]
-    return [Level(i, evaluations, *pair) for i, pair in enumerate(pairwise(values))]
+    return _paired([min(value, sigma) for value in (*coarse, *fine)])
+
+
+def kernel_levels(
+    evaluations: int, sigma: float, prior: Prior, problem: Problem, walk: Decoupled
+) -> list[Level]:
+    """The same for an unknown kernel, with the secants that such a `walk` takes.
+
+    Args:
+        problem: with a guess of what is unknown.
+    """
+    high, low = (units * prior.unit for units in _KERNEL_LADDER)
+    low = max(low, prior.sigma_min)
+
+    def make(count: int) -> Tensor:
+        ends = math.log10(min(high, sigma)), math.log10(low)
+        fine = torch.logspace(*ends, max(count - 1, 1)).double()
+        return torch.cat([fine.new_tensor([sigma]), fine[: count - 1], fine.new_zeros(1)])
+
+    source = SOURCES[walk.error](walk.secants)
+    _, sigmas = longest_schedule(evaluations, source, prior, problem, make)
+    return _paired(sigmas[:-1].tolist())
+
+
+def _paired(sigmas: Sequence[float]) -> list[Level]:
+    pairs = enumerate(pairwise([*sigmas, 0.0]))
+    return [Level(i, len(sigmas), *pair) for i, pair in pairs]

@@ -45,7 +45,7 @@ from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
 from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
-from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, levels
+from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, kernel_levels, levels
 
 
 class UnknownState(NamedTuple):
@@ -61,8 +61,8 @@ class UnknownState(NamedTuple):
         return self.inner.x
 
 
-# The pilot's share of the evaluations is one in so many.
-_SHARE = 3
+# The pilot's share of the evaluations is one in so many, and that for an unknown kernel.
+_SHARE, _KERNEL_SHARE = 3, 4
 # Below so many units geometric numbers stay: they tell what they do at high noise levels, and what
 # an image shows of them later is where they were.  They take half of the moves at a level.
 _SETTLED = 0.1
@@ -86,7 +86,8 @@ class UnknownInstrument(Walk[UnknownState]):
         first_moves: of each unknown at the first level, where the walk must find the marginal
             posterior.
         pilot: network evaluations of the budget that a first, short walk takes to find numbers of
-            the operator.  None is a quarter, and none where the draws are exact.  0 is none.
+            the operator.  None is a third, of a kernel a quarter, and none where the draws are
+            exact, or all numbers are geometric.  0 is none.
         held: after a pilot, numbers stay as they are at levels above so many units of the prior.
         geometric: names of those numbers that move images and do not blur or scale them: offsets,
             shifts, a centre of rotation.  They need no pilot, are not held, and the prior counts
@@ -127,7 +128,8 @@ class UnknownInstrument(Walk[UnknownState]):
         if pilot is None:
             names = getattr(problem.operator, "unknowns", {}).keys()
             helps = bool(names - set(geometric)) and not prior.error_is_exact
-            pilot = steps // _SHARE if helps and steps // _SHARE >= SHORTEST else 0
+            share = _SHARE if not isinstance(problem.operator, BlindBlur) else _KERNEL_SHARE
+            pilot = steps // share if helps and steps // share >= SHORTEST else 0
         guessed = self._guessed(problem)
         if pilot >= steps:
             raise ValueError(
@@ -183,10 +185,11 @@ class UnknownInstrument(Walk[UnknownState]):
             return state
         # Its draws need not be exact along the pull of the data: levels help it more than secants.
         walk = replace(self, walk=replace(self.walk, secants=False), held=HELD)
-        of_kernel = instrument.kernel is not None
-        if of_kernel:
-            walk = replace(walk, held=math.inf)
-        for level in levels(self.pilot, sigma, prior, of_kernel=of_kernel):
+        ladder = levels(self.pilot, sigma, prior)
+        if instrument.kernel is not None:
+            walk, guessed = replace(self, held=math.inf), self._guessed(problem)
+            ladder = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+        for level in ladder:
             at = streams.at(_PILOT_STEP + level.index)
             state, _ = walk.step(state, level, problem, prior, at)
         return state._replace(inner=inner)
