@@ -102,6 +102,7 @@ def test_slices_along_any_axis(axis):
     torch.testing.assert_close(prior.score(x, 0.3).flatten(1), score)
 
 
+@pytest.mark.slow
 def test_samples_of_the_prior_are_as_alike_as_stated():
     prior = ti.priors.Slices(random_field(SIDE), depth=DEPTH, correlation=2.0)
     samples = ti.sample(prior, 1500, recipe="heun", steps=60, dtype=torch.float64)
