@@ -17,6 +17,7 @@ from tweedie_inverse.operators.adapters import from_pylops, from_scipy
 from tweedie_inverse.operators.algebra import compose, scale, stack, transpose
 from tweedie_inverse.operators.base import LinearOperator, Operator
 from tweedie_inverse.operators.blind_blur import BlindBlur
+from tweedie_inverse.operators.calibration_maps import estimate_coil_maps, estimate_phase
 from tweedie_inverse.operators.checks import (
     adjoint_error,
     dense_matrix,
@@ -24,6 +25,7 @@ from tweedie_inverse.operators.checks import (
     operator_norm,
 )
 from tweedie_inverse.operators.deepinv.bridge import from_deepinv, to_deepinv
+from tweedie_inverse.operators.foreign import from_astra, from_mri_nufft
 from tweedie_inverse.operators.instruments.blur import Blur
 from tweedie_inverse.operators.instruments.colour import Demosaicing, Greyscale
 from tweedie_inverse.operators.instruments.compressed_sensing import StructuredRandom
@@ -47,6 +49,7 @@ from tweedie_inverse.operators.noise.estimate import estimate_noise
 from tweedie_inverse.operators.parametric import Parametric, parametric
 from tweedie_inverse.operators.per_image import per_image
 from tweedie_inverse.operators.scalar_prior import ScalarPrior
+from tweedie_inverse.operators.slicewise import slicewise
 from tweedie_inverse.operators.tomography.tomography import Tomography
 
 __all__ = [
@@ -79,8 +82,12 @@ __all__ = [
     "cartesian_mask",
     "compose",
     "dense_matrix",
+    "estimate_coil_maps",
     "estimate_noise",
+    "estimate_phase",
+    "from_astra",
     "from_deepinv",
+    "from_mri_nufft",
     "from_pylops",
     "from_scipy",
     "gaussian_kernel",
@@ -93,6 +100,7 @@ __all__ = [
     "random_codes",
     "random_mask",
     "scale",
+    "slicewise",
     "spectral",
     "stack",
     "to_deepinv",

@@ -22,7 +22,7 @@ from tweedie_inverse.boundary.modes import with_gradients
 from tweedie_inverse.numerics.autograd import linear_map
 from tweedie_inverse.numerics.krylov import conjugate_gradient
 from tweedie_inverse.numerics.residence import resident_on
-from tweedie_inverse.numerics.spectral import Spectrum
+from tweedie_inverse.numerics.spectral import Basis, Spectrum
 from tweedie_inverse.operators.noise.base import NoiseModel
 from tweedie_inverse.operators.shapes import checked_shape
 
@@ -163,6 +163,10 @@ class LinearOperator(Operator):
     @property
     def spectrum(self) -> Spectrum | None:
         """The singular value decomposition, where it is known and cheap to apply."""
+        return None
+
+    def spectrum_in(self, basis: Basis) -> Spectrum | None:
+        """The decomposition with the image in another basis than `spectrum` has; most know none."""
         return None
 
     @property

@@ -27,6 +27,14 @@ def _cumulated(x: torch.Tensor) -> torch.Tensor:
     return x.cumsum(-1)[..., ::2]
 
 
+def _columns(x: torch.Tensor) -> torch.Tensor:
+    return x.sum(2).flatten(1)
+
+
+def _spread(y: torch.Tensor) -> torch.Tensor:
+    return y[:, None, None].expand(-1, 1, 4, 4)
+
+
 def _antisymmetric(x: torch.Tensor) -> torch.Tensor:
     """Its own adjoint."""
     return x.flip(-1) - x
@@ -75,6 +83,32 @@ OPERATORS = {
         ops.Downsampling((1, 8, 8), 2, noise=ops.GaussianNoise(0.04)), -2.5
     ),
     "transposed": lambda: ops.transpose(ops.Downsampling((1, 8, 8), 2), noise=NOISE),
+    "mask-volume": lambda: ops.Mask(normal((3,), (1, 3, 4, 5)) > 0, noise=NOISE),
+    **{
+        f"blur-volume-{padding}": lambda padding=padding: ops.Blur(
+            normal((6,), (2, 3, 4)).abs(), (1, 4, 5, 6), padding=padding, noise=NOISE
+        )
+        for padding in ("circular", "valid", "zero", "reflect", "replicate")
+    },
+    "bicubic-volume": lambda: ops.Downsampling((1, 4, 6, 6), 2, noise=NOISE),
+    "thick-slices": lambda: ops.Downsampling(
+        (2, 6, 3, 4), (3, 1, 1), kernel="block_mean", noise=NOISE
+    ),
+    "mri-volume": lambda: ops.FourierSampling(normal((3,), (3, 4, 5)) > 0, noise=NOISE),
+    "mri-volume-coils": lambda: ops.FourierSampling(
+        normal((3,), (2, 4, 5)) > 0,
+        coils=torch.complex(normal((7,), (3, 2, 4, 5)), normal((8,), (3, 2, 4, 5))),
+        noise=NOISE,
+    ),
+    "slices-of-tomography": lambda: ops.slicewise(ops.Tomography((1, 6, 6), 4, noise=NOISE), 3),
+    "slices-of-mri": lambda: ops.slicewise(
+        [ops.FourierSampling(ops.cartesian_mask((4, 5), 2, seed=k), noise=NOISE) for k in (0, 1)]
+    ),
+    "slices-of-downsampling": lambda: ops.slicewise(ops.Downsampling((2, 4, 6), 2, noise=NOISE), 3),
+    "slices-of-blur": lambda: ops.slicewise(ops.Blur(_kernel()[:3, :3], (1, 4, 5), noise=NOISE), 4),
+    "slices-of-vectors": lambda: ops.slicewise(
+        ops.LinearOperator.from_function(_columns, (1, 4, 4), adjoint=_spread, noise=NOISE), 3
+    ),
     "block-mean": lambda: ops.Downsampling((1, 8, 8), 2, kernel="block_mean", noise=NOISE),
     "tomography": lambda: ops.Tomography((1, 12, 10), angles=7, noise=NOISE),
     "tomography-angles": lambda: ops.Tomography((1, 9, 9), [0.0, 33.0, 90.0], 11, noise=NOISE),

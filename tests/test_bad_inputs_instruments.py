@@ -16,9 +16,9 @@ TABLE = [
     (
         lambda: ops.Mask(2 * torch.ones(8, 8)),
         (
-            "Mask: needs zeros and ones of shape (height, width) or (channels, height, width), "
-            "got shape (1, 8, 8) with values in [2.0, 2.0]; for one mask an image use "
-            "ops.per_image([ops.Mask(m) for m in masks])"
+            "Mask: needs zeros and ones of shape (height, width), (channels, height, width) or "
+            "(channels, depth, height, width), got shape (1, 8, 8) with values in "
+            "[2.0, 2.0]; for one mask an image use ops.per_image([ops.Mask(m) for m in masks])"
         ),
     ),
     (
@@ -50,8 +50,8 @@ TABLE = [
     (
         lambda: ops.Blur(torch.ones(3, 3), (8, 8)),
         (
-            "Blur: needs image_shape (channels, height, width), positive sizes without the batch "
-            "axis, got (8, 8)"
+            "Blur: needs image_shape (channels, height, width) or (channels, depth, height, "
+            "width), positive sizes without the batch axis, got (8, 8)"
         ),
     ),
     (

@@ -7,7 +7,7 @@ The public names live here, and nothing else: what computes has a folder of its 
 from tweedie_inverse.app import interrupts as _interrupts  # noqa: F401  # isort: skip
 
 from tweedie_inverse import io, operators, priors, walks
-from tweedie_inverse.boundary.images import as_image
+from tweedie_inverse.boundary.images import as_complex, as_image
 from tweedie_inverse.density.bound import Bound
 from tweedie_inverse.density.likelihood import Likelihood, likelihood
 from tweedie_inverse.density.probability_flow import ProbabilityFlow
@@ -54,6 +54,7 @@ __all__ = [
     "Stats",
     "Step",
     "WalkDivergedError",
+    "as_complex",
     "as_image",
     "calibrate",
     "calibration",

@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tweedie_inverse.boundary.arguments import choice, image_sizes
+from tweedie_inverse.boundary.arguments import choice, volume_sizes
 from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.residence import derived, resident, resident_on
 from tweedie_inverse.numerics.spectral import Fourier, Spectrum
@@ -23,8 +24,9 @@ class Blur(LinearOperator):
     Args:
         kernel: ``(h, w)`` or ``(1, 1, h, w)`` for all channels, or ``(channels, h, w)``; no larger
             than the image; its centre is the pixel ``(h // 2, w // 2)``.  It is used as given:
-            normalize it to keep the brightness.
-        image_shape: ``(channels, height, width)``.
+            normalize it to keep the brightness.  For volumes ``(d, h, w)`` or ``(channels, d, h,
+            w)``.
+        image_shape: ``(channels, height, width)``, or ``(channels, depth, height, width)``.
         padding: what lies beyond the border: ``"circular"`` the other side, ``"zero"`` nothing,
             ``"reflect"`` the image mirrored about its last pixel, ``"replicate"`` the last pixel;
             ``"valid"`` keeps only the part that sees no border, ``(height - h + 1, width - w +
@@ -34,66 +36,79 @@ class Blur(LinearOperator):
     def __init__(
         self,
         kernel: Tensor,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         *,
         padding: str = "circular",
         noise: NoiseModel | None = None,
     ):
         kernel = real_tensor("Blur", "kernel", kernel)
-        image_shape = image_sizes("Blur", image_shape)
-        if kernel.ndim == 4 and kernel.shape[:2] == (1, 1):
+        channels, *size = image_shape = volume_sizes("Blur", image_shape)
+        if kernel.ndim == 4 and kernel.shape[:2] == (1, 1) and len(size) == 2:
             kernel = kernel[0, 0]
         if not bool((kernel != 0).any()):
             raise ValueError("Blur(kernel=): has no entry other than 0, so that nothing is seen")
-        if len(image_shape) != 3 or not _fits(kernel, image_shape):
+        if not _fits(kernel, image_shape):
+            own = "h, w" if len(size) == 2 else "d, h, w"
             raise ValueError(
-                "Blur: needs a kernel (h, w), (1, 1, h, w) or (channels, h, w) no larger than "
-                "image_shape (channels, height, width); got "
-                f"{tuple(kernel.shape)} and {tuple(image_shape)}"
+                f"Blur: needs a kernel ({own}){', (1, 1, h, w)' * (len(size) == 2)} or (channels, "
+                f"{own}) no larger than image_shape (channels, "
+                f"{'depth, ' * (len(size) == 3)}height, width); got {tuple(kernel.shape)} and "
+                f"{tuple(image_shape)}"
             )
         choice("Blur", "padding", padding, _PADDINGS)
-        channels, height, width = image_shape
-        h, w = kernel.shape[-2:]
-        size = (height - h + 1, width - w + 1) if padding == "valid" else (height, width)
-        super().__init__(domain_shape=image_shape, range_shape=(channels, *size), noise=noise)
+        self._axes = tuple(range(-len(size), 0))
+        extent = kernel.shape[-len(size) :]
+        seen = [n - k + 1 for n, k in zip(size, extent, strict=True)]
+        super().__init__(
+            domain_shape=image_shape,
+            range_shape=(channels, *(seen if padding == "valid" else size)),
+            noise=noise,
+        )
         self.padding = padding
-        # Pixels that the kernel reaches above and left, below and right of the one it is at.
-        self._before = (h - 1 - h // 2, w - 1 - w // 2)
-        self._after = (h // 2, w // 2)
-        extended = (height, width)
+        # Pixels that the kernel reaches before and after the one it is at, along each axis.
+        self._before = tuple(k - 1 - k // 2 for k in extent)
+        self._after = tuple(k // 2 for k in extent)
+        extended = tuple(size)
         if padding not in ("circular", "valid"):
-            extended = (height + h - 1, width + w - 1)
-        self._rows = _sources(height, self._before[0], self._after[0], padding)
-        self._columns = _sources(width, self._before[1], self._after[1], padding)
-        padded = torch.zeros((*kernel.shape[:-2], *extended), dtype=torch.float64)
-        padded[..., :h, :w] = kernel
-        padded = padded.roll((-(h // 2), -(w // 2)), (-2, -1))
-        self.transfer = torch.fft.rfft2(padded)
-        self._full_transfer = torch.fft.fft2(padded) if padding == "circular" else None
+            extended = tuple(n + k - 1 for n, k in zip(size, extent, strict=True))
+        self._sources = [
+            _sources(n, before, after, padding)
+            for n, before, after in zip(size, self._before, self._after, strict=True)
+        ]
+        padded = torch.zeros((*kernel.shape[: -len(size)], *extended), dtype=torch.float64)
+        place: tuple[Any, ...] = (..., *(slice(k) for k in extent))
+        padded[place] = kernel
+        padded = padded.roll([-(k // 2) for k in extent], self._axes)
+        self.transfer = torch.fft.rfftn(padded, dim=self._axes)
+        self._full_transfer = None
+        if padding == "circular":
+            self._full_transfer = torch.fft.fftn(padded, dim=self._axes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._crop(_filter(self._extend(x), self.transfer))
+        return self._crop(self._filter(self._extend(x), self.transfer))
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self._extend_transposed(
-            _filter(self._embed(y), derived(self.transfer, torch.conj_physical))
+            self._filter(self._embed(y), derived(self.transfer, torch.conj_physical))
         )
 
     def normal(self, x: Tensor) -> Tensor:
         if self.padding != "circular" or type(self) is not Blur:
             return super().normal(x)  # a subclass may have another forward
-        return _filter(x, derived(self.transfer, _power))
+        return self._filter(x, derived(self.transfer, _power))
 
     @property
     def treats_channels_alike(self) -> bool:
         # A subclass may have another forward.
-        return super().treats_channels_alike or (type(self) is Blur and self.transfer.ndim == 2)
+        return super().treats_channels_alike or (
+            type(self) is Blur and self.transfer.ndim == len(self._axes)
+        )
 
     @property
     def spectrum(self) -> Spectrum | None:
         if self._full_transfer is None:
             return None
-        transfer, basis = self._full_transfer, Fourier()
+        transfer, basis = self._full_transfer, Fourier(len(self._axes))
         magnitude = transfer.abs()
         # Frequencies that the kernel does not pass are not measured; rounding leaves 1e-17 of them.
         magnitude = torch.where(magnitude > 1e-14 * magnitude.max(), magnitude, 0.0)
@@ -103,42 +118,56 @@ class Blur(LinearOperator):
         return Spectrum(
             basis,
             magnitude,
-            to_modes=lambda y: basis.transform(_filter(y, derived(phase, torch.conj_physical))),
-            from_modes=lambda c: _filter(basis.inverse(c), phase),
+            to_modes=lambda y: basis.transform(
+                self._filter(y, derived(phase, torch.conj_physical))
+            ),
+            from_modes=lambda c: self._filter(basis.inverse(c), phase),
         )
+
+    def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
+        spectrum = torch.fft.rfftn(x, dim=self._axes)
+        product = spectrum * resident(transfer, spectrum if transfer.is_complex() else x)
+        size = x.shape[-len(self._axes) :]
+        return torch.fft.irfftn(product, s=size, dim=self._axes)
 
     def _extend(self, x: Tensor) -> Tensor:
         if self.padding in ("circular", "valid"):
             return x
         if self.padding == "zero":
-            (top, left), (bottom, right) = self._before, self._after
-            return F.pad(x, (left, right, top, bottom))
-        return x[..., resident_on(self._rows, x.device), :][
-            ..., resident_on(self._columns, x.device)
-        ]
+            return F.pad(x, self._border)
+        for axis, sources in zip(self._axes, self._sources, strict=True):
+            x = x.index_select(axis, resident_on(sources, x.device))
+        return x
 
     def _extend_transposed(self, x: Tensor) -> Tensor:
         if self.padding in ("circular", "valid"):
             return x
-        (top, left), (height, width) = self._before, self.domain_shape[1:]
         if self.padding == "zero":
-            return x[..., top : top + height, left : left + width]
-        folded = x.new_zeros((*x.shape[:-2], height, x.shape[-1]))
-        folded.index_add_(-2, resident_on(self._rows, x.device), x)
-        image = x.new_zeros((*x.shape[:-2], height, width))
-        return image.index_add_(-1, resident_on(self._columns, x.device), folded)
+            return x[self._inside(self.domain_shape)]
+        for axis, sources in zip(self._axes, self._sources, strict=True):
+            shape = list(x.shape)
+            shape[axis] = self.domain_shape[axis]
+            x = x.new_zeros(shape).index_add_(axis, resident_on(sources, x.device), x)
+        return x
 
     def _crop(self, x: Tensor) -> Tensor:
         if self.padding == "circular":
             return x
-        (top, left), (height, width) = self._before, self.range_shape[1:]
-        return x[..., top : top + height, left : left + width]
+        return x[self._inside(self.range_shape)]
 
     def _embed(self, y: Tensor) -> Tensor:
-        if self.padding == "circular":
-            return y
-        (top, left), (bottom, right) = self._before, self._after
-        return F.pad(y, (left, right, top, bottom))
+        return y if self.padding == "circular" else F.pad(y, self._border)
+
+    @property
+    def _border(self) -> list[int]:
+        """What is added round an image, as torch takes it: the last axis first."""
+        pairs = zip(self._before[::-1], self._after[::-1], strict=True)
+        return [pixels for pair in pairs for pixels in pair]
+
+    def _inside(self, shape: tuple[int, ...]) -> tuple[Any, ...]:
+        """The places of an image or a measurement in what was extended."""
+        sizes = shape[1:]
+        return (..., *(slice(b, b + n) for b, n in zip(self._before, sizes, strict=True)))
 
 
 def stacked_blurs(blurs: Sequence[Blur]) -> Blur | None:
@@ -153,9 +182,9 @@ def stacked_blurs(blurs: Sequence[Blur]) -> Blur | None:
         if not same or not (same_reach or first.padding == "circular"):
             return None
     together = copy.copy(first)
-    height, width = first.transfer.shape[-2:]
+    size = first.transfer.shape[-len(first._axes) :]
     together.transfer = torch.stack(
-        [blur.transfer.reshape(-1, height, width) for blur in blurs]
+        [blur.transfer.reshape(-1, *size) for blur in blurs]
     )  # (batch, 1 or channels, height, width // 2 + 1)
     together._full_transfer = None
     return together
@@ -163,12 +192,6 @@ def stacked_blurs(blurs: Sequence[Blur]) -> Blur | None:
 
 def _power(transfer: Tensor) -> Tensor:
     return transfer.abs().square()
-
-
-def _filter(x: Tensor, transfer: Tensor) -> Tensor:
-    spectrum = torch.fft.rfft2(x)
-    product = spectrum * resident(transfer, spectrum if transfer.is_complex() else x)
-    return torch.fft.irfft2(product, s=x.shape[-2:])
 
 
 def _sources(size: int, before: int, after: int, padding: str) -> Tensor:
@@ -182,6 +205,9 @@ def _sources(size: int, before: int, after: int, padding: str) -> Tensor:
 
 
 def _fits(kernel: Tensor, image_shape: tuple[int, ...]) -> bool:
-    if kernel.ndim not in (2, 3) or (kernel.ndim == 3 and kernel.shape[0] != image_shape[0]):
+    channels, *size = image_shape
+    if kernel.ndim == len(image_shape) and kernel.shape[0] != channels:
         return False
-    return kernel.shape[-2] <= image_shape[1] and kernel.shape[-1] <= image_shape[2]
+    if kernel.ndim not in (len(size), len(image_shape)):
+        return False
+    return all(k <= n for k, n in zip(kernel.shape[-len(size) :], size, strict=True))

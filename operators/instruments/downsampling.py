@@ -3,14 +3,15 @@
 import math
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tweedie_inverse.boundary.arguments import choice, image_sizes, number
+from tweedie_inverse.boundary.arguments import choice, number, volume_sizes
 from tweedie_inverse.numerics.residence import resident
-from tweedie_inverse.numerics.spectral import Separable, Spectrum
+from tweedie_inverse.numerics.spectral import Separable, Spectrum, along_axes
 from tweedie_inverse.operators.base import LinearOperator
 from tweedie_inverse.operators.noise.base import NoiseModel
 
@@ -37,12 +38,13 @@ _BOUNDARIES = ("renormalize", "circular")
 
 
 class Downsampling(LinearOperator):
-    """``y = R x C^T`` with one filter matrix for rows and one for columns.
+    """``y = R x C^T`` with one filter matrix for rows and one for columns; volumes have a third.
 
     Args:
-        image_shape: ``(channels, height, width)``.
+        image_shape: ``(channels, height, width)``, or ``(channels, depth, height, width)``.
         factor: 1 or more, whole or not; the small image has ``floor(side / factor)`` pixels a
-            side and covers the same field.
+            side and covers the same field.  A tuple has one for each axis, such as ``(4, 1, 1)``
+            for thick slices.
         kernel: ``"bicubic"`` (anti-aliased, a = -1/2), ``"lanczos"`` (three lobes) or
             ``"block_mean"`` (the mean over the area of the large pixel); stretched by the factor.
         boundary: ``"renormalize"`` drops what lies outside and scales the rest up to one, as
@@ -51,8 +53,8 @@ class Downsampling(LinearOperator):
 
     def __init__(
         self,
-        image_shape: tuple[int, int, int],
-        factor: float,
+        image_shape: tuple[int, ...],
+        factor: float | tuple[float, ...],
         *,
         kernel: str = "bicubic",
         boundary: str = "renormalize",
@@ -60,34 +62,42 @@ class Downsampling(LinearOperator):
     ):
         choice("Downsampling", "kernel", kernel, _NAMES)
         choice("Downsampling", "boundary", boundary, _BOUNDARIES)
-        image_shape = image_sizes("Downsampling", image_shape)
-        factor = number("Downsampling", "factor", factor)
-        if len(image_shape) != 3 or factor < 1 or min(image_shape[1:]) < factor:
+        channels, *size = volume_sizes("Downsampling", image_shape)
+        several = isinstance(factor, tuple | list)
+        factors = [
+            number("Downsampling", "factor", one)
+            for one in (factor if several else [factor] * len(size))  # type: ignore[union-attr]
+        ]
+        pairs = zip(factors, size, strict=False)
+        if len(factors) != len(size) or not all(1 <= f <= n for f, n in pairs):
             raise ValueError(
                 "Downsampling: needs image_shape (channels, height, width) and a factor from 1 to "
-                f"the shorter side; got {tuple(image_shape)} and {factor}"
+                "the shorter side, or one for each axis; got "
+                f"{(channels, *size)} and {tuple(factors) if several else factors[0]}"
             )
-        channels, height, width = image_shape
-        small = (math.floor(height / factor), math.floor(width / factor))
-        super().__init__(domain_shape=image_shape, range_shape=(channels, *small), noise=noise)
-        self.rows = _filter_matrix(height, small[0], kernel, boundary)
-        self.columns = _filter_matrix(width, small[1], kernel, boundary)
+        small = [math.floor(n / f) for f, n in zip(factors, size, strict=True)]
+        super().__init__(
+            domain_shape=(channels, *size), range_shape=(channels, *small), noise=noise
+        )
+        self.matrices = tuple(
+            _filter_matrix(*pair, kernel, boundary) for pair in zip(size, small, strict=True)
+        )
 
     @cached_property
     def _decomposition(self) -> Spectrum:
-        row_modes, row_values, row_basis = torch.linalg.svd(self.rows)
-        column_modes, column_values, column_basis = torch.linalg.svd(self.columns)
-        (height, width), (h, w) = self.domain_shape[1:], self.range_shape[1:]
-        beyond = (0, width - w, 0, height - h)
+        modes, values, bases = zip(*map(torch.linalg.svd, self.matrices), strict=True)
+        size, small = self.domain_shape[1:], self.range_shape[1:]
+        beyond = [part for n, m in zip(size[::-1], small[::-1], strict=True) for part in (0, n - m)]
+        kept: tuple[Any, ...] = (..., *(slice(m) for m in small))
 
         def to_modes(y: Tensor) -> Tensor:
-            return F.pad(resident(row_modes, y).mT @ y @ resident(column_modes, y), beyond)
+            return F.pad(along_axes([resident(one, y).mT for one in modes], y), beyond)
 
         def from_modes(c: Tensor) -> Tensor:
-            return resident(row_modes, c) @ c[..., :h, :w] @ resident(column_modes, c).mT
+            return along_axes([resident(one, c) for one in modes], c[kept])
 
-        singular = F.pad(row_values[:, None] * column_values, beyond)
-        return Spectrum(Separable(row_basis, column_basis), singular, to_modes, from_modes)
+        singular = torch.stack(torch.meshgrid(*values, indexing="ij")).prod(0)
+        return Spectrum(Separable(bases), F.pad(singular, beyond), to_modes, from_modes)
 
     @property
     def treats_channels_alike(self) -> bool:
@@ -99,10 +109,10 @@ class Downsampling(LinearOperator):
         return self._decomposition
 
     def forward(self, x: Tensor) -> Tensor:
-        return resident(self.rows, x) @ x @ resident(self.columns, x).mT
+        return along_axes([resident(matrix, x) for matrix in self.matrices], x)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return resident(self.rows, y).mT @ y @ resident(self.columns, y)
+        return along_axes([resident(matrix, y).mT for matrix in self.matrices], y)
 
 
 def _filter_matrix(size: int, small: int, kernel: str, boundary: str) -> Tensor:

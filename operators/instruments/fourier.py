@@ -24,11 +24,14 @@ class FourierSampling(LinearOperator):
     F is the unitary 2-D transform with the origin in the centre, the pixel ``(height // 2, width //
     2)``.  Without coils the image is ``(2, height, width)``, real and imaginary part, and so is y,
     with zeros where nothing was sampled; with coils y is ``(2, coils, height, width)``.  White
-    noise of `std` in y is independent in both parts.
+    noise of `std` in y is independent in both parts.  Volumes have a depth before the height, and
+    F is 3-D.
 
     Args:
-        mask: boolean or 0/1, ``(height, width)``; see `cartesian_mask` and `radial_mask`.
-        coils: sensitivities s_c, complex ``(coils, height, width)``; None is one perfect coil.
+        mask: boolean or 0/1, ``(height, width)``; see `cartesian_mask` and `radial_mask`; ``(depth,
+            height, width)`` for volumes.
+        coils: sensitivities s_c, complex ``(coils, height, width)``, or with a depth; None is one
+            perfect coil.
         real: the image is real, ``(1, height, width)``, as a prior of grey images needs it.
     """
 
@@ -44,15 +47,19 @@ class FourierSampling(LinearOperator):
         mask = real_tensor("FourierSampling", "mask", mask)
         if coils is not None:
             coils = complex_tensor("FourierSampling", "coils", coils)
-        if mask.ndim != 2 or not bool(((mask == 0) | (mask == 1)).all()) or not bool(mask.any()):
+        if (
+            mask.ndim not in (2, 3)
+            or not bool(((mask == 0) | (mask == 1)).all())
+            or not bool(mask.any())
+        ):
             raise ValueError(
-                "FourierSampling: needs a mask (height, width) of zeros and ones with at least one "
-                f"1, got shape {tuple(mask.shape)}"
+                "FourierSampling: needs a mask (height, width), or (depth, height, width), of "
+                f"zeros and ones with at least one 1, got shape {tuple(mask.shape)}"
             )
-        if coils is not None and (coils.ndim != 3 or coils.shape[1:] != mask.shape):
+        if coils is not None and (coils.ndim == 0 or coils.shape[1:] != mask.shape):
             raise ValueError(
-                f"FourierSampling(coils=): needs sensitivities (coils, {mask.shape[0]}, "
-                f"{mask.shape[1]}), complex, got {tuple(coils.shape)}"
+                f"FourierSampling(coils=): needs sensitivities (coils, "
+                f"{', '.join(map(str, mask.shape))}), complex, got {tuple(coils.shape)}"
             )
         planes = () if coils is None else (coils.shape[0],)
         super().__init__(
@@ -61,6 +68,7 @@ class FourierSampling(LinearOperator):
             noise=noise,
         )
         self.mask, self.real, self.coils = mask.bool(), real, coils
+        self._axes = mask.ndim
         self.domain_is_complex = not self.real
 
     range_is_complex = True
@@ -73,16 +81,16 @@ class FourierSampling(LinearOperator):
     def spectrum(self) -> Spectrum | None:
         if self.coils is not None or self.real:
             return None
-        return Spectrum(ComplexFourier(), self.mask.double(), self._select, self._select)
+        return Spectrum(ComplexFourier(self._axes), self.mask.double(), self._select, self._select)
 
     def forward(self, x: Tensor) -> Tensor:
         image = torch.complex(x[:, 0], torch.zeros_like(x[:, 0])) if self.real else to_complex(x)
         if self.coils is not None:
             image = image[:, None] * resident(self.coils, image)
-        return self._select(from_complex(centred_fft(image)))
+        return self._select(from_complex(centred_fft(image, self._axes)))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        image = centred_ifft(to_complex(self._select(y)))
+        image = centred_ifft(to_complex(self._select(y)), self._axes)
         if self.coils is not None:
             coils = derived(resident(self.coils, image), torch.conj_physical)
             image = (image * coils).sum(1)

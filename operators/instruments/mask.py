@@ -17,8 +17,8 @@ class Mask(LinearOperator):
 
     Args:
         mask: boolean or 0/1, ``(channels, height, width)``, or ``(height, width)`` for all
-            channels alike.  Images with masks of their own need
-            ``ops.per_image([ops.Mask(m) for m in masks])``.
+            channels alike; ``(channels, depth, height, width)`` for volumes.  Images with masks of
+            their own need ``ops.per_image([ops.Mask(m) for m in masks])``.
         channels: number of channels of the image when `mask` is ``(height, width)``.
     """
 
@@ -33,11 +33,12 @@ class Mask(LinearOperator):
                 f"Mask(channels={channels}): the mask has shape {tuple(mask.shape)}; leave "
                 "channels= out, or give one plane (height, width) for all of them"
             )
-        if mask.ndim != 3 or not bool(((mask == 0) | (mask == 1)).all()):
+        if mask.ndim not in (3, 4) or not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(
-                "Mask: needs zeros and ones of shape (height, width) or (channels, height, width), "
-                f"got shape {tuple(mask.shape)} with values in [{mask.min()}, {mask.max()}]; for "
-                "one mask an image use ops.per_image([ops.Mask(m) for m in masks])"
+                "Mask: needs zeros and ones of shape (height, width), (channels, height, width) or "
+                f"(channels, depth, height, width), got shape {tuple(mask.shape)} with values "
+                f"in [{mask.min()}, {mask.max()}]; for one mask an image use "
+                "ops.per_image([ops.Mask(m) for m in masks])"
             )
         if not bool(mask.any()):
             raise ValueError("Mask: no pixel is observed; set some entries of the mask to 1")

@@ -5,15 +5,15 @@ import math
 import torch
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, image_sizes, number, sizes
+from tweedie_inverse.boundary.arguments import count, image_sizes, number, sizes, volume_sizes
 from tweedie_inverse.boundary.arguments import seed as checked_seed
 from tweedie_inverse.numerics.random import normal
 
 
-def random_mask(image_shape: tuple[int, int, int], keep: float, *, seed: int = 0) -> Tensor:
-    """A mask that keeps each pixel (all its channels) with probability `keep`, boolean."""
+def random_mask(image_shape: tuple[int, ...], keep: float, *, seed: int = 0) -> Tensor:
+    """A mask that keeps each pixel (all its channels) with probability `keep`; volumes, too."""
     keep = number("random_mask", "keep", keep, above=0, high=1, need="a share in (0, 1]")
-    image_shape = image_sizes("random_mask", image_shape)
+    image_shape = volume_sizes("random_mask", image_shape)
     seed = checked_seed("random_mask", "seed", seed)
     threshold = torch.special.ndtri(torch.tensor(keep, dtype=torch.float64))
     pixels = normal(("random mask", seed), image_shape[1:]) < threshold

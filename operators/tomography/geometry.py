@@ -118,7 +118,12 @@ def scan_geometry(
     choice("Tomography", "geometry", geometry, ("parallel", "fan"))
     image_shape = sizes("Tomography", "image_shape", image_shape, need="(1, height, width)")
     if len(image_shape) != 3 or image_shape[0] != 1 or min(image_shape) < 1:
-        raise ValueError(f"Tomography(image_shape={tuple(image_shape)}): needs (1, height, width)")
+        cure = ""
+        if len(image_shape) == 4:
+            cure = "; slices of a volume are ops.slicewise(ops.Tomography(...), depth)"
+        raise ValueError(
+            f"Tomography(image_shape={tuple(image_shape)}): needs (1, height, width){cure}"
+        )
     height, width = (int(size) for size in image_shape[1:])
     pixel_size = _length("pixel_size", pixel_size)
     middle = ((height - 1) / 2, (width - 1) / 2)

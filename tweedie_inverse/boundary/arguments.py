@@ -192,6 +192,18 @@ def image_sizes(caller: str, value: Any) -> tuple[int, int, int]:
     return found[0], found[1], found[2]
 
 
+def volume_sizes(caller: str, value: Any) -> tuple[int, ...]:
+    """An ``image_shape`` of images or of volumes, three or four sizes."""
+    need = (
+        "(channels, height, width) or (channels, depth, height, width), positive sizes without "
+        "the batch axis"
+    )
+    found = sizes(caller, "image_shape", value, need=need)
+    if len(found) not in (3, 4):
+        raise ValueError(f"{caller}: needs image_shape {need}, got {found}")
+    return found
+
+
 def path(caller: str, name: str, value: Any) -> Path:
     """The path of a file or folder.
 

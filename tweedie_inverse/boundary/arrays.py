@@ -104,6 +104,19 @@ def real_tensor(
     return found if dtype is None else found.to(dtype)
 
 
+def truth_tensor(caller: str, value: Any, shape: Sequence[int], *, finite: bool = True) -> Tensor:
+    """`real_tensor` of the image that is known, or of several; complex where images of `shape` are.
+
+    Args:
+        shape: of one image; of two channels where these are real and imaginary part.
+    """
+    found = tensor_of(caller, "truth", value)
+    if found.is_complex() and len(shape) > 2 and shape[0] == 2:
+        refuse_infinite(caller, "truth", found)
+        return _channels_of(found, tuple(shape))
+    return real_tensor(caller, "truth", found, finite=finite)
+
+
 def complex_tensor(caller: str, name: str, value: Any) -> Tensor:
     """`tensor_of` as complex128, finite; real numbers have an imaginary part of 0."""
     found = tensor_of(caller, name, value).to(torch.complex128)

@@ -17,6 +17,29 @@ _MODES = ("1", "L", "RGB", "I;16", "F")
 _LAID_OUT = ("dicom", "nifti", "fits", "tiff", "png", "jpeg")
 
 
+def as_complex(image: Any, *, axis: int = -3) -> Tensor:
+    """Complex numbers from their real and imaginary parts, such as ``posterior.samples``.
+
+    Args:
+        image: ``(..., 2, height, width)``, a tensor or an array of real numbers.
+        axis: of the two parts; -4 for volumes.
+
+    Raises:
+        TypeError: not real floating-point numbers.
+        ValueError: an axis without two entries.
+    """
+    parts = tensor_of("as_complex", "image", image)
+    if not parts.is_floating_point():
+        raise TypeError(f"as_complex: needs real and imaginary parts, got {parts.dtype}")
+    if not -parts.ndim <= axis < parts.ndim or parts.shape[axis] != 2:
+        raise ValueError(
+            f"as_complex(axis={axis}): needs two entries along that axis, real and imaginary part, "
+            f"got shape {tuple(parts.shape)}; volumes have axis=-4"
+        )
+    real, imaginary = parts.unbind(axis)
+    return torch.complex(real, imaginary)
+
+
 def as_image(
     array: Any,
     *,

@@ -194,8 +194,11 @@ def squared_norm(
     """
     plain = covariance.scale is None and not covariance.secants
     if plain and problem.is_diagonal(covariance.basis):
-        modes = problem.spectrum.to_modes(residual)
-        information = resident(covariance.variance, modes) * problem.response.square()
+        spectrum = problem.spectrum_in(covariance.basis)
+        assert spectrum is not None
+        modes = spectrum.to_modes(residual)
+        response = problem.response_of(spectrum)
+        information = resident(covariance.variance, modes) * response.square()
         share = information / (1 + information)
         return Energy(_square(residual) - _square(share.sqrt() * modes), None)
     measurement = IterativeMeasurement(problem, covariance.basis)

@@ -113,8 +113,10 @@ class DiagonalMeasurement(Measurement):
     def __init__(self, problem: Problem, basis: Basis):
         super().__init__(problem, basis)
         self.noise_shape = self.shape
-        self._std, self._spectrum = problem.gaussian_noise.std.reshape(()), problem.spectrum
-        self._r = problem.response
+        spectrum = problem.spectrum_in(basis)
+        assert spectrum is not None
+        self._std, self._spectrum = problem.gaussian_noise.std.reshape(()), spectrum
+        self._r = problem.response_of(spectrum)
 
     def project(self, whitened: Tensor) -> Tensor:
         return self._spectrum.to_modes(whitened)

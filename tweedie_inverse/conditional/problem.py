@@ -58,6 +58,7 @@ class Problem:
         self.differs = False
         self._curvatures: dict[Basis, Tensor] = {}
         self._matrix: tuple[Basis, Tensor] | None = None
+        self._of_basis: tuple[Basis, Spectrum | None] | None = None
 
     def first_look(self, tolerance: float) -> int:
         """Iterations after which an accelerator asks whether a linear solve has ended.
@@ -99,24 +100,39 @@ class Problem:
         # Some operators work it out whenever they are asked.
         return self.operator.spectrum if isinstance(self.operator, LinearOperator) else None
 
+    def spectrum_in(self, basis: Basis) -> Spectrum | None:
+        """The decomposition in a basis, asked for once; None where A has none."""
+        if self._of_basis is None or self._of_basis[0] != basis:
+            operator, found = self.operator, None
+            if self._spectrum is not None and isinstance(operator, LinearOperator):
+                same = self._spectrum.basis == basis
+                found = self._spectrum if same else operator.spectrum_in(basis)
+            self._of_basis = basis, found
+        return self._of_basis[1]
+
     @cached_property
     def response(self) -> Tensor:
-        """Of a problem that `is_diagonal`: the singular values over the noise, like y."""
+        """The singular values over the noise, like y."""
+        return self.response_of(self.spectrum)
+
+    def response_of(self, spectrum: Spectrum) -> Tensor:
+        """The singular values of a decomposition over white noise, like y."""
         std = self.gaussian_noise.std.reshape(())
-        return (self.spectrum.singular / std).to(self.y)
+        return (spectrum.singular / std).to(self.y)
 
     @cached_property
     def basis(self) -> Basis:
         """The basis in which A is closest to diagonal: for isotropic covariances, which fit any."""
         if self._spectrum is not None:
             return self.spectrum.basis
-        return Cosines() if len(self.operator.domain_shape) == 3 else Pixels()
+        axes = len(self.operator.domain_shape) - 1
+        return Cosines(axes=axes) if axes in (2, 3) else Pixels()
 
     def is_diagonal(self, basis: Basis) -> bool:
         """Whether the modes of A in `basis` are measured one by one, with the same white noise."""
         if not (self.is_linear_gaussian and self.gaussian_noise.is_white):
             return False
-        return self._spectrum is not None and self._spectrum.basis == basis
+        return self.spectrum_in(basis) is not None
 
     @property
     def is_planar(self) -> bool:

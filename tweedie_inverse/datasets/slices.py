@@ -60,9 +60,9 @@ class CTSlices:
     def anatomy(self, seeds: Sequence[int]) -> Tensor:
         """The same slices without their texture, Hounsfield units ``(batch, size, size)``."""
         draws = [Random(seed) for seed in seeds]
-        scenes = [_scene(draw) for draw in draws]
-        x, y = self._warped_grid(draws)
-        return self._paint(scenes, x, y)
+        scenes = [scene_of(draw) for draw in draws]
+        x, y = self.warped_grid(draws)
+        return self.paint(scenes, x, y)
 
     def texture_power(self) -> Tensor:
         """Power spectrum of the texture, ``(size, size)``, its mean 1: that of variance 1."""
@@ -70,7 +70,7 @@ class CTSlices:
         power = _power(frequencies[:, None], frequencies)
         return power / power.mean()
 
-    def _warped_grid(self, draws: Sequence[Random]) -> tuple[Tensor, Tensor]:
+    def warped_grid(self, draws: Sequence[Random]) -> tuple[Tensor, Tensor]:
         """Coordinates ``(batch, size, size)`` in millimetres, moved by a few slow waves."""
         pixels = (torch.arange(self.size) + 0.5) * self.pixel_size - FIELD_OF_VIEW / 2
         grid = torch.stack(torch.meshgrid(pixels, pixels, indexing="xy"))  # x, y
@@ -82,7 +82,7 @@ class CTSlices:
         x, y = (grid + moved).unbind(1)
         return x, y
 
-    def _paint(self, scenes: Sequence[list[Ellipse]], x: Tensor, y: Tensor) -> Tensor:
+    def paint(self, scenes: Sequence[list[Ellipse]], x: Tensor, y: Tensor) -> Tensor:
         """Hounsfield units ``(batch, size, size)``; later ellipses cover earlier ones."""
         longest = max(map(len, scenes))
         nothing = Ellipse(1e4, 1e4, 1.0, 1.0, 0.0, 0.0)
@@ -159,7 +159,7 @@ def texture_std(hounsfield: Tensor) -> Tensor:
     return torch.lerp(stds[right - 1], stds[right], ((hounsfield - low) / (high - low)).clamp(0, 1))
 
 
-def _scene(draw: Random) -> list[Ellipse]:
+def scene_of(draw: Random) -> list[Ellipse]:
     """The ellipses of one slice, back to front, turned by a few degrees."""
     kind = draw.random()
     scene = _head(draw) if kind > 0.8 else _trunk(draw, chest=kind < 0.4)

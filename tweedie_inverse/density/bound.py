@@ -23,7 +23,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import count, function, positive
 from tweedie_inverse.numerics.schedules import Schedule, geometric
 from tweedie_inverse.numerics.streams import Streams
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.base import Prior, refuse_correlated
 from tweedie_inverse.priors.tweedie import target_of
 
 Time = Literal["importance", "stratified", "uniform"]
@@ -138,6 +138,7 @@ class Bound:
 
     def terms(self, prior: Prior, images: Tensor, streams: Streams) -> dict[str, Tensor]:
         """One unbiased estimate of each term, ``(batch,)`` in nats; they sum to the bound."""
+        refuse_correlated(prior, "Bound")
         low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
         if not 0 < low < high:
             raise ValueError(

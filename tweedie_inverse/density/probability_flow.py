@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import choice, count, positive
 from tweedie_inverse.numerics.streams import Streams
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.base import Prior, refuse_correlated
 
 # Those of ``scipy.integrate.solve_ivp``.
 SOLVERS = ("RK45", "RK23", "DOP853", "Radau", "BDF", "LSODA")
@@ -66,6 +66,7 @@ class ProbabilityFlow:
         """``(batch,)`` in nats each: density where the flow ends, and the change of volume."""
         from scipy.integrate import solve_ivp
 
+        refuse_correlated(prior, "ProbabilityFlow")
         low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
         count, dimensions = len(images), images[0].numel()
         signs = torch.sign(streams.normal(prior.shape, images))

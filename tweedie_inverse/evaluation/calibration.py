@@ -13,7 +13,12 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import count as whole_number
 from tweedie_inverse.boundary.arguments import instance, number
 from tweedie_inverse.boundary.arguments import seed as checked_seed
-from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, refuse_type
+from tweedie_inverse.boundary.arrays import (
+    advice_on_shape,
+    real_tensor,
+    refuse_type,
+    truth_tensor,
+)
 from tweedie_inverse.evaluation.scores import crps_of, energy_score_of
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.solving.posterior import Posterior
@@ -46,7 +51,7 @@ def _like(caller: str, posterior: Posterior, truth: Any) -> Tensor:
     """The truth as a tensor like the posterior's mean: one image would broadcast to a batch."""
     need = "a posterior, such as ti.solve returns"
     axis = _sample_axis(instance(caller, "posterior", posterior, Posterior, need=need))
-    found = real_tensor(caller, "truth", truth)
+    found = truth_tensor(caller, truth, posterior.samples.shape[axis + 1 :])
     refuse_type(f"{caller}(truth=)", found)
     shape = (*posterior.samples.shape[:axis], *posterior.samples.shape[axis + 1 :])
     if found.shape != shape:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import positive
-from tweedie_inverse.boundary.arrays import real_tensor
+from tweedie_inverse.boundary.arrays import real_tensor, truth_tensor
 
 # Equal images would have an infinite PSNR; this is 200 dB.
 _SMALLEST = 1e-20
@@ -69,7 +69,7 @@ def ssim(images: Tensor, truth: Tensor, data_range: float = 1.0) -> Tensor:
 def _pair(caller: str, images: Any, truth: Any) -> tuple[Tensor, Tensor]:
     """Images and their truth as tensors: the same shape, or one truth for all of them."""
     images = real_tensor(caller, "images", images, finite=False)
-    truth = real_tensor(caller, "truth", truth, finite=False)
+    truth = truth_tensor(caller, truth, images.shape[1:], finite=False)
     if images.ndim < 2 or truth.shape not in (images.shape, images.shape[1:]):
         raise ValueError(
             f"{caller}: needs images (count, *shape) and a truth like them or (*shape), got "

@@ -139,7 +139,7 @@ def _inverse_square(scale: Tensor) -> Tensor:
 
 
 def _mean_inverse_square(scale: Tensor) -> Tensor:
-    return scale.pow(-2).mean(dim=(-2, -1), keepdim=True)
+    return scale.pow(-2).mean(dim=tuple(range(2, scale.ndim)), keepdim=True)
 
 
 def isotropic(variance: float) -> Covariance:

@@ -46,12 +46,13 @@ class Pair(NamedTuple):
     taken: Tensor
 
 
-def secant(s: Tensor, t: Tensor, w: Tensor, most: float) -> Pair:
+def secant(s: Tensor, t: Tensor, w: Tensor, most: float | Tensor) -> Pair:
     """The change that turns ``V s = w`` into ``V' s = t``.
 
     Args:
         s, t, w: ``(batch, *shape)``.
-        most: the largest variance that a direction can have; pairs beyond it are not taken.
+        most: the largest variance that a direction can have, a number or ``(batch,)``; pairs
+            beyond it are not taken.
     """
     ts, ws = _dot(t, s), _dot(w, s)
     taken = (ws > 0) & (ts > _LEAST * ws) & (ts < most * _dot(s, s))

@@ -7,7 +7,7 @@ coefficient, and no linear system has to be solved.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -120,6 +120,13 @@ class Cosines(Basis):
 _AVERAGES = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
+def along_axes(matrices: Sequence[Tensor], x: Tensor) -> Tensor:
+    """One matrix along each of the last axes of x."""
+    for axis, matrix in enumerate(matrices, -len(matrices)):
+        x = _along_axis(matrix, x, axis)
+    return x
+
+
 def _along_axis(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
     """The matrix times x along one axis, counted from the end."""
     if axis == -1:
@@ -154,27 +161,23 @@ class Fourier(Basis):
 
 @dataclass(frozen=True, eq=False)
 class Separable(Basis):
-    """Orthogonal matrices along rows ``(height, height)`` and along columns ``(width, width)``.
+    """An orthogonal matrix along each of the last axes, such as height and width.
 
-    The rows of both matrices are the basis vectors.
+    The rows of the matrices are the basis vectors.
     """
 
-    rows: Tensor
-    columns: Tensor
+    matrices: tuple[Tensor, ...]
 
     def transform(self, x: Tensor) -> Tensor:
-        return resident(self.rows, x) @ x @ resident(self.columns, x).mT
+        return along_axes([resident(matrix, x) for matrix in self.matrices], x)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        return (
-            resident(self.rows, coefficients).mT
-            @ coefficients
-            @ resident(self.columns, coefficients)
-        )
+        matrices = [resident(matrix, coefficients).mT for matrix in self.matrices]
+        return along_axes(matrices, coefficients)
 
     @property
     def is_planar(self) -> bool:
-        return True
+        return len(self.matrices) == 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,13 +238,19 @@ class Scrambled(Basis):
 
 @dataclass(frozen=True)
 class ComplexFourier(Basis):
-    """Unitary, centred 2-D Fourier transform of a complex image held as two channels."""
+    """Unitary, centred Fourier transform of a complex image held as two channels.
+
+    Attributes:
+        axes: 2 for images, 3 for volumes.
+    """
+
+    axes: int = 2
 
     def transform(self, x: Tensor) -> Tensor:
-        return from_complex(centred_fft(to_complex(x)))
+        return from_complex(centred_fft(to_complex(x), self.axes))
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        return from_complex(centred_ifft(to_complex(coefficients)))
+        return from_complex(centred_ifft(to_complex(coefficients), self.axes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,13 +326,15 @@ def from_complex(z: Tensor) -> Tensor:
     return torch.stack([z.real, z.imag], 1)
 
 
-def centred_fft(z: Tensor) -> Tensor:
-    """Unitary 2-D Fourier transform with the origin of both planes in their centre."""
-    shifted = torch.fft.ifftshift(z, dim=(-2, -1))
-    return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=(-2, -1))
+def centred_fft(z: Tensor, axes: int = 2) -> Tensor:
+    """Unitary Fourier transform of the last axes; the origin is in the centre of both spaces."""
+    last = tuple(range(-axes, 0))
+    shifted = torch.fft.ifftshift(z, dim=last)
+    return torch.fft.fftshift(torch.fft.fftn(shifted, dim=last, norm="ortho"), dim=last)
 
 
-def centred_ifft(z: Tensor) -> Tensor:
+def centred_ifft(z: Tensor, axes: int = 2) -> Tensor:
     """Inverse, and adjoint, of `centred_fft`."""
-    shifted = torch.fft.ifftshift(z, dim=(-2, -1))
-    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
+    last = tuple(range(-axes, 0))
+    shifted = torch.fft.ifftshift(z, dim=last)
+    return torch.fft.fftshift(torch.fft.ifftn(shifted, dim=last, norm="ortho"), dim=last)

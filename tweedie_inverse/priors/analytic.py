@@ -37,7 +37,7 @@ class Gaussian(Prior):
         covariance: ``(n, n)`` of the flattened image.
         power_spectrum: instead, ``(height, width)`` or ``(channels, height, width)``: eigenvalues
             of the covariance of a periodic field in the layout of ``torch.fft.fft2``, even in
-            frequency; their mean is the pixel variance.
+            frequency; their mean is the pixel variance.  Volumes have a depth before the height.
     """
 
     any_sigma = True
@@ -292,15 +292,17 @@ def _dense(covariance: Tensor, shape: tuple[int, ...]) -> Covariance:
 
 def _periodic(spectrum: Tensor, shape: tuple[int, ...]) -> Covariance:
     spectrum = spectrum.double()
-    if len(shape) != 3 or tuple(spectrum.shape) not in (shape, shape[1:]):
+    if len(shape) not in (3, 4) or tuple(spectrum.shape) not in (shape, shape[1:]):
         raise ValueError(
             "Gaussian(power_spectrum=): needs a mean (channels, height, width) and a spectrum of "
-            f"that shape or (height, width); got {shape} and {tuple(spectrum.shape)}"
+            "that shape or (height, width), or both with a depth before the height; got "
+            f"{shape} and {tuple(spectrum.shape)}"
         )
-    mirrored = spectrum.flip(-2, -1).roll((1, 1), (-2, -1))
+    axes = tuple(range(1 - len(shape), 0))
+    mirrored = spectrum.flip(axes).roll([1] * len(axes), axes)
     if float(spectrum.min()) < 0 or not torch.allclose(spectrum, mirrored, rtol=1e-6):
         raise ValueError(
             "Gaussian(power_spectrum=): must be non-negative and even, S(f) = S(-f), in the layout "
             "of torch.fft.fft2"
         )
-    return Covariance(Fourier(), spectrum)
+    return Covariance(Fourier(len(axes)), spectrum)

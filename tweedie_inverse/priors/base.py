@@ -14,7 +14,8 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import instance, number
 from tweedie_inverse.boundary.arrays import advice_on_shape, real_tensor, tensor_of
 from tweedie_inverse.boundary.contracts import Contract, checked_result
-from tweedie_inverse.numerics.covariance import Covariance
+from tweedie_inverse.numerics.covariance import Covariance, isotropic
+from tweedie_inverse.numerics.spectral import Basis
 from tweedie_inverse.priors.scaling import Scaled, Scaling
 from tweedie_inverse.priors.tweedie import score_from_denoised
 from tweedie_inverse.runtime.digest import digest
@@ -62,6 +63,15 @@ def refuse_level(caller: str, sigma: Any, *, zero: bool = True) -> None:
         )
 
 
+def refuse_correlated(prior: "Prior", caller: str) -> None:
+    """Raise a `ValueError` where a prior's denoiser answers for noise that is not white."""
+    if prior.noise_covariance is not None:
+        raise ValueError(
+            f"{caller}: needs a denoiser of white noise, and that of {prior!r} is correlated "
+            "across slices; use another method, or the slices with correlation=0"
+        )
+
+
 # Root mean square rounding of numbers near 1, 0.4 of the largest one; float32
 # convolutions of accelerators may have fewer bits.
 ROUNDOFF = {
@@ -91,6 +101,9 @@ class Prior(ABC):
         suits_populations: whether evaluations are cheap enough for a population of walkers, and
             the prior is not so simple that independent walkers are exact anyway; with few
             dimensions, ``method="auto"`` then chooses the particle walk.
+        noise_covariance: of the noise n that `denoise` answers for, of variance 1 everywhere; None
+            where it is white.  Walks and samplers add such noise.
+        probe_basis: basis in which random probes tell a spectrum; None is that of the shape.
     """
 
     shape: tuple[int, ...]
@@ -102,6 +115,8 @@ class Prior(ABC):
     value_range: tuple[float, float] | None = None
     units: str = ""
     suits_populations: bool = False
+    noise_covariance: Covariance | None = None
+    probe_basis: Basis | None = None
     _calibration: Mapping[str, Scaling] | None = None
 
     def __init_subclass__(cls) -> None:
@@ -123,6 +138,16 @@ class Prior(ABC):
             TypeError: no images of floating-point numbers.
         """
 
+    def coloured(self, white: Tensor) -> Tensor:
+        """Standard normal numbers ``(batch, *shape)`` as the noise that `denoise` answers for."""
+        return white if self.noise_covariance is None else self.noise_covariance.colour(white)
+
+    def noise_at(self, sigma: float) -> Covariance:
+        """Covariance of that noise at a level."""
+        if self.noise_covariance is None:
+            return isotropic(sigma**2)
+        return self.noise_covariance.map(lambda v: sigma**2 * v)
+
     def denoise_drawing(
         self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
     ) -> Tensor:
@@ -137,10 +162,17 @@ class Prior(ABC):
         """Covariance of ``x0 - D(x0 + sigma n, sigma)``, averaged over the prior."""
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """Gradient of ``log p_sigma(x)`` by Tweedie's formula, ``(D(x, sigma) - x) / sigma^2``."""
+        """Gradient of ``log p_sigma(x)`` by Tweedie's formula, ``(D(x, sigma) - x) / sigma^2``.
+
+        Where the noise is correlated, the inverse of its covariance takes the place of ``1 /
+        sigma^2``.
+        """
         x = _images(self, "score", x)
         refuse_level(f"{type(self).__name__}.score", sigma, zero=False)
-        return score_from_denoised(x, self.denoise(x, sigma), sigma_column(x, sigma))
+        score = score_from_denoised(x, self.denoise(x, sigma), sigma_column(x, sigma))
+        if self.noise_covariance is None:
+            return score
+        return self.noise_covariance.map(torch.reciprocal).apply(score)
 
     def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
         """The Gaussian model of ``p(x0 | x_sigma)`` that the decoupled walk draws from.
@@ -294,9 +326,19 @@ class Prior(ABC):
             raise ValueError(
                 f"{type(self).__name__} is a prior for images of shape {tuple(self.shape)}, but "
                 f"images of shape {tuple(shape)} are asked for. Use an operator whose "
-                f"domain_shape is {tuple(self.shape)}, or another prior (ti.list_priors())."
+                f"domain_shape is {tuple(self.shape)}, or another prior (ti.list_priors())"
+                f"{_lifted(tuple(self.shape), tuple(shape))}."
             )
         return self
+
+
+def _lifted(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """How a prior of images becomes one of what is asked for, as the end of a message."""
+    if len(shape) == 3 and len(wanted) == 4:
+        return "; ti.priors.Slices(prior, depth=..., correlation=...) makes one of volumes of it"
+    if shape[0] == 1 and wanted[0] == 2 and shape[1:] == wanted[1:]:
+        return "; ti.priors.Complex(prior, phase=...) makes one of complex images of it"
+    return ""
 
 
 def _checked(method: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:

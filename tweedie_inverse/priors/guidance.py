@@ -140,6 +140,7 @@ class _Guided(Prior):
         self.sigma_min, self.sigma_max = leading.sigma_min, leading.sigma_max
         self.any_sigma = leading.any_sigma
         self.value_range, self.units = leading.value_range, leading.units
+        self.noise_covariance, self.probe_basis = leading.noise_covariance, leading.probe_basis
 
     @property
     def device(self) -> torch.device:

@@ -21,6 +21,7 @@ class WrappedPrior(Prior):
         self.shape, self.centre, self.any_sigma = prior.shape, prior.centre, prior.any_sigma
         self.sigma_min, self.sigma_max, self.unit = prior.sigma_min, prior.sigma_max, prior.unit
         self.value_range, self.units = prior.value_range, prior.units
+        self.noise_covariance, self.probe_basis = prior.noise_covariance, prior.probe_basis
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self.prior.denoising_error(sigma)

@@ -278,11 +278,11 @@ def _streams(seed: int, first: int, last: int) -> Streams:
 def _walk(plan: Plan, prior: Prior, streams: Streams, like: Tensor) -> Iterator[SampleStep]:
     """The loop."""
 
-    start = streams.normal(prior.shape, like)
+    start = prior.coloured(streams.normal(prior.shape, like))
     state = IntegratorState(torch.as_tensor(prior.centre).to(start) + plan.sigmas[0] * start)
     steps = len(plan.sigmas) - 1
     for index, (sigma, after) in enumerate(zip(plan.sigmas, plan.sigmas[1:], strict=False)):
-        noise = partial(streams.at(index + 1).normal, prior.shape, like)
+        noise = partial(_noise, prior, streams.at(index + 1), like)
         with torch.inference_mode(False), torch.no_grad():
             state = plan.integrator.step(state, index, plan.sigmas, prior, noise)
         assert state.denoised is not None
@@ -293,6 +293,10 @@ def _walk(plan: Plan, prior: Prior, streams: Streams, like: Tensor) -> Iterator[
             )
         evaluations = min((index + 1) * plan.integrator.evaluations, plan.evaluations)
         yield SampleStep(Level(index, steps, sigma, after), state.x, state.denoised, evaluations)
+
+
+def _noise(prior: Prior, streams: Streams, like: Tensor) -> Tensor:
+    return prior.coloured(streams.normal(prior.shape, like))
 
 
 def _progress_bar(show: bool, evaluations: int, name: str):

@@ -8,9 +8,9 @@ from torch import Tensor
 from tweedie_inverse.boundary.arrays import (
     advice_on_shape,
     batch_of,
-    real_tensor,
     refuse_type,
     tensor_of,
+    truth_tensor,
 )
 from tweedie_inverse.solving.origin import Origin
 
@@ -41,7 +41,7 @@ def place_of(index: Any, count: int, has_batch: bool) -> int | slice:
 
 def truth_shown(truth: Any, shape: tuple[int, ...], index: int, batch: int) -> Tensor:
     """That of one measurement, ``(*shape)``, from one or a batch of them."""
-    found = real_tensor("plot", "truth", truth)
+    found = truth_tensor("plot", truth, shape)
     refuse_type("plot(truth=)", found)
     return _member("truth", found, shape, index, batch)
 

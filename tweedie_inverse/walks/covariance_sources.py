@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import pull
-from tweedie_inverse.numerics.covariance import Covariance, isotropic
+from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.secant import secant
 from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
@@ -148,10 +148,9 @@ class Source(ABC):
             return Modelled(covariance, known)
         pulled = pull(place.denoised, covariance, problem)
         step = reach(place.level.sigma, place.x[0].numel(), prior.rounding)
-        target = directional(
-            place.denoise, place.x, place.answer, place.level.sigma, pulled.direction, step
-        )
-        largest = _MOST * place.level.sigma**2
+        along, largest = _in_noise(prior, pulled.direction)
+        target = directional(place.denoise, place.x, place.answer, place.level.sigma, along, step)
+        largest = _MOST * place.level.sigma**2 * largest
         pair = secant(pulled.direction, target, pulled.change, largest)
         taken = pair.taken.to(known.secants)
         known = known._replace(secants=known.secants + taken, refused=known.refused + 1 - taken)
@@ -186,7 +185,7 @@ class Isotropic(Source):
     def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
-        return isotropic(place.level.sigma**2), known
+        return prior.noise_at(place.level.sigma), known
 
 
 @dataclass(frozen=True)
@@ -261,7 +260,8 @@ class Network(Source):
     def model(
         self, place: Place, known: Knowledge, problem: Problem, prior: Prior, streams: Streams
     ) -> tuple[Covariance, Knowledge]:
-        (x, answer, _, level, _), layout = place, layout_for(tuple(prior.shape))
+        x, answer, _, level, _ = place
+        layout = layout_for(tuple(prior.shape), prior.noise_covariance, prior.probe_basis)
         probes = known.probes
         if _is_probed(level.index, level.sigma, prior):
             white = streams.normal(prior.shape, like=x)
@@ -274,6 +274,19 @@ class Network(Source):
 def _is_probed(index: int, sigma: float, prior: Prior) -> bool:
     """Whether a random probe is taken at a level, the first one always."""
     return index == 0 or (index % _EVERY == 0 and can_probe(sigma, prior.rounding))
+
+
+def _in_noise(prior: Prior, direction: Tensor) -> tuple[Tensor, Tensor | float]:
+    """``R s`` for noise of covariance ``sigma^2 R``, and its variance along s over sigma^2.
+
+    ``Cov(x0 | x_sigma) = sigma^2 J R`` then, which is the formula for white noise in coordinates
+    where this noise is white.
+    """
+    if prior.noise_covariance is None:
+        return direction, 1.0
+    product = prior.noise_covariance.apply(direction)
+    along = (direction * product).flatten(1).sum(1)
+    return product, along / direction.square().flatten(1).sum(1).clamp(min=1e-30)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

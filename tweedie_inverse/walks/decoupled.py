@@ -158,7 +158,7 @@ class Decoupled(Walk[DecoupledState]):
         self, problem: Problem, prior: Prior, sigma: float, streams: Streams
     ) -> DecoupledState:
         noise = streams.normal(prior.shape, like=problem.y)
-        x = torch.as_tensor(prior.centre).to(noise) + sigma * noise
+        x = torch.as_tensor(prior.centre).to(noise) + sigma * prior.coloured(noise)
         return DecoupledState(x, self._source(prior).begin(prior, x))
 
     def step(
@@ -225,15 +225,18 @@ class Decoupled(Walk[DecoupledState]):
         return Belief(denoised, covariance, known, start, Doubts(known.left_out, known.held_back))
 
     def noise_after(self, level: Level, prior: Prior) -> float:
-        """Standard deviation of the fresh noise that follows a draw."""
-        return level.sigma_next * math.sqrt(1 - self._kept(level, prior) ** 2)
+        """Standard deviation of the fresh noise that follows a draw, where it is least."""
+        least = 1.0
+        if prior.noise_covariance is not None:
+            least = math.sqrt(max(0.0, float(prior.noise_covariance.variance.min())))
+        return least * level.sigma_next * math.sqrt(1 - self._kept(level, prior) ** 2)
 
     def renoise(
         self, x0: Tensor, x: Tensor, level: Level, prior: Prior, streams: Streams
     ) -> Tensor:
         """The next x, with some of the noise of x and fresh noise for the rest."""
         rho = self._kept(level, prior)
-        fresh = streams.normal(x0.shape[1:], like=x0)
+        fresh = prior.coloured(streams.normal(x0.shape[1:], like=x0))
         kept = (x - x0) / level.sigma
         return x0 + level.sigma_next * (rho * kept + math.sqrt(1 - rho**2) * fresh)
 

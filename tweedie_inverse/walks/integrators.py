@@ -14,7 +14,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import number
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.base import Prior, refuse_correlated
 from tweedie_inverse.walks.recipes import Recipe, refuse_unmeasured
 from tweedie_inverse.walks.template import template_step
 
@@ -219,6 +219,7 @@ class Coloured(Integrator):
 
     def refuse(self, prior: Prior) -> None:
         refuse_unmeasured(prior, "Coloured")
+        refuse_correlated(prior, "Coloured")
 
     def step(
         self,

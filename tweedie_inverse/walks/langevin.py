@@ -101,7 +101,8 @@ class Langevin(Walk[LangevinState]):
         self, problem: Problem, prior: Prior, sigma: float, streams: Streams
     ) -> LangevinState:
         noise = streams.normal(prior.shape, like=problem.y)
-        return LangevinState(torch.as_tensor(prior.centre).to(noise) + self.initial_std * noise)
+        noise = self.initial_std * prior.coloured(noise)
+        return LangevinState(torch.as_tensor(prior.centre).to(noise) + noise)
 
     def step(
         self,
@@ -112,20 +113,26 @@ class Langevin(Walk[LangevinState]):
         streams: Streams,
     ) -> tuple[LangevinState, Info]:
         x = state.x
-        tau = min(self.step_size * level.sigma**2, 1 / self._lipschitz(problem))
+        tau = min(self.step_size * level.sigma**2, 1 / self._lipschitz(problem, prior))
         denoised = prior.denoise(x, level.sigma)
         first, last = self.temperature
         temperature = first + (last - first) * level.index / max(1, level.steps - 1)
         if level.sigma_next == 0:
             temperature, noise = 0.0, x.new_zeros(())
         else:
-            noise = streams.normal(prior.shape, like=x)
+            noise = prior.coloured(streams.normal(prior.shape, like=x))
         walked = template_step(x, denoised, noise, level.sigma, tau, temperature)
-        return LangevinState(walked + tau * problem.gradient(x)), Info(denoised)
+        pull = problem.gradient(x)
+        if prior.noise_covariance is not None:  # the same walk, in coordinates where noise is white
+            pull = prior.noise_covariance.apply(pull)
+        return LangevinState(walked + tau * pull), Info(denoised)
 
-    def _lipschitz(self, problem: Problem) -> float:
+    def _lipschitz(self, problem: Problem, prior: Prior) -> float:
         if self.lipschitz is not None:
             return self.lipschitz
         assert isinstance(problem.noise, GaussianNoise)
         norm = self.norm if self.norm is not None else problem.operator_norm
-        return (norm / float(problem.noise.std.min())) ** 2
+        most = 1.0
+        if prior.noise_covariance is not None:
+            most = float(prior.noise_covariance.variance.max())
+        return most * (norm / float(problem.noise.std.min())) ** 2

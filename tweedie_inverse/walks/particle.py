@@ -33,7 +33,7 @@ from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.resampling import effective_size, normalize, systematic_along
 from tweedie_inverse.numerics.schedules import karras
 from tweedie_inverse.numerics.streams import Streams
-from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.base import Prior, refuse_correlated
 from tweedie_inverse.walks.base import Info, Level, Plan, PopulationInfo, Walk, check_levels
 from tweedie_inverse.walks.bridge import Bridge, Joint
 from tweedie_inverse.walks.communicator import Communicator, SingleProcess
@@ -145,6 +145,7 @@ class Particle(Walk[ParticleState]):
                 f"can draw exactly; got {problem.operator!r} with {problem.noise!r}. Use "
                 "method='decoupled', or linearize the operator"
             )
+        refuse_correlated(prior, "Particle")
         if self.error == "measured" and not prior.error_is_measured:
             raise ValueError(
                 f"Particle(error='measured'): the denoising error of {prior!r} is not measured. "

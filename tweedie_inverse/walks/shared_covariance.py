@@ -122,7 +122,7 @@ class FromNetwork(SharedCovariance):
 
     def moments(self, prior: Prior, like: Tensor, walkers: int) -> tuple[Tensor, Covariance]:
         """From D and its Jacobian around the centre, at sigma_max: ``J = P (P + sigma^2)^-1``."""
-        layout, sigma = layout_for(tuple(prior.shape)), prior.sigma_max
+        layout, sigma = layout_for(tuple(prior.shape), basis=prior.probe_basis), prior.sigma_max
         size = math.prod(prior.shape)
         centre = torch.as_tensor(prior.centre).to(like).expand(1, *prior.shape)
         mean = prior.denoise(centre, sigma)
@@ -152,7 +152,7 @@ class FromNetwork(SharedCovariance):
             response = probe(prior.denoise, here.x, here.denoised, sigma, white)
             sound = response.flatten(1).isfinite().all(1)
             response = response.where(sound.reshape(-1, *[1] * (response.ndim - 1)), 0.0)
-            layout = layout_for(tuple(prior.shape))
+            layout = layout_for(tuple(prior.shape), basis=prior.probe_basis)
             share = _average(
                 white, response, here.basis, layout, lambda sums: _over(sums, here.communicator)
             )

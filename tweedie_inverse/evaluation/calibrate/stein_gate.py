@@ -118,7 +118,9 @@ def _smoothing(plan: Plan, x: Tensor) -> Tensor:
     """Noise of the level of a network's score: of an image without any it says little."""
     if _has_exact_score(plan):
         return torch.zeros_like(x)
-    return plan.source.prior.sigma_min * normal(("calibrate stein noise", plan.seed), x.shape).to(x)
+    prior, white = plan.source.prior, normal(("calibrate stein noise", plan.seed), x.shape).to(x)
+    noise = prior.coloured(white.reshape(len(x), *plan.quantities.shape))
+    return prior.sigma_min * noise.reshape(x.shape)
 
 
 def _score(plan: Plan, y: Tensor) -> tuple[Score, str]:

@@ -73,7 +73,8 @@ class Statistics:
         x = samples.flatten(0, 1)
         for number, sigma in enumerate(self.levels):
             # The same noise for every measurement: they stay exchangeable, and differ by less.
-            noise = normal(("check_fit denoiser", number), tuple(samples.shape[1:])).to(x)
+            white = normal(("check_fit denoiser", number), tuple(samples.shape[1:])).to(x)
+            noise = self._prior.coloured(white)
             noisy = x + sigma * noise.repeat(len(samples), *[1] * (x.ndim - 1))
             r = _finite(self._prior.denoise(noisy, sigma) - x) / sigma
             title = f"residual of the denoiser at sigma {sigma:.2g}"

@@ -64,7 +64,7 @@ def measure(
     """
     linear, errors = _linear(images), []
     for i, sigma in enumerate(sigmas):
-        noise = normal((use, seed, i), images.shape).to(images)
+        noise = prior.coloured(normal((use, seed, i), images.shape).to(images))
         noisy = images + sigma * noise
         parts = [prior.denoise(part, sigma).to(images) for part in noisy.split(_TOGETHER)]
         denoised = torch.cat(parts)

@@ -89,7 +89,7 @@ def find_mistakes(
     few = images[: max(_IMAGES_TRIED, _PIXELS_TRIED // images[0].numel())]
     tried = dict.fromkeys(level for r in _TRIED for level in within(prior, [r * spread]))
     trials = [
-        _Trial(few, few + s * normal(("mistakes", seed, i), few.shape).to(few), s)
+        _Trial(few, few + s * prior.coloured(normal(("mistakes", seed, i), few.shape).to(few)), s)
         for i, s in enumerate(tried)
     ]
     plain = prior.uncorrected()

@@ -141,7 +141,7 @@ def _worst(sigmas: Sequence[float], ratios: Sequence[float], clearly: Sequence[b
 def _is_blind(prior: Prior, images: Tensor) -> bool:
     """Whether the denoiser answers the same at both ends of its range."""
     sigma = (prior.sigma_min * prior.sigma_max) ** 0.5
-    noise = normal(("blind",), images[:2].shape).to(images)
+    noise = prior.coloured(normal(("blind",), images[:2].shape).to(images))
     noisy = images[:2] + sigma * noise
     low, high = (prior.denoise(noisy, s) for s in (prior.sigma_min, prior.sigma_max))
     return float((low - high).norm()) <= _BLIND * float((low - noisy).norm())

@@ -57,7 +57,7 @@ class Probes(NamedTuple):
     product: Tensor
     response: Tensor
     weight: Tensor  # (walkers,), sum of the weights of the probes
-    place: Tensor | None  # (walkers, 1, height, width), weighted sum of local deviations
+    place: Tensor | None  # (walkers, 1, *size), weighted sum of local deviations
     place_noise: Tensor | None  # the same, of their variances under the spectrum alone
     made: int  # probes so far, of which `left_out` ``(walkers,)`` said nonsense
     left_out: Tensor
@@ -163,13 +163,16 @@ def covariance_of(probes: Probes, sigma: float, layout: Layout) -> Covariance:
     known = probes.weight > 0
     share = torch.where(_column(known, probes.power), _shares(probes, layout), 1.0)
     variance = sigma**2 * layout.spread(share)
+    if layout.noise is not None:
+        variance = variance * resident(layout.noise, variance)
     if probes.place is None or probes.place_noise is None:
         return Covariance(layout.basis, variance)
     weight = _column(probes.weight.clamp(min=1e-9), probes.place)
     deviation, noise = probes.place / weight, probes.place_noise / weight**2
     # Drawn towards no deviation, by as much as chance explains of them.
-    chance = noise.mean(dim=(-2, -1), keepdim=True)
-    excess = (deviation.square().mean(dim=(-2, -1), keepdim=True) - chance).clamp(min=0)
+    places = tuple(range(2, noise.ndim))
+    chance = noise.mean(dim=places, keepdim=True)
+    excess = (deviation.square().mean(dim=places, keepdim=True) - chance).clamp(min=0)
     shrink = excess / (excess + chance).clamp(min=1e-30)
     scale = (1 + shrink * deviation).clamp(min=_LEAST_PLACE).sqrt()
     return Covariance(layout.basis, variance, torch.where(_column(known, scale), scale, 1.0))
@@ -253,12 +256,13 @@ def _places(
 ) -> tuple[Tensor, Tensor]:
     """Local mean of ``z J z`` less what the spectrum gives, relative, and its variance by chance.
 
-    ``(walkers, 1, height, width)`` both.
+    ``(walkers, 1, height, width)`` both, with a depth before the height for volumes.
     """
-    mean = spectrum.mean(dim=(1, 2, 3), keepdim=True)
+    mean = spectrum.mean(dim=tuple(range(1, spectrum.ndim)), keepdim=True)
     expected = layout.basis.inverse(spectrum * layout.basis.transform(white))
     excess = (white * (response - expected)).mean(1, keepdim=True) / mean
-    pixels = 4 * math.pi * _WINDOW**2  # that a Gaussian window averages over
+    # That a Gaussian window averages over.
+    pixels = (4 * math.pi * _WINDOW**2) ** ((white.ndim - 2) / 2)
     return _smooth(excess), _smooth(excess.square()) / pixels
 
 
@@ -268,8 +272,13 @@ def _smooth(x: Tensor) -> Tensor:
     offsets = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
     weights = torch.exp(-0.5 * (offsets / _WINDOW) ** 2)
     weights = weights / weights.sum()
-    padded = F.pad(x, (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, weights.reshape(1, 1, 1, -1)), weights.reshape(1, 1, -1, 1))
+    axes = x.ndim - 2
+    convolve = F.conv2d if axes == 2 else F.conv3d
+    padded = F.pad(x, (reach,) * (2 * axes), mode="replicate")
+    for axis in range(axes, 0, -1):
+        shape = [1, 1, *(-1 if other == axis else 1 for other in range(1, axes + 1))]
+        padded = convolve(padded, weights.reshape(shape))
+    return padded
 
 
 def _empty(white: Tensor, power: Tensor, layout: Layout) -> Probes:

@@ -5,14 +5,17 @@ Coefficients whose frequency has one length share a *fine bin*; fine bins of sim
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
+from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.residence import derived, resident_on
-from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Fourier, Pixels
+from tweedie_inverse.numerics.slice_modes import SliceModes
+from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier, Pixels
 
 _RINGS = 20
 
@@ -23,11 +26,13 @@ class Layout:
 
     Attributes:
         basis: of the coefficients ``(channels, *size)``, or ``(n,)`` for vectors.
-        bins: fine bin of each coefficient of a channel, ``(height, width)``; all 0 where the
-            shape has no frequencies.
+        bins: fine bin of each coefficient of a channel, ``(height, width)``, with a depth before
+            them for volumes; all 0 where the shape has no frequencies.
         sizes: ``(bins,)``, coefficients in each fine bin.
         rings: ``(bins,)``, ring of each fine bin; ring 0 is the mean.
         radii: ``(bins,)``, logarithm of the frequency over the lowest one; 0 in ring 0.
+        noise: variances of the noise that the denoiser answers for, over sigma^2, like the
+            coefficients; None where it is white.
     """
 
     basis: Basis
@@ -35,6 +40,7 @@ class Layout:
     sizes: Tensor
     rings: Tensor
     radii: Tensor
+    noise: Tensor | None = None
 
     @property
     def is_of_images(self) -> bool:
@@ -76,23 +82,59 @@ def _flat(bins: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def layout_for(shape: tuple[int, ...]) -> Layout:
-    """Fourier for images ``(channels, height, width)``; one variance for any other shape.
+def layout_for(
+    shape: tuple[int, ...], noise: Covariance | None = None, basis: Basis | None = None
+) -> Layout:
+    """Fourier for images and volumes; one variance for any other shape.
 
     Cosines, which know no periodic borders, were tried on the validation split and are no better.
+
+    Args:
+        shape: ``(channels, height, width)`` or ``(channels, depth, height, width)``.
+        noise: what the prior's `noise_covariance` is: the frequencies are then those of the slices,
+            and the same in all of them.
+        basis: of waves, instead of the plain one; of a slice, where the noise is correlated.
     """
-    if len(shape) != 3:
+    if noise is not None:
+        return _of_slices(shape, noise, basis)
+    if len(shape) not in (3, 4):
         one = torch.zeros(1)
         bins = torch.zeros(shape, dtype=torch.long)
         return Layout(Pixels(), bins, torch.tensor([math.prod(shape)]), one.long(), one)
     channels, *size = shape
-    basis = Chained(Channels(_opponent_colours()), Fourier()) if channels == 3 else Fourier()
-    return _layout(basis, [torch.fft.fftfreq(n, dtype=torch.float64) for n in size])
+    return _layout(basis or _mixed(Fourier(len(size)), channels), _waves(size))
+
+
+def _of_slices(shape: tuple[int, ...], noise: Covariance, basis: Basis | None) -> Layout:
+    modes = noise.basis
+    assert isinstance(modes, SliceModes)
+    channels, *size = shape
+    depth = size.pop(modes.axis)
+    if isinstance(modes.slices, Cosines):
+        slices: Basis = Cosines(_opponent_colours() if channels == 3 else None)
+        frequencies = [torch.arange(n, dtype=torch.float64) / (2 * n) for n in size]
+    else:
+        slices, frequencies = basis or _mixed(Fourier(), channels), _waves(size)
+    one = _layout(slices, frequencies)
+    return replace(
+        one,
+        basis=replace(modes, slices=slices),
+        bins=one.bins.expand(depth, *one.bins.shape),
+        sizes=one.sizes * depth,
+        noise=noise.variance,
+    )
+
+
+def _mixed(basis: Basis, channels: int) -> Basis:
+    return Chained(Channels(_opponent_colours()), basis) if channels == 3 else basis
+
+
+def _waves(size: Sequence[int]) -> list[Tensor]:
+    return [torch.fft.fftfreq(n, dtype=torch.float64) for n in size]
 
 
 def _layout(basis: Basis, frequencies: list[Tensor]) -> Layout:
-    rows, columns = frequencies
-    squares = rows[:, None] ** 2 + columns**2
+    squares = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(0)
     # Rounded, so that equal lengths are equal numbers.
     _, bins = (squares * 2**40).round().unique(return_inverse=True)
     sizes = bins.flatten().bincount()

@@ -184,8 +184,8 @@ def measured(prior: Prior, images: Tensor, settings: Settings) -> Measured:
     rows = []
     shown = tqdm(sigmas.tolist(), desc="denoising error", disable=not settings.progress)
     for index, sigma in enumerate(shown):
-        noise = normal(("denoising error", settings.seed, index), images.shape).to(images)
-        noisy = images + sigma * noise
+        white = normal(("denoising error", settings.seed, index), images.shape).to(images)
+        noisy = images + sigma * prior.coloured(white)
         parts = noisy.split(settings.batch_size)
         denoised = torch.cat([bare.denoise(part, sigma) for part in parts])
         if not bool(denoised.isfinite().all()):
