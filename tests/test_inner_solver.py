@@ -147,8 +147,8 @@ def test_operators_that_treat_channels_alike_commute_with_mixing(name):
         return
     x = normal((1,), (1, *operator.domain_shape))
     mixing = torch.linalg.qr(normal((2,), (x.shape[1],) * 2))[0]
-    mixed = torch.einsum("kc,bchw->bkhw", mixing, x)
-    expected = torch.einsum("kc,bchw->bkhw", mixing, operator.normal(x))
+    mixed = torch.einsum("kc,bc...->bk...", mixing, x)
+    expected = torch.einsum("kc,bc...->bk...", mixing, operator.normal(x))
     torch.testing.assert_close(operator.normal(mixed), expected)
 
 

@@ -98,6 +98,8 @@ def _seen(physics: Any, part: Part) -> Tensor:
     if isinstance(physics, WrappedOperator):
         observed = physics.operator.observed
         return everything if observed is None else observed.cpu()
+    if isinstance(physics, dp.NonCartesianMRI):  # its mask is one of a grid that it does not use
+        return everything
     if isinstance(physics, dp.MultiCoilMRI):
         return (physics.mask[0, :, None] != 0).cpu().expand(part.real_shape)
     if isinstance(physics, dp.Inpainting | dp.MRI):
