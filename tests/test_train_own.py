@@ -18,7 +18,7 @@ from tweedie_inverse.training.checkpoint import load_run
 from tweedie_inverse.training.checks import LEVELS, Check, judge
 from tweedie_inverse.training.config import TrainingConfig, learning_rate
 from tweedie_inverse.training.own import start_of
-from tweedie_inverse.training.start import refuse_start
+from tweedie_inverse.training.start import fitted_to_start
 
 SIZES = {"widths": (8, 16), "blocks": (1, 1)}
 CONFIG = TrainingConfig(size=16, batch=4, steps=4, warmup=2, **SIZES)
@@ -149,13 +149,14 @@ def test_a_start_must_fit_the_colours():
     assert start_of("auto", 3) == "photo-64"
     assert start_of("none", 3) == start_of(None, 1) == ""
     for start, channels in (("texture-64", 1), ("photo-64", 3), ("photo-64", 1)):
-        refuse_start(TrainingConfig(start=start), channels)
+        assert not fitted_to_start(TrainingConfig(start=start), channels).attention
+    assert fitted_to_start(TrainingConfig(start="phantom-64"), 1).attention
     with pytest.raises(
         ValueError, match="of grey images, these are colour images: start from photo"
     ):
-        refuse_start(TrainingConfig(start="texture-64"), 3)
+        fitted_to_start(TrainingConfig(start="texture-64"), 3)
     with pytest.raises(ValueError, match=r"architecture is another.*--start none"):
-        refuse_start(
+        fitted_to_start(
             TrainingConfig(start="texture-64", attention=True, widths=(8, 16), blocks=(1, 1)), 1
         )
     with pytest.raises(ValueError, match="2 channels; say start=None"):

@@ -128,7 +128,7 @@ def _run(options: argparse.Namespace) -> None:
     from tweedie_inverse.training.images import Generated, Own
     from tweedie_inverse.training.own import AUTO, own_images, start_of
     from tweedie_inverse.training.session import complete
-    from tweedie_inverse.training.start import refuse_start
+    from tweedie_inverse.training.start import fitted_to_start
     from tweedie_inverse.training.team import join_team, leave_team
 
     if options.check_every < 0:
@@ -153,7 +153,7 @@ def _run(options: argparse.Namespace) -> None:
         if team.leads:
             print("\n".join(images.statement()))
             print(f"start: {config.start or 'random weights'}")
-        refuse_start(config, images.shape[0])
+        config = fitted_to_start(config, images.shape[0])
     path = complete(
         config,
         folder,

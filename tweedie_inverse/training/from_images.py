@@ -14,7 +14,7 @@ from tweedie_inverse.training.config import TrainingConfig
 from tweedie_inverse.training.export import ready_to_export
 from tweedie_inverse.training.own import AUTO, own_images, start_of
 from tweedie_inverse.training.session import CHECK_EVERY, complete
-from tweedie_inverse.training.start import refuse_start
+from tweedie_inverse.training.start import fitted_to_start
 from tweedie_inverse.training.team import device_in_team, join_team, leave_team
 
 
@@ -95,7 +95,7 @@ def train(
     ready_to_export(folder, name, held_out)
     found = own_images(images, config, folder)
     config = replace(config, start=start_of(wanted, found.shape[0]))
-    refuse_start(config, found.shape[0])
+    config = fitted_to_start(config, found.shape[0])
     team = join_team(device)
     if progress and team.leads:
         print("\n".join([*found.statement(), f"start: {config.start or 'random weights'}"]))

@@ -1,5 +1,7 @@
 """Fine-tuning: the weights of a prior of this package as the start of another training run."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +41,7 @@ def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> 
         raise ValueError(
             f"train(start={name_or_path!r}): its architecture is another, {name} is "
             f"{_shape(found, name)} there and {_shape(wanted, name)} here. Use its widths, blocks, "
-            "number of channels and attention, or start afresh (--start none)"
+            "and number of channels, or start afresh (--start none)"
         )
     with torch.no_grad():
         for name, value in wanted.items():
@@ -47,15 +49,20 @@ def start_from(network: nn.Module, name_or_path: str, parameterization: str) -> 
                 value.copy_(found[name])
 
 
-def refuse_start(config: TrainingConfig, channels: int) -> None:
-    """Try the start of a run on a network that is thrown away, before anything is written.
+def fitted_to_start(config: TrainingConfig, channels: int) -> TrainingConfig:
+    """With the attention of the prior to start from, tried before anything is written.
+
+    The start is tried on a network that is thrown away.
 
     Raises:
         ValueError: as of `start_from`.
     """
     if not config.start or config.process:
-        return
+        return config
+    if _attention(_loaded(config.start, config.parameterization).module):
+        config = replace(config, attention=True)
     start_from(fresh_unet(config, channels, 0), config.start, config.parameterization)
+    return config
 
 
 def _loaded(name_or_path: str, parameterization: str) -> NetworkPrior:
