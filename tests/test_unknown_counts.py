@@ -87,8 +87,10 @@ def test_read_out_noise_and_a_known_gain(tmp_path):
 
 def test_both_are_drawn():
     y = measured(torch.full((2,), 0.1), std=0.3)
-    given = {"num_samples": 4, "steps": 2}
-    found = ti.solve(y, OPERATOR, field(), noise=ops.PoissonGaussianNoise.unknown(), **given)
+    noise = ops.PoissonGaussianNoise.unknown((0.05, 0.3), (0.1, 0.5))
+    given = {"noise": noise, "num_samples": 4, "steps": 2}
+    given["method"] = ti.walks.UnknownInstrument(first_moves=4)
+    found = ti.solve(y, OPERATOR, field(), **given)
     assert [one.name for one in found.noise.drawn] == ["noise gain", "noise std"]
     total = found.noise.gain.samples * BRIGHT + found.noise.std.samples.square()
     assert bool((total.log() - math.log(0.1 * BRIGHT + 0.09)).abs().mean() < 0.5)

@@ -66,6 +66,8 @@ _SHARE, _KERNEL_SHARE = 3, 4
 # Below so many units geometric numbers stay: they tell what they do at high noise levels, and what
 # an image shows of them later is where they were.  They take half of the moves at a level.
 _SETTLED = 0.1
+# The first guess of the noise of counts is a poor one, and takes so many times as many moves.
+_FURTHER = 3
 # The numbers of its random streams, beyond those of any walk.
 _PILOT_STEP = 2**30
 
@@ -353,7 +355,8 @@ class UnknownInstrument(Walk[UnknownState]):
         few = self.operator_moves if prior.error_is_exact else -(-self.operator_moves // 2)
         times |= dict.fromkeys(geometric, 0 if settled else few)
         if level.index == 0 and not self.pilot:
-            times = dict.fromkeys(times, self.first_moves)
+            further = _FURTHER if isinstance(instrument, CountingInstrument) else 1
+            times = dict.fromkeys(times, further * self.first_moves)
         numbers = sorted(times)
         turns = range(max(times.values(), default=0))
         return [which for turn in turns for which in numbers if turn < times[which]]
