@@ -3,6 +3,7 @@
 `solve` draws them together with the image.
 """
 
+import copy
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +88,7 @@ class Parametric(LinearOperator):
         unknowns: Mapping[str, ScalarPrior],
         noise: NoiseModel | None,
     ):
-        self._function, self.unknowns = function, dict(unknowns)
+        self._function, self.unknowns, self._noise = function, dict(unknowns), noise
         self._kept: OrderedDict[tuple[float, ...], LinearOperator] = OrderedDict()
         sets = (
             [prior.low for prior in unknowns.values()],
@@ -111,7 +112,7 @@ class Parametric(LinearOperator):
         return f"parametric({type(self.examples[1]).__name__}, {told})"
 
     def at(self, **values: float) -> LinearOperator:
-        """The operator for known numbers, inside their ranges or not.
+        """The operator for known numbers, inside their ranges or not, with this one's noise.
 
         Raises:
             TypeError: other names than those of the unknowns, or no numbers.
@@ -121,7 +122,11 @@ class Parametric(LinearOperator):
                 f"parametric.at: needs {', '.join(self.unknowns)}; got {', '.join(values) or None}"
             )
         numbers = {name: number("parametric.at", name, value) for name, value in values.items()}
-        return self._made(tuple(numbers[name] for name in self.unknowns))
+        found = self._made(tuple(numbers[name] for name in self.unknowns))
+        if self._noise is not None:
+            found = copy.copy(found)
+            found.noise = self._noise
+        return found
 
     def member(self, values: Sequence[float]) -> LinearOperator:
         """The operator for numbers in the order of `unknowns`; it is kept for a while."""

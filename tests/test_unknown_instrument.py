@@ -336,3 +336,11 @@ def test_a_pilot_that_is_too_short_is_none():
 
 def problem_of(y):
     return Problem(y, blur(1.1), ops.GaussianNoise(0.2))
+
+
+def test_the_operator_of_known_numbers_has_the_noise_of_the_unknown_one():
+    noise = ops.GaussianNoise(0.3)
+    known = ops.parametric(blur, width=WIDTHS, noise=noise).at(width=1.0)
+    assert known.noise is noise
+    known.measure(torch.zeros(SHAPE), seed=0)
+    assert ops.parametric(blur, width=WIDTHS).at(width=1.0).noise is None
