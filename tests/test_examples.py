@@ -62,6 +62,6 @@ def test_head_ct(tmp_path):
 def test_what_it_does(tmp_path):
     main = runpy.run_path(str(EXAMPLES / "what_it_does.py"))["main"]
     picture = tmp_path / "picture.png"
-    verdicts = main(str(picture), ("ct", "mri"), steps=4, num_samples=2)
+    verdicts = main(str(picture), steps=4, num_samples=2)
     assert len(verdicts) == 2
     assert picture.stat().st_size > 20_000

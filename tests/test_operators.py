@@ -309,7 +309,7 @@ def test_the_default_seeds_of_mask_noise_and_truth_are_not_the_same_numbers():
         (lambda: ops.Greyscale((2, 4, 4)), "one weight a channel"),
         (lambda: ops.Demosaicing((3, 4, 4), pattern="RGBX"), "four letters"),
         (lambda: ops.Demosaicing((1, 4, 4)), r"needs \(3, height, width\)"),
-        (lambda: ops.Mask(torch.ones(2, 1, 4, 4)), "ops.per_image"),
+        (lambda: ops.Mask(torch.ones(2, 1, 1, 4, 4)), "ops.per_image"),
         (lambda: ops.scale(OPERATORS["bicubic"](), 0.0), "other than 0"),
         (lambda: ops.per_image([OPERATORS["mask"](), OPERATORS["bicubic"]()]), "same domain_shape"),
         (

@@ -11,7 +11,7 @@ import tweedie_inverse as ti
 from tests.posteriors import random_field
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.cli import main
-from tweedie_inverse.app.solve_command import load_operator
+from tweedie_inverse.app.equipment import load_operator
 from tweedie_inverse.datasets.registry import held_out
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.phase_space.native import save_phase_prior
