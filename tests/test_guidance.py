@@ -96,7 +96,7 @@ def test_each_image_has_its_own_sigma_and_inputs_stay(kind):
     assert prior.denoise(x.float(), 0.5).dtype == torch.float32
 
 
-@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 3.0])
 def test_langevin_moves_sample_the_tilted_density_of_gaussian_classes(scale):
     low = 0.35
     prior = ClassifierFree(*gaussians(), scale)
@@ -135,7 +135,7 @@ def test_deterministic_walk_of_guided_scores_ends_where_its_flow_does():
     assert agreement(samples, tilted(3.0)).worst_z > 10
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.slow)])
 def test_langevin_moves_sample_the_tilted_density_of_a_mixture(kind):
     """Not Gaussian: mean, variance and skewness by quadrature on a line."""
     one, everything = line()
@@ -173,7 +173,7 @@ def test_every_recipe_takes_guided_priors_and_scale_one_is_the_class(recipe):
         assert float(far.mean()) > float(near.mean()) + 0.5
 
 
-@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 2.0])
 def test_langevin_solve_with_class_and_measurement(scale):
     """Tilted prior times likelihood: both the class and the measurement pull."""
     prior = ClassifierFree(*gaussians(), scale)
@@ -191,7 +191,7 @@ def test_langevin_solve_with_class_and_measurement(scale):
     assert agreement(posterior.samples, Moments(covariance @ pull, covariance)).worst_z < 5
 
 
-@pytest.mark.parametrize("method", ["decoupled", "langevin"])
+@pytest.mark.parametrize("method", ["decoupled", pytest.param("langevin", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_conditional_walks_are_steered(method, kind):
     """An ambiguous measurement is decided by the class."""
