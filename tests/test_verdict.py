@@ -154,3 +154,20 @@ def test_no_network_is_evaluated_for_the_verdict():
     for y in (Y, 255 * Y):
         found, _ = solved(y, BLUR, ti.priors.counting.CountedPrior(FIELD))
         assert found.stats.denoiser_calls == 10
+
+
+def test_an_image_with_a_phase_is_asked_for_where_a_real_one_is_taken():
+    mask = ops.random_mask((1, 16, 16), 0.6, seed=1)[0]
+    scan, noise = ops.FourierSampling(mask, real=True), ops.GaussianNoise(0.05)
+    turned = torch.polar(X[0, 0].abs() + 1, torch.linspace(0, 2, 16).double().expand(16, 16))
+    y = ops.FourierSampling(mask).forward(torch.stack([turned.real, turned.imag])[None])
+    _, told = solved(y, scan, noise=noise)
+    assert "has the image a phase?" in told[0].split("Other causes")[0] + told[0].split("\n")[2]
+    assert "are your images like those of the prior?" in told[0]
+
+
+@pytest.mark.parametrize(("steps", "asked"), [(10, True), (80, False)])
+def test_only_a_short_walk_is_asked_for_its_length(steps, asked):
+    y = BLUR.measure(X, seed=2)
+    _, told = solved(y, BLUR, noise=ops.GaussianNoise(0.13), steps=steps)
+    assert ("More of them fit closer" in told[0]) == asked

@@ -46,6 +46,12 @@ def add(commands) -> None:
     command.add_argument("--method", default="auto")
     command.add_argument("--level", type=float, default=0.05, help="share of false alarms")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--value-range",
+        metavar="LOW,HIGH",
+        help="numbers of your images that the ends of the prior's value range stand for, as for "
+        "solve: --value-range -1000,1000 for HU",
+    )
     command.add_argument("--format", help="format of the prior, where the file does not tell")
     command.add_argument("--revision", help="commit of a hub id")
     command.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
@@ -56,25 +62,24 @@ def add(commands) -> None:
 
 
 def _check_fit(options: argparse.Namespace) -> None:
-    from tweedie_inverse.app.equipment import check, known_noise_of, operators
+    from tweedie_inverse.app.equipment import check, known_noise_of, operators, prior_of
     from tweedie_inverse.evaluation.fit.plan import prepare_plan
     from tweedie_inverse.evaluation.fit.reference import made
     from tweedie_inverse.evaluation.fit.report import checked_level
-    from tweedie_inverse.priors.zoo import load_prior
     from tweedie_inverse.runtime.devices import usable
     from tweedie_inverse.solving.validation import check_measurement
 
-    device = usable(options.device, "check-fit")
+    options.device = usable(options.device, "check-fit")
+    files = [name for name in options.measurement if name.lower().endswith(".toml")]
+    if files:
+        raise ValueError(
+            f"check-fit: {files[0]} is a problem file, which only `solve` takes; give the "
+            "measurement, and --operator, --noise and --prior as they stand in it"
+        )
     check(options, "check-fit")
     known_noise_of(options.noise, "check-fit")
     asked = operators(options, "check-fit")
-    prior = load_prior(
-        options.prior,
-        format=options.format,
-        revision=options.revision,
-        weights=options.weights,
-        device=device,
-    )
+    prior, _ = prior_of(options, "check-fit")
     given, shapes = {}, set()
     for name in options.measurement:  # all of them before the references, which take long
         data = load(name, options.key)

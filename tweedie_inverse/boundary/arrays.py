@@ -234,7 +234,7 @@ def advice_on_shape(got: Sequence[int], wanted: Sequence[int]) -> str:
     if (1, *got) == wanted:
         return "; a single one needs batch and channel axes too, such as x[None, None]"
     turned = (*wanted[:-2], *wanted[:-3:-1])
-    if len(wanted) > 1 and got != wanted and got in (turned, turned[1:]):
+    if len(wanted) > 1 and turned != wanted and got in (turned, turned[1:]):
         return "; its last two axes are the other way round: transpose them"
     if len(got) == len(wanted) and wanted[0] == 1 and got[1:] == wanted[1:]:
         return "; a batch without channels needs their axis too, such as x[:, None]"

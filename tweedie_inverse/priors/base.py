@@ -338,7 +338,10 @@ def _lifted(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     if len(shape) == 3 and len(wanted) == 4:
         return "; ti.priors.Slices(prior, depth=..., correlation=...) makes one of volumes of it"
     if shape[0] == 1 and wanted[0] == 2 and shape[1:] == wanted[1:]:
-        return "; ti.priors.Complex(prior, phase=...) makes one of complex images of it"
+        return (
+            "; ti.priors.Complex(prior, phase=...) makes one of complex images of it, and an "
+            "operator with real=True, such as ops.FourierSampling(mask, real=True), sees real ones"
+        )
     return ""
 
 

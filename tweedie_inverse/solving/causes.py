@@ -32,8 +32,8 @@ _BEYOND, _BEYOND_RANGE, _SOME = 5.0, 0.2, 0.02
 _WHITE = 0.15
 # An estimate of the noise level is trusted within this factor.
 _AGREES = 1.3
-# Misfits up to this many times the range may be those of a short walk.
-_NEAR = 3.0
+# Misfits up to this many times the range may be those of a walk that is short.
+_NEAR, _SHORT = 3.0, 50
 _PROBES, _ITERATIONS = 4, 100
 
 
@@ -97,11 +97,23 @@ def likely_causes(case: Case) -> tuple[str, ...]:
         ),
     ]
     near = chi_square < _NEAR * float(case.diagnostics.expected[1])
-    longer = _Cause(
-        f"is a walk of {case.steps} steps long enough? More of them fit closer",
-        near and not any(cause.found for cause in causes),
-    )
-    ranked = sorted([*causes, longer], key=lambda cause: not cause.found)
+    others = [
+        _Cause(
+            "are your images like those of the prior? ti.check_fit(y, operator, prior) tests it",
+            False,
+        )
+    ]
+    if case.operator.range_is_complex and not case.operator.domain_is_complex:
+        phase = "has the image a phase? The operator takes it as real; see docs/complex-images.md"
+        others.insert(0, _Cause(phase, not far and impossible and not white))
+    if case.steps < _SHORT:
+        others.append(
+            _Cause(
+                f"is a walk of {case.steps} steps long enough? More of them fit closer",
+                near and not any(cause.found for cause in causes),
+            )
+        )
+    ranked = sorted([*causes, *others], key=lambda cause: not cause.found)
     return (*case.diagnostics.troubles, *(cause.text for cause in ranked))
 
 

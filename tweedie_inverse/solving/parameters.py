@@ -267,8 +267,14 @@ class InstrumentSamples:
 
     @property
     def report(self) -> str:
-        """What they are, line by line."""
-        return "\n".join(map(repr, self.each))
+        """What they are, line by line, and what a drawn noise level hides."""
+        lines = [*map(repr, self.each)]
+        if self.noise is not None:
+            lines.append(
+                "a noise level that is drawn grows with what prior or operator have wrong, and "
+                "keeps the chi-square near 1; check_fit with a known level looks for that"
+            )
+        return "\n".join(lines)
 
     def samples(self) -> dict[str, Tensor]:
         """The samples of all unknowns, by name."""

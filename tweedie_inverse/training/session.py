@@ -56,7 +56,10 @@ def complete(
                     tqdm.write(in_words(report.check, first))
     if team.leads:
         if progress:
-            tell("measuring the denoising error on held-out images ...")
+            tell(
+                f"measuring the denoising error on up to {held_out} held-out crops, at 24 noise "
+                "levels each; --held-out, or held_out=, takes fewer ..."
+            )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             export(folder, name, count=held_out, images=images, licence=licence, device=device)
