@@ -13,7 +13,10 @@ from tests.posteriors import random_field
 from tests.test_posterior_object import POPULATION
 from tests.test_queries import of_one
 from tweedie_inverse import operators as ops
+from tweedie_inverse.app.exports import Exports
+from tweedie_inverse.boundary.data import Data
 from tweedie_inverse.numerics.random import normal
+from tweedie_inverse.priors.rescaled import Rescaled
 
 FIELD = random_field(8)
 FIELD.units, FIELD.value_range = "HU", (-4.0, 4.0)
@@ -168,3 +171,10 @@ def test_a_missing_package_is_named(package, call, tmp_path, monkeypatch):
 def test_save_names_the_ways_out():
     with pytest.raises(ValueError, match=r"for other programs, posterior\.export\(path\)"):
         SOLVED.save("a.nc")
+
+
+def test_results_in_the_users_units_have_those_of_the_file_they_are_like():
+    like, told = Data(torch.zeros(1, 8, 8), "dicom", units="K"), []
+    for prior, units in ((FIELD, "HU"), (Rescaled(FIELD, (-1000.0, 1000.0)), None)):
+        writer = Exports(("mean",), ".npz", like).of(MASK, prior)
+        assert writer._like(like, told.append) == (like, units)

@@ -19,6 +19,7 @@ from tweedie_inverse.boundary.data import Data
 from tweedie_inverse.io.kinds import known_suffix, ready
 from tweedie_inverse.operators import Operator
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.rescaled import Rescaled
 from tweedie_inverse.solving.posterior import Posterior
 
 # What `--as` may be, and the kinds that hold one picture a file.
@@ -139,7 +140,8 @@ class Writer(Exports):
 
     def _like(self, data: Data, tell: Callable[[str], None]) -> tuple[Data | None, str | None]:
         """The file whose meaning goes along, and the unit of the results."""
-        own = self.prior.units
+        # With --value-range results are in the user's units, which are those of the file.
+        own = None if isinstance(self.prior, Rescaled) else self.prior.units
         if self.like is not None:
             return self.like, own
         if shares_grid(self.operator, data):
