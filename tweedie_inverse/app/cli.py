@@ -16,6 +16,7 @@ from tweedie_inverse.app import (
     check_fit_command,
     completion,
     operators_command,
+    report_command,
     sample_command,
     simulate_command,
     solve_command,
@@ -80,6 +81,7 @@ def _parser() -> Parser:
     demo.set_defaults(run=_demo)
 
     solve_command.add(commands)
+    report_command.add(commands)
     simulate_command.add(commands)
     sample_command.add(commands)
     operators_command.add(commands)
