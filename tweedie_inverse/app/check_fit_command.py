@@ -7,6 +7,7 @@ from typing import Any
 from tweedie_inverse.app.check_command import FAILED, images_of
 from tweedie_inverse.app.measurements import in_units_of, load
 from tweedie_inverse.app.options import add_json, add_noise, add_operator
+from tweedie_inverse.app.with_problem import with_equipment
 from tweedie_inverse.evaluation.fit.plan import COUNT, SAMPLES, STEPS
 from tweedie_inverse.evaluation.fit.report import FitReport
 
@@ -22,7 +23,12 @@ def add(commands) -> None:
         "--noise 0.5 --prior phantom-128\n",
     )
     command.add_argument(
-        "measurement", nargs="+", help="files as for solve, one or a batch in each"
+        "measurement",
+        nargs="*",
+        help="files as for solve, one or a batch in each; or a problem file, .toml",
+    )
+    command.add_argument(
+        "--problem", metavar="FILE.toml", help="a problem file; options override it"
     )
     command.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
     add_operator(command)
@@ -55,10 +61,12 @@ def add(commands) -> None:
     command.add_argument("--format", help="format of the prior, where the file does not tell")
     command.add_argument("--revision", help="commit of a hub id")
     command.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
+    command.add_argument("--sha256", help="checksum the prior's file must have")
+    command.add_argument("--tiled", action="store_true", help="for images larger than the prior's")
     command.add_argument("--device", default="cpu", help="such as cuda")
     command.add_argument("--batch-size", type=int, help="samples that run together")
     add_json(command)
-    command.set_defaults(run=_check_fit)
+    command.set_defaults(run=_check_fit, complete=with_equipment)
 
 
 def _check_fit(options: argparse.Namespace) -> None:
@@ -70,12 +78,8 @@ def _check_fit(options: argparse.Namespace) -> None:
     from tweedie_inverse.solving.validation import check_measurement
 
     options.device = usable(options.device, "check-fit")
-    files = [name for name in options.measurement if name.lower().endswith(".toml")]
-    if files:
-        raise ValueError(
-            f"check-fit: {files[0]} is a problem file, which only `solve` takes; give the "
-            "measurement, and --operator, --noise and --prior as they stand in it"
-        )
+    if not options.measurement:
+        raise ValueError("check-fit: the measurement is missing: a file, or a problem file")
     check(options, "check-fit")
     known_noise_of(options.noise, "check-fit")
     asked = operators(options, "check-fit")

@@ -60,6 +60,8 @@ TABLES: dict[str, tuple[Key, ...]] = {
         Key("as", "suffix"),
     ),
 }
+# What a command needs that solves nothing; [noise] is always taken.
+EQUIPMENT = ("measurement", "operator", "prior")
 # Options whose values are texts, numbers or not.
 TEXTS = {key.dest for key in _OPERATOR} | {"value_range"}
 _OPTION_OF = {"operator": "operator", "prior": "prior", "suffix": "as"}
@@ -103,12 +105,15 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) < 12 else "the options that --help lists"
 
 
-def arguments(path: str | Path, given: argparse.Namespace) -> tuple[list[str], list[str]]:
+def arguments(
+    path: str | Path, given: argparse.Namespace, taken: Sequence[str] = tuple(TABLES)
+) -> tuple[list[str], list[str]]:
     """The options of a file, and its measurements, as they would be written on the command line.
 
     Args:
         given: what the command line says itself, with None where it says nothing: another
             operator, or another way to say the same, replaces what the file says of it.
+        taken: the tables whose options the command has.
 
     Raises:
         ValueError: as of `read`.
@@ -117,8 +122,8 @@ def arguments(path: str | Path, given: argparse.Namespace) -> tuple[list[str], l
     found: list[str] = []
     operator = tables.get("operator", {})
     tables["operator"] = _not_replaced(operator, given)
-    for name, keys in TABLES.items():
-        for key in keys:
+    for name in taken:
+        for key in TABLES[name]:
             value = tables.get(name, {}).get(key.name)
             if value is None or key.dest == "measurement":
                 continue

@@ -32,6 +32,7 @@ from tweedie_inverse.app.posteriors import (
     report,
 )
 from tweedie_inverse.app.posteriors import read_besides as _read
+from tweedie_inverse.app.with_problem import with_problem
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.posterior_file import refuse_suffix
 
@@ -94,7 +95,7 @@ def add(commands) -> None:
     _add_walk(solve)
     _add_output(solve)
     add_json(solve)
-    solve.set_defaults(run=_solve, complete=_with_problem)
+    solve.set_defaults(run=_solve, complete=with_problem)
 
 
 def _add_walk(solve: Parser) -> None:
@@ -146,34 +147,6 @@ def _add_output(solve: Parser) -> None:
     solve.add_argument(
         "--like", help="file whose spacing and place they get, default the measurement's"
     )
-
-
-def _with_problem(
-    parser: Parser, arguments: list[str], options: argparse.Namespace
-) -> argparse.Namespace:
-    """The options with those of a problem file before them, where one is named."""
-    named = [one for one in options.measurement if one.lower().endswith(problem_file.SUFFIX)]
-    if options.problem is not None:
-        named.insert(0, options.problem)
-    if not named:
-        return options
-    if len(named) > 1:
-        raise ValueError(f"solve: one problem file at a time, got {' and '.join(named)}")
-    (path,) = named
-    given, files = problem_file.arguments(path, options)
-    end = f"--problem={path}"  # what ends a list of values before it
-    Parser.source = path
-    try:
-        parser.parse_args(["solve", *given, end])
-    finally:
-        Parser.source = ""
-    rest = arguments[arguments.index("solve") + 1 :]
-    if options.problem is None:
-        rest.remove(path)
-    found = parser.parse_args(["solve", *given, end, *rest])
-    found.measurement = found.measurement or files
-    found.problem, found.result = path, options.result
-    return found
 
 
 def _solve(options: argparse.Namespace) -> None:
