@@ -249,3 +249,13 @@ def test_the_command_ends_with_its_own_code(tmp_path, monkeypatch, capsys):
     assert ended.value.code == FAILED
     assert "check of fit: ALARM" in capsys.readouterr().out
     assert (tmp_path / "fit-references.safetensors").is_file()
+
+
+def test_numbers_that_are_the_same_in_all_references_say_nothing():
+    """Their mean is off by rounding, which must not count as a spread."""
+    values = normal(("same",), (60, 6))
+    values[:, 2] = 0.1
+    values[:, 4] = 0.0
+    found = judge(values, [[slice(0, 3), slice(3, 6)]])
+    assert found.deviations.isfinite().all()
+    assert found.p_value > 0

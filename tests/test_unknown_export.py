@@ -95,17 +95,17 @@ def test_all_unknowns_in_one_picture(tmp_path):
 
 def test_a_number_at_the_end_of_its_range_is_said(tmp_path):
     """The truth is wider than the range allows; and a log range, and one that holds the truth."""
-    truth = ops.Blur(ops.gaussian_kernel(2.0, 7), SHAPE, noise=ops.GaussianNoise(0.05))
-    y = truth.measure(random_field(8).draw(1, seed=1))
+    truth = ops.Blur(ops.gaussian_kernel(2.0, 7), SHAPE, noise=ops.GaussianNoise(0.02))
+    y = truth.measure(random_field(8).draw(6, seed=1))
     method = ti.walks.UnknownInstrument(operator_moves=4, first_moves=12)
-    given = {"num_samples": 12, "steps": 3, "method": method}
+    given = {"num_samples": 16, "steps": 3, "method": method}
     for range_ in ((0.6, 1.0), ops.ScalarPrior.log_uniform(0.6, 1.0)):
         narrow = ops.parametric(blur, width=range_)
         with pytest.warns(ti.PosteriorWarning, match="width at the upper end of .0.6, 1."):
-            found = ti.solve(y, narrow, random_field(8), noise=0.05, **given)
+            found = ti.solve(y, narrow, random_field(8), noise=0.02, **given)
         assert not found.diagnostics.is_consistent
     found.save(tmp_path / "a.safetensors")
     again = ti.Posterior.load(tmp_path / "a.safetensors")
     assert again.diagnostics.at_edge == found.diagnostics.at_edge
     wide = ops.parametric(blur, width=(0.6, 3.0))
-    assert ti.solve(y, wide, random_field(8), noise=0.05, **given).diagnostics.at_edge == ()
+    assert ti.solve(y, wide, random_field(8), noise=0.02, **given).diagnostics.at_edge == ()

@@ -113,7 +113,8 @@ def test_width_and_noise_level_have_their_exact_joint_law():
     both = z_scores(found[0], weights.sum(2), widths) + z_scores(found[1], weights.sum(1), grid)
     assert max(map(abs, both)) < 5
     lines = posterior.instrument.report.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["noise std", "width"]
+    assert [line.split(":")[0] for line in lines[:2]] == ["noise std", "width"]
+    assert "check_fit" in lines[2]
     low, high = posterior.parameters["width"].interval()
     assert bool((low < high).all())
     assert posterior.stats.denoiser_calls == 3

@@ -17,6 +17,8 @@ from torch import Tensor
 
 # Weight of the identity in the correlations of a family: references are few.
 _SHRINKAGE = 0.5
+# A deviation that cannot be told from a larger one: its square must not overflow.
+_MOST = 1e9
 # Rows that are held to their others at once.
 _TOGETHER = 64
 
@@ -70,7 +72,7 @@ def held_to_others(values: Tensor) -> Tensor:
         floor = 1e-9 * (centre.abs() + values[rows].abs()) + 1e-300
         spread = others.std(1) * math.sqrt(1 + 1 / others.shape[1])
         found.append((values[rows] - centre) / torch.maximum(spread, floor))
-    return torch.cat(found)
+    return torch.cat(found).clamp(-_MOST, _MOST)
 
 
 def _others(values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -98,8 +100,10 @@ def _distances(values: Tensor, deviations: Tensor) -> Tensor:
     """Squared distance of each row from the others, with their correlations (Mahalanobis)."""
     found, eye = [], torch.eye(values.shape[1], dtype=values.dtype)
     for rows, others in _others(values):
-        centred = others - others.mean(1, keepdim=True)
-        apart = centred / others.std(1, keepdim=True).clamp(min=1e-300)
+        centre = others.mean(1, keepdim=True)
+        # Equal numbers differ from their mean by rounding, which is no spread.
+        floor = 1e-9 * centre.abs() + 1e-300
+        apart = (others - centre) / torch.maximum(others.std(1, keepdim=True), floor)
         correlation = apart.mT @ apart / (others.shape[1] - 1)
         system = (1 - _SHRINKAGE) * correlation + _SHRINKAGE * eye
         solved = torch.linalg.solve(system, deviations[rows, :, None])[..., 0]

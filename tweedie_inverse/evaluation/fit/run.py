@@ -52,7 +52,7 @@ def check_fit(
     Cost: that of `fit_reference`, and as much for `y` as for one reference.
 
     Examples:
-        >>> ti.check_fit(y, operator, prior).passed
+        >>> 0 < ti.check_fit(y, operator, prior).p_value <= 1
         True
     """
     show = flag("check_fit", "progress", progress)
