@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tweedie_inverse.app.check_command import FAILED, images_of
-from tweedie_inverse.app.options import add_json, add_noise, add_operator
+from tweedie_inverse.app.options import (
+    MEASUREMENT_KEY,
+    add_json,
+    add_noise,
+    add_operator,
+    add_prior,
+)
 from tweedie_inverse.evaluation.calibrate.plan import COUNT, SAMPLES, Plan, prepare_plan
 from tweedie_inverse.evaluation.calibrate.result import Calibration
 
@@ -22,7 +28,7 @@ def add(commands) -> None:
         epilog="example:\n  tweedie-inverse calibrate phantom-64 --operator tomography --angles 20 "
         "--noise 0.5 --steps 20\n",
     )
-    command.add_argument("prior", help="shipped prior, checkpoint file, pipeline folder or hub id")
+    add_prior(command, positional=True)
     command.add_argument(
         "images",
         nargs="*",
@@ -66,10 +72,7 @@ def add(commands) -> None:
         help="keep what scales intervals in the prior's own file, for posterior.recalibrated()",
     )
     command.add_argument("--report", help="HTML page, default report.html in the folder")
-    command.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
-    command.add_argument("--format", help="format of the prior, where the file does not tell")
-    command.add_argument("--revision", help="commit of a hub id")
-    command.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
+    command.add_argument("--key", help=MEASUREMENT_KEY)
     command.add_argument("--device", default="cpu", help="such as cuda")
     command.add_argument("--batch-size", type=int, help="samples that run together")
     command.add_argument("--rank", type=int, help="of this process, if no launcher says so")
@@ -94,12 +97,12 @@ def _calibrate(options: argparse.Namespace) -> None:
     from tweedie_inverse.priors.formats.kept import refuse_other
     from tweedie_inverse.priors.zoo import store_calibration
 
-    device = ready_device(options.device, os.environ)
+    options.device = ready_device(options.device, os.environ)
     place = find_place(os.environ, options.rank, options.world_size)
     level, page = checked_level(options.level), _page(options)
     if options.store:
         refuse_other(Path(options.prior))
-    plan = _plan(options, device)
+    plan = _plan(options)
     assert plan.folder is not None
     settle(plan.folder, plan)
     print(f"{plan.count} truths, {in_words(place, os.environ)}", flush=True)
@@ -140,21 +143,20 @@ def _page(options: argparse.Namespace) -> Path:
     return page
 
 
-def _plan(options: argparse.Namespace, device: str) -> Plan:
-    from tweedie_inverse.app.equipment import check, known_noise_of, load_operator, operators
-    from tweedie_inverse.priors.zoo import load_prior
+def _plan(options: argparse.Namespace) -> Plan:
+    from tweedie_inverse.app.equipment import (
+        check,
+        known_noise_of,
+        load_operator,
+        operators,
+        prior_of,
+    )
 
     check(options, "calibrate")
     known_noise_of(options.noise, "calibrate")
     asked = operators(options, "calibrate")
     instrument = None if options.instrument is None else load_operator(options.instrument)[0]
-    prior = load_prior(
-        options.prior,
-        format=options.format,
-        revision=options.revision,
-        weights=options.weights,
-        device=device,
-    )
+    prior, _ = prior_of(options, "calibrate")
     operator = asked.for_image(tuple(prior.shape))
     shaped = prior.for_shape(operator.domain_shape)
     images = images_of(shaped, options.images, options.key, most=options.count or COUNT)
@@ -166,7 +168,7 @@ def _plan(options: argparse.Namespace, device: str) -> Plan:
         statistics=_named("--statistics", options.statistics, Mapping),
         budget=options.budget,
         seed=options.seed,
-        images=None if images is None else images.to(device),
+        images=None if images is None else images.to(options.device),
         method=options.method,
         steps=options.steps,
         noise=known_noise_of(options.noise, "calibrate"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.app.measurements import in_units_of, load
-from tweedie_inverse.app.options import add_json
+from tweedie_inverse.app.options import MEASUREMENT_KEY, add_json, add_prior
 from tweedie_inverse.evaluation.check_prior import check_prior
 from tweedie_inverse.priors.base import Prior
 
@@ -25,17 +25,14 @@ def add(commands) -> None:
         help="test a prior on images it should know, and name the likely mistake",
         epilog="example:\n  tweedie-inverse check my-network.pt held-out-images/\n",
     )
-    check.add_argument("prior", help="shipped prior, checkpoint file, pipeline folder or hub id")
+    add_prior(check, positional=True)
     check.add_argument(
         "images",
         nargs="*",
         help="files or folders of images in the prior's units, eight or more; pictures are brought "
         "to its value range, and large images cut into tiles; without any, the prior's own samples",
     )
-    check.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
-    check.add_argument("--format", help="format of the prior, where the file does not tell")
-    check.add_argument("--revision", help="commit of a hub id")
-    check.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
+    check.add_argument("--key", help=MEASUREMENT_KEY)
     check.add_argument("--seed", type=int, default=0, help="of the noise")
     check.add_argument("--device", default="cpu", help="such as cuda")
     add_json(check)
@@ -43,21 +40,15 @@ def add(commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from tweedie_inverse.priors.zoo import load_prior
+    from tweedie_inverse.app.equipment import prior_of
     from tweedie_inverse.runtime.devices import usable
 
-    device = usable(options.device, "check")
+    options.device = usable(options.device, "check")
     _files(options.images)
-    prior = load_prior(
-        options.prior,
-        format=options.format,
-        revision=options.revision,
-        weights=options.weights,
-        device=device,
-    )
+    prior, _ = prior_of(options, "check")
     images = images_of(prior, options.images, options.key, most=_MOST)
     if images is not None:
-        images = images.to(device)
+        images = images.to(options.device)
     report = check_prior(prior, images, seed=options.seed)
     print(report)
     options.result.update(

@@ -6,7 +6,13 @@ from typing import Any
 
 from tweedie_inverse.app.check_command import FAILED, images_of
 from tweedie_inverse.app.measurements import in_units_of, load
-from tweedie_inverse.app.options import add_json, add_noise, add_operator
+from tweedie_inverse.app.options import (
+    MEASUREMENT_KEY,
+    add_json,
+    add_noise,
+    add_operator,
+    add_prior,
+)
 from tweedie_inverse.app.with_problem import with_equipment
 from tweedie_inverse.evaluation.fit.plan import COUNT, SAMPLES, STEPS
 from tweedie_inverse.evaluation.fit.report import FitReport
@@ -30,11 +36,9 @@ def add(commands) -> None:
     command.add_argument(
         "--problem", metavar="FILE.toml", help="a problem file; options override it"
     )
-    command.add_argument("--key", help="which array of npz and HDF5, which image of FITS and TIFF")
+    command.add_argument("--key", help=MEASUREMENT_KEY)
     add_operator(command)
-    command.add_argument(
-        "--prior", help="shipped prior, checkpoint file, pipeline folder or hub id"
-    )
+    add_prior(command)
     command.add_argument(
         "--images",
         nargs="+",
@@ -58,9 +62,6 @@ def add(commands) -> None:
         help="numbers of your images that the ends of the prior's value range stand for, as for "
         "solve: --value-range -1000,1000 for HU",
     )
-    command.add_argument("--format", help="format of the prior, where the file does not tell")
-    command.add_argument("--revision", help="commit of a hub id")
-    command.add_argument("--weights", help="average, raw, or a name in the file (info lists them)")
     command.add_argument("--sha256", help="checksum the prior's file must have")
     command.add_argument("--tiled", action="store_true", help="for images larger than the prior's")
     command.add_argument("--device", default="cpu", help="such as cuda")

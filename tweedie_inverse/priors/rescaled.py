@@ -47,8 +47,8 @@ class Rescaled(WrappedPrior):
         self.unit, self.value_range, self.units = self._scale * prior.unit, (low, high), ""
 
     def __repr__(self) -> str:
-        low, high = self.value_range or (0, 1)
-        return f"{self.prior!r} in [{low:g}, {high:g}]"
+        assert self.value_range is not None
+        return "{!r} in [{:g}, {:g}]".format(self.prior, *self.value_range)
 
     def _own(self, x: Tensor) -> Tensor:
         return (x - self._offset) / self._scale
