@@ -1,6 +1,7 @@
 """One image over several processes is that of one process, bit for bit, and errors are of all."""
 
 import os
+import shutil
 import warnings
 
 import pytest
@@ -11,7 +12,8 @@ from tests.over_ranks import NETWORK, SIZE, Smoothing, mask, measured, prior, ra
 from tweedie_inverse import operators as ops
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import batches
-from tweedie_inverse.runtime.ranks import Team
+from tweedie_inverse.runtime.ranks import Alone
+from tweedie_inverse.solving import checkpoint
 
 VOLUME = (1, 5, 8, 8)
 SOURCES = ("measured", "average", "network", "isotropic")
@@ -148,12 +150,39 @@ def short_of_memory(rank):
 
 
 def warned(rank):
-    """How many warnings of a bad verdict a process gives."""
+    """What a process warns of: a bad verdict, and a network that is given all tiles at once."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         y = 100 * measured(mask())
-        ti.solve(y, mask(), prior().over_ranks(), num_samples=2, steps=4)
-    return len([one for one in told if one.category is ti.PosteriorWarning])
+        ti.solve(y, mask(), prior(pixels=10**6).over_ranks(), num_samples=2, steps=4)
+    return [f"{one.category.__name__}: {one.message}" for one in told]
+
+
+def kept(rank, folder):
+    """A walk that stops after a step is kept by the first process, and both go on from it."""
+    path, spread = folder / "walk", prior().over_ranks()
+
+    def stop(step):
+        if step.level.index == 2:
+            raise ArithmeticError("stopped")
+
+    every, checkpoint._EVERY = checkpoint._EVERY, 0.0
+    stopped = raised(lambda: solved(spread, checkpoint=path, callback=stop))
+    checkpoint._EVERY = every
+    there = path.exists()
+    torch.distributed.barrier()
+    if rank == 0:
+        shutil.copy(path, folder / "kept")
+    torch.distributed.barrier()
+    samples = solved(spread, checkpoint=path).samples
+    own = raised(lambda: solved(spread, checkpoint=folder / f"walk-{rank}"))
+    if rank == 0:
+        shutil.copy(folder / "kept", folder / "of-the-first")
+    torch.distributed.barrier()
+    name = "of-the-first" if rank == 0 else "of-nobody"
+    alone = raised(lambda: solved(spread, checkpoint=folder / name))
+    return {"stopped": stopped, "there": there, "left": path.exists(), "samples": samples,
+            "own": own, "alone": alone}  # fmt: skip
 
 
 class Gone(Smoothing):
@@ -177,6 +206,7 @@ def work(rank, folder):
         "failures": failures(rank),
         "memory": short_of_memory(rank),
         "warned": warned(rank),
+        "kept": kept(rank, folder),
     }
     torch.save(found, folder / f"{rank}.pt")
     gone = raised(lambda: solved(prior(network=Gone().eval()).over_ranks()))
@@ -194,6 +224,7 @@ def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     spawn(work, 2, folder)
     found = [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    found[0]["folder"] = str(folder)
     found[0]["gone"] = (folder / "gone").read_text()
     return found
 
@@ -259,7 +290,23 @@ def test_both_take_smaller_parts_where_one_is_short_of_memory(two):
 
 
 def test_the_first_process_warns(two):
-    assert [one["warned"] for one in two] == [1, 0]
+    first, second = (one["warned"] for one in two)
+    assert second == []
+    uneven, verdict = sorted(first, reverse=True)
+    assert "PosteriorWarning: solve: the posterior cannot be trusted" in verdict
+    assert "the busiest of 2 processes made 64 of 64 evaluations" in uneven
+
+
+def test_a_walk_of_two_is_kept_once_and_taken_up_by_any_number(two):
+    expected = solved(prior()).samples
+    folder = two[0]["folder"]
+    torch.testing.assert_close(solved(prior(), checkpoint=f"{folder}/kept").samples, expected)
+    for one in two:
+        found = one["kept"]
+        assert "stopped" in found["stopped"]
+        assert (found["there"], found["left"], found["own"]) == (True, False, "")
+        torch.testing.assert_close(found["samples"], expected)
+        assert "not all processes see" in found["alone"]
 
 
 def test_a_single_process_is_told_how_to_start_several(monkeypatch):
@@ -276,7 +323,7 @@ def test_a_single_process_is_told_how_to_start_several(monkeypatch):
 
 @pytest.mark.parametrize(("items", "size"), [(0, 3), (2, 4), (7, 3), (16, 4)])
 def test_shares_are_consecutive_and_even(items, size, monkeypatch):
-    monkeypatch.setattr(Team, "size", size)
-    shares = Team().shares(items)
+    monkeypatch.setattr(Alone, "size", size)
+    shares = Alone().shares(items)
     assert [one for share in shares for one in share] == list(range(items))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

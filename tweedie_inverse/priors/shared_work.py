@@ -39,7 +39,7 @@ def answers(
     counts: Sequence[int],
     evaluate: Callable[[P], Tensor],
     *,
-    draws: bool = False,
+    draws: Callable[[], int] | None = None,
 ) -> Iterable[Tensor]:
     """``evaluate(part)`` for every part, in order, each evaluated by one of the processes.
 
@@ -47,7 +47,7 @@ def answers(
         x: `shared`, the images that the parts are of, the same in all processes.
         told: the noise labels or levels that go with them.
         counts: rows of each answer.
-        draws: whether an evaluation takes random numbers, which every process must then take.
+        draws: how often random numbers were taken so far; what one process takes, all must take.
 
     Raises:
         RankError: the processes ask for different things, or one of them has failed.
@@ -64,21 +64,24 @@ def answers(
     shares = ranks.shares(len(parts))
     mine = shares[ranks.rank]
     try:
-        if draws and len(mine) == 0:
-            evaluate(parts[0])
         found = [_checked(evaluate(parts[index]), counts[index]) for index in mine]
         own = torch.cat(found) if found else None
     except Exception as error:
         ranks.tell(error)
     row = [0] * (2 + _AXES) if own is None else [1, _DTYPES.index(own.dtype), *_shape(own[0])]
+    taken = 0 if draws is None else draws()
     marks = [*_shape(x), _sum_of_bits(x), _sum_of_bits(told)]
-    everyone = ranks.agree("a network evaluation", [*marks, *row])
-    _refuse_others(ranks, x, [one[: len(marks)] for one in everyone])
-    _, dtype, *shape = next(one[len(marks) :] for one in everyone if one[len(marks)])
+    everyone = ranks.agree("a network evaluation", [taken, *marks, *row])
+    of_images = len(marks)
+    _refuse_others(ranks, x, [one[1 : 1 + of_images] for one in everyone])
+    if max(one[0] for one in everyone) > taken:
+        evaluate(parts[0])
+    _, dtype, *shape = next(one[1 + of_images :] for one in everyone if one[1 + of_images])
     if own is None:  # of x, so that the answer has a gradient here, too
         size = [n for n in shape if n]
         own = x.flatten()[:0].to(_DTYPES[dtype]).reshape(0, *size)
     each = [sum(counts[share.start : share.stop]) for share in shares]
+    ranks.note(each)
     if _is_differentiated(x):
         everything: Tensor = _Gathered.apply(own, ranks, each)
     else:

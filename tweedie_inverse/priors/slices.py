@@ -212,7 +212,7 @@ class Slices(Prior):
 
             return prior.denoise_drawing(slices, level, drawn)
 
-        return self._mean(x, sigma, denoise, draws=True)
+        return self._mean(x, sigma, denoise, draws=lambda: made.cache_info().currsize)
 
     def _mean(
         self,
@@ -220,7 +220,7 @@ class Slices(Prior):
         sigma: float | Tensor,
         denoise: Callable[..., Tensor],
         *,
-        draws: bool = False,
+        draws: Callable[[], int] | None = None,
     ) -> Tensor:
         """The mean over the axes of what the prior makes of the slices of each."""
         x = shared(self._ranks, x)
@@ -238,7 +238,7 @@ class Slices(Prior):
         x: Tensor,
         stack: Tensor,
         sigma: float | Tensor,
-        draws: bool,
+        draws: Callable[[], int] | None,
     ) -> list[Tensor]:
         """What becomes of ``stack (batch, depth, ...)``, `together` slices at a time."""
         slices, level = stack.flatten(0, 1), sigma

@@ -20,10 +20,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tweedie_inverse.boundary.warn import warn_user
+
 T = TypeVar("T")
 _FINE, _NO_MEMORY, _FAILED = range(3)
 # Numbers of a row beside the state and the place of a process.
 _NUMBERS = 20
+# The busiest process has this much of an even share at most, or a warning says what to do.
+_UNEVEN = 1.5
 # One waits for another at most so long, where both live.
 _PATIENCE = timedelta(minutes=30)
 
@@ -75,6 +79,10 @@ class Ranks(ABC):
     def tell(self, error: Exception) -> NoReturn:
         """Raise an error of this process, after the others were told at their next meeting."""
 
+    def note(self, done: Sequence[int]) -> None:
+        """How much of an evaluation each process has made; `together` tells what is uneven."""
+        return None
+
     @abstractmethod
     def gather(self, values: Tensor, counts: Sequence[int]) -> Tensor:
         """``(sum of counts, ...)`` in all processes of the ``(counts[rank], ...)`` of each."""
@@ -125,6 +133,7 @@ class Team(Ranks):
 
     def __init__(self) -> None:
         self._told: BaseException | None = None  # what the others know already
+        self._done = [0] * dist.get_world_size()  # evaluations of a part by each
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Team":
         return self  # there is one group, however many priors use it
@@ -192,6 +201,7 @@ class Team(Ranks):
     def together(self, work: Callable[..., T]) -> Callable[..., T]:
         @functools.wraps(work)
         def guarded(*given: object) -> T:
+            self._done = [0] * self.size
             try:
                 found = work(*given)
             except Exception as error:
@@ -199,9 +209,22 @@ class Team(Ranks):
                     raise
                 self.tell(error)
             self.agree("the end of a part")
+            self._tell_of_uneven()
             return found
 
         return guarded
+
+    def note(self, done: Sequence[int]) -> None:
+        self._done = [a + b for a, b in zip(self._done, done, strict=True)]
+
+    def _tell_of_uneven(self) -> None:
+        busiest, all_ = max(self._done), sum(self._done)
+        if self.leads and busiest * self.size > _UNEVEN * all_:
+            warn_user(
+                f"over ranks: the busiest of {self.size} processes made {busiest} of {all_} "
+                "evaluations of tiles or slices, because many go to the network at once; give it "
+                "fewer, by prior.tiled(pixels=) or Slices(together=)"
+            )
 
     def _met(self, state: int, place: str, numbers: Sequence[int]) -> list[list[int]]:
         """The rows of all processes: state, place, and the numbers."""
@@ -219,9 +242,14 @@ class Team(Ranks):
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
+            hint = (
+                ". With nccl every process needs a GPU of its own, cuda:LOCAL_RANK"
+                if "NCCL" in str(error)
+                else ""
+            )
             raise RankError(
                 f"{self._name(self.rank)} has lost the others: one has ended or does not answer; "
-                f"its own message says why ({str(error).splitlines()[0][:200]})"
+                f"its own message says why ({str(error).splitlines()[0][:200]}){hint}"
             ) from error
 
 
@@ -245,7 +273,7 @@ def join(caller: str, device: torch.device, environment: Mapping[str, str] | Non
     """The processes that torchrun has started, or that the caller's program has joined already.
 
     Args:
-        device: of the work: nccl for CUDA, else gloo.
+        device: of the work: nccl for CUDA where there are GPUs enough, else gloo.
 
     Raises:
         ValueError: there are no other processes, or no way to find them.
@@ -262,7 +290,10 @@ def join(caller: str, device: torch.device, environment: Mapping[str, str] | Non
                 "script.py` (in SLURM by srun torchrun), or call "
                 "torch.distributed.init_process_group first"
             )
-        if device.type == "cuda":
+        # nccl cannot have two processes on one GPU.
+        here = int(said.get("LOCAL_WORLD_SIZE", "1"))
+        nccl = device.type == "cuda" and here <= torch.cuda.device_count()
+        if nccl:
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        dist.init_process_group("nccl" if nccl else "gloo", timeout=_PATIENCE)
     return Team() if dist.get_world_size() > 1 else Alone()
