@@ -57,11 +57,11 @@ def results(spread, names):
     return found
 
 
-def derivative(given):
+def derivative(given, device="cpu"):
     """Of the denoised image, backward, with a noise level for each image."""
-    x = normal(("x",), (2, *SIZE)).float().requires_grad_()
-    denoised = given.for_shape(SIZE).denoise(x, torch.tensor([0.1, 0.7]))
-    weights = normal(("w",), x.shape).float()
+    x = normal(("x",), (2, *SIZE)).float().to(device).requires_grad_()
+    denoised = given.for_shape(SIZE).denoise(x, torch.tensor([0.1, 0.7]).to(device))
+    weights = normal(("w",), x.shape).float().to(device)
     return torch.autograd.grad((denoised * weights).sum(), x)[0]
 
 

@@ -298,7 +298,7 @@ class NetworkPrior(Prior):
         Raises:
             ValueError: a prior without tiles or over ranks already, or no other processes.
 
-        Cost: the evaluations of one process over the number of processes; see docs/large-images.md.
+        Cost: evaluations over the number of processes, and traffic (docs/several-processes.md).
         """
         tiles = self.module
         if not isinstance(tiles, TiledNetwork) or tiles.ranks.size > 1:

@@ -184,7 +184,7 @@ class Slices(Prior):
         Raises:
             ValueError: a prior over ranks already, or no other processes.
 
-        Cost: the evaluations of one process over the number of processes; see docs/large-images.md.
+        Cost: evaluations over the number of processes, and traffic (docs/several-processes.md).
         """
         if self.ranks.size > 1:
             raise ValueError(f"{self!r}.over_ranks(): is over ranks already")
