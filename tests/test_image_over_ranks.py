@@ -110,6 +110,9 @@ def misuse(rank):
         "seed": raised(lambda: solved(spread, seed=rank)),
         "samples": raised(lambda: solved(spread, num_samples=1 + rank)),
         "steps": raised(lambda: solved(spread, steps=8 + 4 * rank)),
+        "population": raised(
+            lambda: solved(spread, method=ti.walks.Particle(communicator=ti.walks.ProcessGroup()))
+        ),
         "twice": raised(lambda: spread.over_ranks()),
         "slices twice": raised(lambda: slices(spread).over_ranks()),
         "torch.func": raised(lambda: torch.func.jvp(
@@ -185,6 +188,14 @@ def kept(rank, folder):
             "own": own, "alone": alone}  # fmt: skip
 
 
+def rounded(rank):
+    """The denoised image where the images of two processes differ by rounding, and by more."""
+    whole = prior().over_ranks().for_shape(SIZE)
+    x = normal(("x",), (1, *SIZE)).float()
+    near = whole.denoise(x * (1 + 1e-6 * rank), 0.3)
+    return near, raised(lambda: whole.denoise(x * (1 + 1e-2 * rank), 0.3))
+
+
 class Gone(Smoothing):
     """The second process ends without a word."""
 
@@ -207,6 +218,7 @@ def work(rank, folder):
         "memory": short_of_memory(rank),
         "warned": warned(rank),
         "kept": kept(rank, folder),
+        "rounded": rounded(rank),
     }
     torch.save(found, folder / f"{rank}.pt")
     gone = raised(lambda: solved(prior(network=Gone().eval()).over_ranks()))
@@ -260,9 +272,20 @@ def test_calls_that_differ_are_refused(two):
         assert "the same measurement, operator and seed" in said["seed"]
         assert "[(1, 1, 20, 13), (2, 1, 20, 13)]" in said["samples"]
         assert "different noise levels" in said["steps"]
+        assert "cannot both be spread over the processes" in said["population"]
         assert "needs a prior in tiles, prior.tiled(), once" in said["twice"]
         assert "is over ranks already" in said["slices twice"]
         assert "no transforms of torch.func" in said["torch.func"]
+
+
+def test_images_may_differ_by_rounding(two):
+    """As where sums have no fixed order; every process has the same answer."""
+    (near, said), (again, says) = (one["rounded"] for one in two)
+    expected = prior().for_shape(SIZE).denoise(normal(("x",), (1, *SIZE)).float(), 0.3)
+    torch.testing.assert_close(near, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(again, near, rtol=0, atol=1e-5)
+    assert "they differ by 0.01 of the largest number" in said
+    assert "they differ by 0.01 of the largest number" in says
 
 
 def test_an_error_of_one_is_an_error_of_both(two):
