@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Smoothing(nn.Module):
 
 NETWORK = seeded(Smoothing)
 SIZE = (1, 20, 13)
+# A process that waits for one that does not come is an error, and no test that never ends.
+_PATIENCE = timedelta(minutes=2)
 
 
 def prior(network=NETWORK, pixels=128):
@@ -71,7 +74,11 @@ def _process(rank, work, size, folder):
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=size,
+        timeout=_PATIENCE,
     )
     work(rank, Path(folder))
     torch.distributed.destroy_process_group()

@@ -64,8 +64,8 @@ def answers(
     shares = ranks.shares(len(parts))
     mine = shares[ranks.rank]
     try:
-        found = [_checked(evaluate(parts[index]), counts[index]) for index in mine]
-        own = torch.cat(found) if found else None
+        found = (_checked(evaluate(parts[index]), counts[index]) for index in mine)
+        own = torch.cat([*found]) if len(mine) else None
     except Exception as error:
         ranks.tell(error)
     row = [0] * (2 + _AXES) if own is None else [1, _DTYPES.index(own.dtype), *_shape(own[0])]

@@ -185,13 +185,22 @@ class Team(Ranks):
         return f"process {rank + 1} of {self.size}"
 
     def gather(self, values: Tensor, counts: Sequence[int]) -> Tensor:
-        padded = values.new_zeros((max(counts), *values.shape[1:]))  # all send equally much
-        padded[: len(values)] = values.detach()
-        given = _bytes(padded).to(_carrier(values.device))
-        parts = [torch.empty_like(given) for _ in range(self.size)]
-        self._carried(lambda: dist.all_gather(parts, given))
-        rows = [part.to(values.device).view(values.dtype).view(padded.shape) for part in parts]
-        return torch.cat([part[:count] for part, count in zip(rows, counts, strict=True)])
+        rows = (sum(counts), *values.shape[1:])
+        everything = values.new_empty(rows, device=_carrier(values.device))
+        row = values.element_size() * values.shape[1:].numel()
+        shares = _bytes(everything).split([row * count for count in counts])
+        shares[self.rank].copy_(_bytes(values))
+
+        def send() -> None:  # without padding, and into its place: images are large
+            for work in [
+                dist.broadcast(share, rank, async_op=True)
+                for rank, share in enumerate(shares)
+                if len(share)
+            ]:
+                work.wait()
+
+        self._carried(send)
+        return everything.to(values.device)
 
     def first(self, values: Tensor) -> Tensor:
         given = _bytes(values).to(_carrier(values.device), copy=True)
