@@ -26,3 +26,13 @@ def test_the_study_of_volumes():
 
     found = {row.name: row for row in rows(depth=4, bodies=1, samples=2, steps=6)}
     assert found["length 16"].flicker < found["slice by slice"].flicker / 2
+
+
+@pytest.mark.slow
+def test_cone_beam(tmp_path):
+    pytest.importorskip("diffct")
+    main = runpy.run_path(str(ROOT / "examples" / "cone_beam.py"))["main"]
+    result = main(str(tmp_path), depth=2, views=6, steps=3, num_samples=2, device="cpu")
+    assert result.picture.stat().st_size > 10_000
+    assert result.mean > result.fdk
+    assert result.evaluations == 3
