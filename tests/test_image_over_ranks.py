@@ -12,7 +12,7 @@ from tests.over_ranks import NETWORK, SIZE, Smoothing, mask, measured, prior, ra
 from tweedie_inverse import operators as ops
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.priors import batches
-from tweedie_inverse.runtime.ranks import Alone
+from tweedie_inverse.runtime.ranks import Alone, Team
 from tweedie_inverse.solving import checkpoint
 
 VOLUME = (1, 5, 8, 8)
@@ -342,6 +342,22 @@ def test_a_single_process_is_told_how_to_start_several(monkeypatch):
         ti.load_prior("phantom-64").over_ranks()
     with pytest.raises(ValueError, match=r"Gaussian.over_ranks\(\): tiles and slices"):
         ti.priors.Gaussian(torch.zeros(1, 4, 4), power_spectrum=torch.ones(4, 4)).over_ranks()
+
+
+@pytest.mark.parametrize(
+    ("config", "image", "row"),
+    [
+        ("cpu:gloo,cuda:gloo", "cpu", "cpu"),
+        ("cuda:nccl", "cuda:1", "cuda:1"),
+        ("cpu:gloo,cuda:nccl", "cuda:1", "cpu"),
+    ],
+)
+def test_what_is_sent_lies_where_the_group_carries_it(config, image, row, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_backend_config", lambda: config)
+    team, cpu = Team(torch.device("cuda:1")), torch.device("cpu")
+    assert str(team.carrier(torch.device("cuda:1"))) == image
+    assert str(team.carrier(cpu)) == row
 
 
 @pytest.mark.parametrize(("items", "size"), [(0, 3), (2, 4), (7, 3), (16, 4)])

@@ -129,9 +129,14 @@ class Alone(Ranks):
 
 
 class Team(Ranks):
-    """The processes of torch's default group, gloo or nccl."""
+    """The processes of torch's default group, gloo or nccl.
 
-    def __init__(self) -> None:
+    Args:
+        device: where this process works.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._told: BaseException | None = None  # what the others know already
         self._done = [0] * dist.get_world_size()  # evaluations of a part by each
 
@@ -186,7 +191,7 @@ class Team(Ranks):
 
     def gather(self, values: Tensor, counts: Sequence[int]) -> Tensor:
         rows = (sum(counts), *values.shape[1:])
-        everything = values.new_empty(rows, device=_carrier(values.device))
+        everything = values.new_empty(rows, device=self.carrier(values.device))
         row = values.element_size() * values.shape[1:].numel()
         shares = _bytes(everything).split([row * count for count in counts])
         shares[self.rank].copy_(_bytes(values))
@@ -203,7 +208,7 @@ class Team(Ranks):
         return everything.to(values.device)
 
     def first(self, values: Tensor) -> Tensor:
-        given = _bytes(values).to(_carrier(values.device), copy=True)
+        given = _bytes(values).to(self.carrier(values.device), copy=True)
         self._carried(lambda: dist.broadcast(given, 0))
         return given.to(values.device).view(values.dtype).view(values.shape)
 
@@ -239,10 +244,17 @@ class Team(Ranks):
         """The rows of all processes: state, place, and the numbers."""
         said = [state, zlib.crc32(place.encode()), *numbers]
         said += [0] * (2 + _NUMBERS - len(said))
-        row = torch.tensor(said, device=_carrier(torch.device("cpu")))
+        row = torch.tensor(said, device=self.carrier(torch.device("cpu")))
         parts = [torch.empty_like(row) for _ in range(self.size)]
         self._carried(lambda: dist.all_gather(parts, row))
         return torch.stack(parts).tolist()
+
+    def carrier(self, device: torch.device) -> torch.device:
+        """Where something of a device must lie to be sent: gloo carries what is on the CPU."""
+        kinds = dict(part.split(":") for part in dist.get_backend_config().split(","))
+        if "cpu" in kinds and not (device.type == "cuda" and kinds.get("cuda") == "nccl"):
+            return torch.device("cpu")
+        return device if device.type == "cuda" else self._device
 
     def _carried(self, send: Callable[[], object]) -> None:
         """Send and receive; a connection that is lost becomes a `RankError`."""
@@ -260,17 +272,6 @@ class Team(Ranks):
                 f"{self._name(self.rank)} has lost the others: one has ended or does not answer; "
                 f"its own message says why ({str(error).splitlines()[0][:200]}){hint}"
             ) from error
-
-
-def _carrier(device: torch.device) -> torch.device:
-    """Where something of a device must lie to be sent: nccl carries what is on an accelerator."""
-    kinds = dict(part.split(":") for part in dist.get_backend_config().split(","))
-    cpu = torch.device("cpu")
-    if device.type == "cuda" and kinds.get("cuda") == "nccl":
-        return device
-    if "cpu" in kinds:
-        return cpu
-    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _bytes(values: Tensor) -> Tensor:
@@ -305,4 +306,4 @@ def join(caller: str, device: torch.device, environment: Mapping[str, str] | Non
         if nccl:
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if nccl else "gloo", timeout=_PATIENCE)
-    return Team() if dist.get_world_size() > 1 else Alone()
+    return Team(device) if dist.get_world_size() > 1 else Alone()
