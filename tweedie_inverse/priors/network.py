@@ -20,7 +20,6 @@ from tweedie_inverse.boundary.arguments import (
     positive,
     sizes,
 )
-from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.boundary.contracts import Contract, checked_result
 from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
@@ -34,7 +33,13 @@ from tweedie_inverse.priors.execution import (
     precision_of,
     roundoff_of,
 )
-from tweedie_inverse.priors.labels import LabelFunction, called_with, own_label, usual_label
+from tweedie_inverse.priors.labels import (
+    LabelFunction,
+    called_with,
+    increasing,
+    own_label,
+    usual_label,
+)
 from tweedie_inverse.priors.modules import device_of, floating_weight, refuse_training
 from tweedie_inverse.priors.parameterizations import (
     USUAL,
@@ -130,7 +135,7 @@ class NetworkPrior(Prior):
         self.parameterization = parameterization
         self.shape = sizes(me, "shape", shape)
         self.coordinates = USUAL[parameterization] if coordinates is None else coordinates
-        self.timesteps = None if timesteps is None else _increasing(timesteps)
+        self.timesteps = None if timesteps is None else increasing(timesteps)
         need = "a function of sigma, or None"
         self.label_function = None if label is None else function(me, "label", label, need=need)
         self.label_scale = number(me, "label_scale", label_scale)
@@ -197,18 +202,22 @@ class NetworkPrior(Prior):
         return f"the network {type(self.module).__name__} of {self!r}"
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
-        """That of the network itself, in its own units and number type."""
-        refuse_training(self._network, self.module)
-        weight = floating_weight(self.module, x)
+        """That of the network itself, in its own units and number type; of tiles, on one."""
+        module = self.module
+        if isinstance(module, TiledNetwork):
+            height, width = module.tile
+            module, x = module.network, x[..., :height, :width]
+        refuse_training(self._network, module)
+        weight = floating_weight(module, x)
         exact = torch.promote_types(weight.dtype, torch.float32)
         level = sigma_column(x.to(weight.device, exact), sigma) / self.scale
         state = (x.to(weight.device, exact) - self.offset) / self.scale
         given = (state / self._divisor(level)).to(weight), self.label(level.flatten())
-        call = partial(called_with, self._network, self.module)
-        shape = tuple(self.shape)
-        precision = precision_of(self.module, weight.dtype)
+        call = partial(called_with, self._network, module)
+        precision = precision_of(module, weight.dtype)
+        shape = tuple(x.shape[1:])
         contract = Contract(self._network, call, given, shape, (1,), precision, _HINT)
-        return [(self.module, contract)]
+        return [(module, contract)]
 
     def denoising_error(self, sigma: float) -> Covariance:
         if self.error is None:
@@ -388,13 +397,3 @@ def error_or_none(caller: str, error: DenoisingError | None) -> DenoisingError |
         return None
     need = "what ti.measure_denoising_error(prior, images) returns, or None"
     return instance(caller, "error", error, DenoisingError, need=need)
-
-
-def _increasing(table: Tensor) -> Tensor:
-    table = real_tensor("NetworkPrior", "timesteps", table, dtype=torch.float64)
-    if table.ndim != 1 or len(table) < 2 or not bool((table.diff() > 0).all()) or table[0] <= 0:
-        raise ValueError(
-            "NetworkPrior(timesteps=): needs the positive noise levels of the training steps in "
-            "increasing order, e.g. ((1 - alpha_bar) / alpha_bar).sqrt()"
-        )
-    return table
