@@ -60,8 +60,10 @@ def peak_of(function):
 
 
 @pytest.mark.filterwarnings("ignore::tweedie_inverse.PosteriorWarning")
-def test_memory_does_not_grow_with_the_samples_in_a_file(prior, tmp_path):
-    y, operator = scan(SIDE)
+def test_memory_does_not_grow_with_the_samples_in_a_file(tmp_path):
+    operator = ops.Blur(ops.gaussian_kernel(1.0), (1, SIDE, SIDE), noise=ops.GaussianNoise(0.05))
+    prior = ti.priors.Gaussian(torch.zeros(1, SIDE, SIDE), power_spectrum=torch.ones(SIDE, SIDE))
+    y = operator.measure(torch.full((1, 1, SIDE, SIDE), 0.5), seed=0)
 
     def peak(count, file=None):
         def solve():

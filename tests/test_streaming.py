@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import tweedie_inverse as ti
-from tests.test_residence import SOLVES, _network
+from tests.pretend_device import Elsewhere
+from tests.test_residence import SOLVES, _network, _on
 from tests.test_resume import StoppedError, stop_after
 from tweedie_inverse import operators as ops
 from tweedie_inverse.io import hdf5_array
@@ -305,3 +306,26 @@ def test_an_array_in_one_piece_is_where_h5py_says(tmp_path):
         assert hdf5_array.place_of(opened, "x") == place
         assert torch.equal(torch.from_numpy(opened["x"][()]).flatten(0, 1), x)
     assert torch.equal(hdf5_array.mapped(file, place).flatten(0, 1), x)
+
+
+@pytest.mark.filterwarnings("ignore::tweedie_inverse.PosteriorWarning")
+def test_samples_of_an_accelerator_go_to_the_disk(tmp_path):
+    """The part that walks is on the device, the posterior on the CPU."""
+    prior, (y, operator) = _network(True), problem()
+    settings = {**SETTINGS, "steps": 3, "num_samples": 2}
+    expected = ti.solve(y, operator, prior, **settings)
+    file = tmp_path / "samples.h5"
+    with Elsewhere() as device:
+        there = _on(device, prior)
+        with pytest.raises(StoppedError):
+            ti.solve(
+                y.to(device.device), operator, there, samples_to=file, callback=stop_after(4),
+                **settings,
+            )  # fmt: skip
+        found = ti.solve(y.to(device.device), operator, there, samples_to=file, **settings)
+    for one in (found, ti.Posterior.load(file)):
+        assert one.samples.device.type == "cpu"
+        torch.testing.assert_close(one.samples, expected.samples, rtol=1e-5, atol=1e-5)
+        tensors = one.diagnostics.tensors()
+        assert {tensor.device.type for tensor in tensors.values()} == {"cpu"}
+        torch.testing.assert_close(tensors, expected.diagnostics.tensors(), rtol=1e-4, atol=1e-4)
