@@ -187,11 +187,11 @@ def test_the_bar_moves_within_a_step_of_many_tiles(prior, monkeypatch):
 
 def test_pieces_of_images_and_volumes(prior):
     assert progress.pieces_of(prior) is None
-    assert progress.pieces_of(prior.for_shape((1, 256, 112))).count == 10
+    assert progress.pieces_of(prior.for_shape((1, 256, 112))).inputs == 10
     whole = ti.priors.Slices(ti.load_prior("texture-64"), depth=5, correlation=1.0)
-    assert progress.pieces_of(whole).count == 5
+    assert progress.pieces_of(whole).inputs == 5
     tiled = ti.priors.Slices(prior.for_shape((1, 112, 112)), depth=5, correlation=1.0)
-    assert progress.pieces_of(tiled).count == 20
+    assert progress.pieces_of(tiled).inputs == 20
     assert (
         progress.pieces_of(ti.priors.Gaussian(torch.zeros(1, 4), covariance=torch.eye(4))) is None
     )

@@ -312,14 +312,14 @@ def test_an_array_in_one_piece_is_where_h5py_says(tmp_path):
 def test_samples_of_an_accelerator_go_to_the_disk(tmp_path):
     """The part that walks is on the device, the posterior on the CPU."""
     prior, (y, operator) = _network(True), problem()
-    settings = {**SETTINGS, "steps": 3, "num_samples": 2}
+    settings = {**SETTINGS, "steps": 2, "num_samples": 1, "batch_size": 1}
     expected = ti.solve(y, operator, prior, **settings)
     file = tmp_path / "samples.h5"
     with Elsewhere() as device:
         there = _on(device, prior)
         with pytest.raises(StoppedError):
             ti.solve(
-                y.to(device.device), operator, there, samples_to=file, callback=stop_after(4),
+                y.to(device.device), operator, there, samples_to=file, callback=stop_after(2),
                 **settings,
             )  # fmt: skip
         found = ti.solve(y.to(device.device), operator, there, samples_to=file, **settings)
@@ -329,3 +329,25 @@ def test_samples_of_an_accelerator_go_to_the_disk(tmp_path):
         tensors = one.diagnostics.tensors()
         assert {tensor.device.type for tensor in tensors.values()} == {"cpu"}
         torch.testing.assert_close(tensors, expected.diagnostics.tensors(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_that_was_deleted_begins_anew(tmp_path):
+    file = tmp_path / "samples.h5"
+    with pytest.raises(StoppedError):
+        solved(file, callback=stop_after(12))
+    file.unlink()  # the record is left, of another call as well
+    assert_equal(solved(file, seed=4), solved(seed=4))
+
+
+def test_a_kill_while_the_file_is_made_loses_nothing(tmp_path, monkeypatch):
+    file = tmp_path / "samples.h5"
+
+    def half(path, *args):
+        path.write_bytes(b"half")
+        raise StoppedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(samples_file, "laid_out", half)
+        with pytest.raises(StoppedError):
+            solved(file)
+    assert_equal(solved(file), solved())

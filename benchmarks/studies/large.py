@@ -40,7 +40,7 @@ class Case(NamedTuple):
     """A measurement, what it was made with, and the prior."""
 
     y: Tensor
-    operator: ops.LinearOperator
+    operator: ops.Operator
     prior: ti.priors.Prior
 
 
@@ -77,7 +77,7 @@ def _network(device: torch.device) -> NetworkPrior:
     return prior.tiled()
 
 
-def _case(operator: ops.LinearOperator, prior: ti.priors.Prior, device: torch.device) -> Case:
+def _case(operator: ops.Operator, prior: ti.priors.Prior, device: torch.device) -> Case:
     y = operator.measure(truth(tuple(operator.domain_shape)), seed=0)
     return Case(y.to(device), operator, prior)
 
@@ -153,6 +153,7 @@ def _told(
         f"{stats.denoiser_calls:g} evaluations and {stats.operator_calls:g} applications of the "
         f"operator a sample, {seconds:.0f} s in all"
     )
+    assert judged.expected is not None
     low, high = judged.expected.reshape(-1, 2)[0].tolist()
     found = ", ".join(f"{value:.3f}" for value in judged.residual_chi_square.flatten().tolist())
     yield f"chi-square {found}, expected {low:.3f} to {high:.3f}; {judged.verdict}"

@@ -87,11 +87,10 @@ def place_of(file: Any, name: str) -> Place:
         ValueError: it is not there, not in one piece, or of another number type.
     """
     found = file.get(name)
-    offset = None if found is None or not hasattr(found, "id") else found.id.get_offset()
-    kind = None if offset is None else found.dtype.name
-    if kind not in _TYPES or found.dtype.byteorder not in "=|" + "<>"[sys.byteorder == "big"]:
+    offset = found.id.get_offset() if hasattr(found, "dtype") else None
+    if offset is None or found.dtype.name not in _TYPES or not found.dtype.isnative:
         raise ValueError(f"there is no array {name} in one piece, in float32 or float64")
-    return Place(offset, tuple(found.shape), kind)
+    return Place(offset, tuple(found.shape), found.dtype.name)
 
 
 def write(path: Path, place: Place, first: int, rows: Tensor) -> None:

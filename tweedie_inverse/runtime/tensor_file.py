@@ -60,7 +60,7 @@ def _content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iter
     for name in names:
         # Some may be views of one, or expanded: each is written as it is.
         numbers = tensors[name].detach().cpu().resolve_conj().contiguous().reshape(-1)
-        yield memoryview(numbers.view(torch.uint8).numpy())
+        yield numbers.view(torch.uint8).numpy().data
 
 
 def read(

@@ -212,7 +212,7 @@ def _judged(
         effective_sample_size=size.to(run.y),
         expected=torch.tensor(expected).to(run.y),
         solver_error=max(part.solver_error for part in finished),
-        acceptance=_acceptance(finished, tuple(samples.shape[:2])),
+        acceptance=_acceptance(finished, samples.shape[:2]),
         outside=_outside(run.prior.value_range, samples, run.y),
         population=population,
         at_edge=() if instrument is None else instrument.at_edge,
@@ -278,12 +278,12 @@ def _measured(run: Run, samples: Tensor, instrument: InstrumentSamples | None) -
     )
 
 
-def _acceptance(finished: Sequence[Part], shape: tuple[int, int]) -> Tensor | None:
+def _acceptance(finished: Sequence[Part], shape: torch.Size) -> Tensor | None:
     """``(batch, num_samples)``; None where no step made moves."""
     parts = [part.acceptance for part in finished if part.acceptance is not None]
     if not parts:
         return None
-    return torch.cat(parts)[: shape[0] * shape[1]].reshape(shape)
+    return torch.cat(parts)[: shape.numel()].reshape(shape)
 
 
 def _outside(

@@ -28,7 +28,7 @@ class Pieces(NamedTuple):
     """The network behind a prior, and how many of its inputs one image is."""
 
     network: nn.Module
-    count: int
+    inputs: int
 
 
 class Progress:
@@ -53,7 +53,7 @@ class Progress:
         """The network has been called for some pieces: a forward hook."""
         assert self._pieces is not None
         room = _NETWORK * self._walkers - self._within
-        share = min(len(inputs[0]) / self._pieces.count, max(0.0, room))
+        share = min(len(inputs[0]) / self._pieces.inputs, max(0.0, room))
         self._within += share
         self._bar.update(share)
 
@@ -91,7 +91,7 @@ def pieces_of(prior: Prior) -> Pieces | None:
                 of_slice = Pieces(prior.prior.module, 1)
             if of_slice is None:
                 return None
-            network, count = of_slice.network, count + prior.shape[1 + axis] * of_slice.count
+            network, count = of_slice.network, count + prior.shape[1 + axis] * of_slice.inputs
     return None if network is None or count == 1 else Pieces(network, count)
 
 

@@ -287,8 +287,10 @@ def _parts(
                 so_far = spent.paid(prior.calls - before, problem.operator_calls)
                 underway = Underway(first, last, step.level.index, step.state, so_far)
                 keeper.keep(Saved(saved.finished, underway))
+            x, last_info = step.x, step.info._replace(denoised=step.x)
+            del step  # the next one need not keep its images
         spent = spent.paid(prior.calls - before, problem.operator_calls)
-        return spent.part(_everyone(run, step.x), step.info)
+        return spent.part(_everyone(run, x), last_info)
 
     if run.walk.communicator.size > 1:
         # Trying a part again would leave the other processes waiting.

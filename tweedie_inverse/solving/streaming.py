@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -53,7 +53,8 @@ class SampleFile:
         self._record = self.path.with_name(f"{self.path.name}.parts")
         library(_CALLER, "hdf5")
         _refuse_populations(run)
-        self._run, self._call, self._lock = run, fingerprint(run), None
+        self._run, self._call = run, fingerprint(run)
+        self._lock: IO[bytes] | None = None
         self._shape = (run.num_samples, *run.prior.shape)
         self._shape = self._shape if run.single else (len(run.y), *self._shape)
         self._parts: list[Part] = []
@@ -68,8 +69,8 @@ class SampleFile:
     def _find(self) -> None:
         """Take up what is there, or see that there is room for the samples."""
         exists = self.path.exists() and self.path.stat().st_size > 0
-        if self._record.exists():
-            self._take_up(exists)
+        if exists and self._record.exists():
+            self._take_up()
         elif exists:
             call, is_complete = samples_file.call_of(self.path)
             refuse_other(call, self._call, self.path, _READING)
@@ -82,12 +83,12 @@ class SampleFile:
         if self._place is None and self.posterior is None:
             self._refuse_little_room()
 
-    def _take_up(self, exists: bool) -> None:
+    def _take_up(self) -> None:
         """The parts that have arrived."""
         need = "the record of a file of samples"
         tensors, notes = tensor_file.read(self._record, _RECORD, caller=_READING, need=need)
         refuse_other(notes["call"], self._call, self.path, _READING)
-        if notes["place"] is None or not exists:
+        if notes["place"] is None:  # the file was being made
             return
         offset, shape, dtype = notes["place"]
         place = Place(offset, tuple(shape), dtype)
