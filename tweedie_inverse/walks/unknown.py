@@ -42,6 +42,7 @@ from tweedie_inverse.operators import (
     UnknownGaussianNoise,
 )
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks import pilot as pilots
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
 from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
@@ -138,9 +139,12 @@ class UnknownInstrument(Walk[UnknownState]):
                 f"UnknownInstrument(pilot={pilot}): leaves nothing of {steps} evaluations; take "
                 "more steps"
             )
-        plan = self.walk.plan(guessed, prior, steps - pilot)
+        goes_on = pilot and not isinstance(problem.operator, BlindBlur)
+        walk = pilots.going_on(self.walk, prior) if goes_on else self.walk
+        plan = walk.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
-        walk = replace(self, walk=plan.walk, pilot=pilot, geometric=geometric)
+        settings = replace(plan.walk, sigma_max=self.walk.sigma_max)
+        walk = replace(self, walk=settings, pilot=pilot, geometric=geometric)
         if not pilot:
             return Plan(walk, plan.sigmas, plan.note)
         note = f"a pilot of {pilot} evaluations looked for the numbers of the operator"
@@ -187,13 +191,19 @@ class UnknownInstrument(Walk[UnknownState]):
             return state
         # Its draws need not be exact along the pull of the data: levels help it more than secants.
         walk = replace(self, walk=replace(self.walk, secants=False), held=HELD)
-        ladder = levels(self.pilot, sigma, prior)
+        top = pilots.highest(self.walk, prior)
+        ladder = levels(self.pilot, top, prior)
         if instrument.kernel is not None:
             walk, guessed = replace(self, held=math.inf), self._guessed(problem)
             ladder = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+        else:
+            state = state._replace(inner=self.walk.start(problem, prior, top, streams))
         for level in ladder:
             at = streams.at(_PILOT_STEP + level.index)
             state, _ = walk.step(state, level, problem, prior, at)
+        if instrument.kernel is None:
+            noise = streams.at(_PILOT_STEP - 1).normal(prior.shape, like=inner.x)
+            inner = inner._replace(x=state.x + sigma * prior.coloured(noise))
         return state._replace(inner=inner)
 
     def _places(self, instrument: Instrument) -> list[int]:
