@@ -140,6 +140,10 @@ class Parametric(LinearOperator):
             self._kept.popitem(last=False)
         return found
 
+    def members(self, values: Tensor) -> LinearOperator | Sequence[LinearOperator]:
+        """Those of rows of numbers ``(batch, count)``: one each, or one for such a batch."""
+        return [self.member(each) for each in values.tolist()]
+
     @property
     def observed(self) -> Tensor | None:
         return self.examples[1].observed
