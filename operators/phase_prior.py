@@ -19,6 +19,8 @@ from tweedie_inverse.numerics.residence import resident
 
 # Turns of the constant: it is uniform on the circle, and may begin anywhere on it.
 _TURNS = 2.0
+# Where normal priors are cut off, in standard deviations.
+_FAR = 8.0
 # Rounds of the fit to what slopes leave.
 _ROUNDS = 4
 
@@ -62,6 +64,11 @@ class PhasePrior:
                 image = image * line.reshape(-1, *[1] * (len(self.size) - 1 - axis))
             found.append(image)
         return torch.stack(found)
+
+    @property
+    def reach(self) -> float:
+        """No phase is further from 0 than this."""
+        return _TURNS * math.pi + _FAR * self.spread * (len(self.powers) - 1)
 
     @property
     def turns(self) -> tuple[float, float]:

@@ -179,7 +179,7 @@ class InstrumentSamples:
             prior.maps(of[..., self.levels :]) for of in (self.u, self.trace, self.start)
         )
         spread = maps.std(axis) if maps.shape[axis] > 1 else maps.mean(axis) * torch.nan
-        ends = self.low.new_tensor(prior.turns).expand(*self.low.shape[:-1], 2)
+        ends = self.low.new_tensor([-prior.reach, prior.reach]).expand(*self.low.shape[:-1], 2)
         told = ~(spread > torch.pi / 2)
         return Parameter("phase", maps, ends, trace, settled(start, axis), told)
 
