@@ -31,6 +31,7 @@ from tweedie_inverse.conditional.first_guess import geometric_numbers
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
+from tweedie_inverse.conditional.phase_moves import PhaseMoves
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import draw, in_units
 from tweedie_inverse.numerics.streams import Streams
@@ -40,12 +41,14 @@ from tweedie_inverse.operators import (
     Parametric,
     UnknownCountingNoise,
     UnknownGaussianNoise,
+    UnknownPhase,
 )
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks import pilot as pilots
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
 from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
+from tweedie_inverse.walks.phase_level import begun_phase, moved_phase
 from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, kernel_levels, levels
 
 
@@ -131,6 +134,7 @@ class UnknownInstrument(Walk[UnknownState]):
         if pilot is None:
             names = getattr(problem.operator, "unknowns", {}).keys()
             helps = bool(names - set(geometric)) and not prior.error_is_exact
+            helps = helps and not isinstance(problem.operator, UnknownPhase)
             share = _SHARE if not isinstance(problem.operator, BlindBlur) else _KERNEL_SHARE
             pilot = steps // share if helps and steps // share >= SHORTEST else 0
         guessed = self._guessed(problem)
@@ -186,6 +190,7 @@ class UnknownInstrument(Walk[UnknownState]):
         inner = self.walk.start(problem, prior, sigma, streams)
         steps, geometric = first_steps(instrument), self._places(instrument)
         u, steps = begun(problem, instrument, prior, steps, streams, geometric)
+        u, steps = begun_phase(problem, instrument, prior, u, steps, streams)
         state = UnknownState(inner, u, steps, steps)
         if not self.pilot:
             return state
@@ -224,8 +229,8 @@ class UnknownInstrument(Walk[UnknownState]):
             return self._counting_step(state, level, problem, instrument, prior, streams)
         tuned = instrument.tuned(state.u)
         belief = self.walk.believe(state.inner, level, tuned, prior, streams)
-        u, steps, kernels = self._kernel_moved(
-            state, belief, level, instrument, prior, streams, problem.y
+        u, steps, kernels = self._moved_together(
+            state, belief, level, instrument, prior, streams, problem
         )
         moved = moved_at(
             level,
@@ -318,7 +323,7 @@ class UnknownInstrument(Walk[UnknownState]):
         inner = DecoupledState(after, belief.known, x0)
         return UnknownState(inner, u, moved.steps, near_steps), info
 
-    def _kernel_moved(
+    def _moved_together(
         self,
         state: UnknownState,
         belief: Belief,
@@ -326,12 +331,17 @@ class UnknownInstrument(Walk[UnknownState]):
         instrument: Instrument,
         prior: Prior,
         streams: Streams,
-        y: Tensor,
-    ) -> tuple[Tensor, Tensor, KernelMoves | None]:
-        """Coordinates and steps after moves of an unknown kernel, if there is one to be moved."""
+        problem: Problem,
+    ) -> tuple[Tensor, Tensor, KernelMoves | PhaseMoves | None]:
+        """After moves of an unknown kernel or phase, if there is one to be moved: u and steps."""
         first = level.index == 0 and not self.pilot
         moves = self.first_moves if first else self.operator_moves
-        if instrument.kernel is None or not moves or self._holds(level, prior):
+        if not moves or self._holds(level, prior):
+            return state.u, state.steps, None
+        if instrument.phase is not None:
+            at = (belief, level, problem, instrument, prior, streams, moves)
+            return moved_phase(state.u, state.steps, *at)
+        if instrument.kernel is None:
             return state.u, state.steps, None
         of = slice(instrument.levels, None)
         moved = kernel_moves(
@@ -339,7 +349,7 @@ class UnknownInstrument(Walk[UnknownState]):
             state.steps[:, instrument.levels],
             belief.denoised,
             belief.covariance,
-            y,
+            problem.y,
             instrument.noise_levels(state.u),
             instrument.kernel,
             streams,
