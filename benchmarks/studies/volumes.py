@@ -61,7 +61,7 @@ ROWS = (
     "backprojection",
     *METHODS,
 )
-SHOWN = ("slices", "40mm", "tv-3d", "diffpir")  # in the picture
+SHOWN = ("slices", "40mm", "tv-3d", "dpir", "diffpir")  # in the picture
 
 
 class Row(NamedTuple):
