@@ -204,10 +204,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
-    sizes = options.size, options.depth, options.bodies, options.samples, options.steps
-    sizes = (64, 4, 1, 2, 4) if options.smoke else sizes
-    evaluations = 4 if options.smoke else options.evaluations
-    given = case(*sizes, evaluations, device=options.device)
+    if options.smoke:
+        given = case(64, 4, 1, 2, 4, evaluations=4, device=options.device)
+    else:
+        sizes = options.size, options.depth, options.bodies, options.samples, options.steps
+        given = case(*sizes, evaluations=options.evaluations, device=options.device)
     shown = {"truth": given.truths[0].cpu()}
     print(HEAD, flush=True)
     for name, row, sample in rows(given, options.rows):
