@@ -1,4 +1,4 @@
-"""The examples of a brain and the study of volumes run."""
+"""The examples of volumes, and the study of them, run."""
 
 import runpy
 from pathlib import Path
@@ -46,3 +46,13 @@ def test_the_study_of_volumes(tmp_path):
     assert found["80mm"].flicker < found["slices"].flicker / 2
     assert found["tv-3d"].psnr > found["backprojection"].psnr + 3
     assert found["dpir"].evaluations == 8
+
+
+@pytest.mark.slow
+def test_cone_beam(tmp_path):
+    pytest.importorskip("diffct")
+    main = runpy.run_path(str(ROOT / "examples" / "cone_beam.py"))["main"]
+    result = main(str(tmp_path), depth=2, views=6, steps=3, num_samples=2, device="cpu")
+    assert result.picture.stat().st_size > 10_000
+    assert result.mean > result.fdk
+    assert result.evaluations == 3

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.conditional.problem import Applications, Problem
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Basis, Pixels
@@ -93,7 +93,7 @@ class Instrument:
         self.counts = self._counted()
         self.kernel = operator.prior if isinstance(operator, BlindBlur) else None
         self.unknowns = self._priors()
-        self._made: list[Problem] = []
+        self._calls: list[Applications] = []
         self._shared: Problem | None = None
 
     def _grouped(self, shape: tuple[int, ...]) -> tuple[Tensor, int]:
@@ -176,10 +176,10 @@ class Instrument:
                 self._shared.is_diagonal(Pixels())  # a spectrum is worked out once
             made = copy.copy(self._shared)
             made.y = y
-            made.operator_calls = 0
+            made.applications = Applications()
         if unit is not None:
             made.unit = unit.reshape(-1, *[1] * len(self._operator.domain_shape))
-        self._made.append(made)
+        self._calls.append(made.applications)
         return made
 
     def whiten(self, r: Tensor, tuned: Problem) -> Tensor:
@@ -213,7 +213,7 @@ class Instrument:
         values = self.unknowns.values(u)
         operator, noise = self._operator, self._noise
         if isinstance(operator, Parametric):
-            operator = operator.member(values[self.levels :].tolist())
+            (operator,) = operator.members([values[self.levels :].tolist()])
         if self.levels:
             noise = GaussianNoise(values[: self.levels].cpu()[self._groups.cpu()])
         if self.levels == 1:
@@ -229,8 +229,8 @@ class Instrument:
 
     def take_calls(self) -> int:
         """Applications of operators since this was last asked."""
-        calls = sum(problem.operator_calls for problem in self._made)
-        self._made.clear()
+        calls = sum(each.count for each in self._calls)
+        self._calls.clear()
         return calls
 
     def _rows(self, tuned: Problem, like: Tensor) -> Tensor:
@@ -241,7 +241,7 @@ class Instrument:
         operator = self._operator
         if not isinstance(operator, Parametric):
             return operator
-        return [operator.member(each) for each in values[:, self.levels :].tolist()]
+        return operator.members(values[:, self.levels :].tolist())
 
     def _guess(self, y: Tensor) -> float:
         """A noise level of one measurement."""
