@@ -163,8 +163,9 @@ def _limit(device: torch.device, gigabytes: float) -> None:
     """Let torch take no more of the accelerator's memory."""
     if device.type != "cuda":
         raise ValueError("large: --limit-gb limits the memory of CUDA; say --device cuda as well")
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / total), device)
+    place = torch.cuda.current_device() if device.index is None else device.index
+    total = torch.cuda.get_device_properties(place).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / total), place)
 
 
 if __name__ == "__main__":
