@@ -35,6 +35,7 @@ from tweedie_inverse.app.posteriors import read_besides as _read
 from tweedie_inverse.app.with_problem import with_problem
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.posterior_file import refuse_suffix
+from tweedie_inverse.solving.samples_file import is_named_so
 
 _EXAMPLE = """\
 examples:
@@ -128,6 +129,7 @@ def _add_output(solve: Parser) -> None:
     solve.add_argument(
         "--out",
         help="file, posterior.safetensors by default, with a .png and the problem file beside it; "
+        "samples are written to a .h5 as they arrive, for images of which memory holds few; "
         "or a folder, by a / at the end; for several measurements a folder, posteriors by default",
     )
     solve.add_argument(
@@ -220,7 +222,9 @@ def _solve_one(options: argparse.Namespace) -> None:
         raise ValueError(
             f"solve: --out {out}: name a file, {out}.safetensors, or a folder by a slash, {out}/"
         )
-    refuse_suffix(out)
+    is_stream = is_named_so(out)
+    if not is_stream:
+        refuse_suffix(out)
     equipment.check(options, "solve")
     data = measurements.load(measurement, options.key)
     operators = equipment.operators(options, "solve")
@@ -228,9 +232,10 @@ def _solve_one(options: argparse.Namespace) -> None:
     operator = operators.of(prior, data)
     leads = prior.ranks.leads
     exports = exports.of(operator, prior)
-    if out.exists():
+    if out.exists() and not is_stream:
         print(f"{out}: is there, and will be written over")
-    job = Job(str(measurement), options.seed, print, bulk.walk_file(out))
+    to = out if is_stream else None
+    job = Job(str(measurement), options.seed, print, bulk.walk_file(out), to)
     posterior = posterior_of(job, data, operator, prior, options)
     if not leads:
         return

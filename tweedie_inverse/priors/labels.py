@@ -154,7 +154,7 @@ class FractionalEmbedding(nn.Module):
 
 
 def increasing(table: Tensor) -> Tensor:
-    """A table of noise levels, checked, in float64."""
+    """The noise levels of the training steps, float64, checked."""
     table = real_tensor("NetworkPrior", "timesteps", table, dtype=torch.float64)
     if table.ndim != 1 or len(table) < 2 or not bool((table.diff() > 0).all()) or table[0] <= 0:
         raise ValueError(

@@ -188,18 +188,22 @@ class NetworkPrior(Prior):
         return f"the network {type(self.module).__name__} of {self!r}"
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
-        """That of the network itself, in its own units and number type."""
-        refuse_training(self._network, self.module)
-        weight = floating_weight(self.module, x)
+        """That of the network itself, in its own units and number type; of tiles, on one."""
+        module = self.module
+        if isinstance(module, TiledNetwork):
+            height, width = module.tile
+            module, x = module.network, x[..., :height, :width]
+        refuse_training(self._network, module)
+        weight = floating_weight(module, x)
         exact = torch.promote_types(weight.dtype, torch.float32)
         level = sigma_column(x.to(weight.device, exact), sigma) / self.scale
         state = (x.to(weight.device, exact) - self.offset) / self.scale
         given = (state / self._divisor(level)).to(weight), self.label(level.flatten())
-        call = partial(called_with, self._network, self.module)
-        shape = tuple(self.shape)
-        precision = precision_of(self.module, weight.dtype)
+        call = partial(called_with, self._network, module)
+        precision = precision_of(module, weight.dtype)
+        shape = tuple(x.shape[1:])
         contract = Contract(self._network, call, given, shape, (1,), precision, _HINT)
-        return [(self.module, contract)]
+        return [(module, contract)]
 
     def denoising_error(self, sigma: float) -> Covariance:
         if self.error is None:

@@ -134,7 +134,7 @@ def read(path: str | Path, run: Run, caller: str) -> Saved:
         ValueError: it is no such file, or of another call.
     """
     tensors, notes = tensor_file.read(path, _FORMAT, caller=caller, need="a walk that was kept")
-    _refuse_other(notes["call"], fingerprint(run), path, caller)
+    refuse_other(notes["call"], fingerprint(run), path, caller)
     here = {name: tensor.to(run.y.device) for name, tensor in tensors.items()}
     try:
         return rebuilt(here, notes["content"])
@@ -142,7 +142,8 @@ def read(path: str | Path, run: Run, caller: str) -> Saved:
         raise ValueError(f"{caller}({str(path)!r}): cannot be read: {error}") from error
 
 
-def _refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller: str) -> None:
+def refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller: str) -> None:
+    """Raise a `ValueError` where a file's call is another one than this."""
     names = sorted(there.keys() | here.keys())
     other = [name for name in names if there.get(name) != here.get(name)]
     if other:
@@ -158,12 +159,16 @@ def _refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller
 class Keeper:
     """Keeps the walk of `solve` in a file, from time to time.
 
+    Args:
+        parts: whether the parts that have arrived are kept, too, or only the one under way.
+
     Raises:
         ValueError: the file cannot be written, or the walkers are spread over processes.
     """
 
-    def __init__(self, path: str | Path, run: Run):
+    def __init__(self, path: str | Path, run: Run, *, parts: bool = True):
         self._path, self._run = checked_path("solve", "checkpoint", path), run
+        self._keeps_parts = parts
         _refuse_processes("solve(checkpoint=)", run)
         ready(self._path)
         self._latest = self._begin = time.monotonic()
@@ -204,8 +209,10 @@ class Keeper:
     def keep(self, saved: Saved) -> None:
         """Write the file; where that fails, say so and let the walk go on."""
         self._latest = time.monotonic()
+        finished = saved.finished if self._keeps_parts else []
+        saved = Saved(finished, saved.underway, self._latest - self._begin)
         try:
-            write(self._path, self._run, saved._replace(seconds=self._latest - self._begin))
+            write(self._path, self._run, saved)
         except OSError as error:
             text = f"solve(checkpoint=): {self._path} could not be written ({error}); it walks on"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
