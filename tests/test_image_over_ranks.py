@@ -29,6 +29,9 @@ def cases(spread):
     tiles, own = prior(), prior(pixels=10**6)
     volume, cube = mask(VOLUME), mask((1, 8, 8, 8))
     counted = ops.Mask(torch.ones(SIZE), noise=ops.PoissonNoise(0.1))
+    kspace = ops.FourierSampling(
+        ops.random_mask(SIZE, 0.5, seed=2)[0], noise=ops.GaussianNoise(0.1)
+    )
     axes = ti.priors.Slices(own.for_shape((1, 8, 8)), depth=8, axes=(0, 1), together=3)
     walk = ti.walks.Decoupled
     return {
@@ -41,6 +44,9 @@ def cases(spread):
         "two axes": (spread(axes), cube, {"steps": 4}),
         "tiles of slices": (slices(spread(own)), volume, {"steps": 4}),
         "counts": (spread(tiles), counted, {"steps": 3}),
+        "complex": (ti.priors.Complex(spread(tiles), phase=0.3, imaginary=0.1), kspace, {}),
+        "unknown noise": (spread(tiles), None, {"noise": "estimate", "steps": 4}),
+        "faster": (spread(tiles).faster(channels_last=True), None, {"steps": 4}),
     }
 
 
