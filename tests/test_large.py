@@ -17,7 +17,7 @@ from tweedie_inverse.runtime import notebook
 from tweedie_inverse.runtime.live_memory import LiveBytes
 from tweedie_inverse.solving import progress
 
-SIDE = 160
+SIDE = 96
 IMAGE = 4 * SIDE**2
 
 
@@ -68,7 +68,7 @@ def test_memory_does_not_grow_with_the_samples_in_a_file(tmp_path):
     def peak(count, file=None):
         def solve():
             return ti.solve(
-                y, operator, prior, num_samples=count, steps=3, batch_size=1, samples_to=file
+                y, operator, prior, num_samples=count, steps=2, batch_size=1, samples_to=file
             )
 
         return peak_of(solve)
