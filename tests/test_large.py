@@ -9,6 +9,7 @@ from torch import nn
 import tweedie_inverse as ti
 from tests.networks import seeded
 from tweedie_inverse import operators as ops
+from tweedie_inverse.benchmarks.studies import large
 from tweedie_inverse.numerics import cosine_transform
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Cosines, cosine_matrix
@@ -197,3 +198,18 @@ def test_pieces_of_images_and_volumes(prior):
         progress.pieces_of(ti.priors.Gaussian(torch.zeros(1, 4), covariance=torch.eye(4))) is None
     )
     assert math.prod(tiled.shape) == 5 * 112**2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", large.CASES)
+def test_the_study_says_what_it_measured(problem, tmp_path, capsys):
+    large.run(large.asked([problem, "--smoke"]), tmp_path / "a.h5")
+    said = capsys.readouterr().out
+    assert "peak memory of the process" in said
+    assert "2 evaluations" in said
+    assert ti.Posterior.load(tmp_path / "a.h5").samples.shape[1] == 2
+
+
+def test_a_limit_of_memory_is_one_of_cuda(tmp_path):
+    with pytest.raises(ValueError, match="say --device cuda as well"):
+        large.run(large.asked(["image", "--limit-gb", "24"]), tmp_path / "a.h5")
