@@ -88,7 +88,7 @@ def test_a_sample_depends_on_no_other_and_is_kept(tmp_path):
     both.save(tmp_path / "both.safetensors")
     again = ti.Posterior.load(tmp_path / "both.safetensors")
     assert torch.equal(again.parameters["kernel"].samples, kernel.samples)
-    assert len(kernel.plot(index=1, truth=torch.eye(3) / 3).axes) == 6  # 5 pictures and a scale
+    assert len(kernel.plot(index=1, truth=torch.eye(3) / 3).axes) == 7  # 5 pictures, 2 scales
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,11 @@ def _add_walk(solve: Parser) -> None:
     )
     solve.add_argument("--rank", type=int, help="of this process, if no launcher says so")
     solve.add_argument("--world-size", type=int, help="number of processes that share the files")
+    solve.add_argument(
+        "--over-ranks",
+        action="store_true",
+        help="with --tiled, under torchrun: all processes solve the one measurement together",
+    )
 
 
 def _add_output(solve: Parser) -> None:
@@ -153,7 +158,12 @@ def _add_output(solve: Parser) -> None:
 
 def _solve(options: argparse.Namespace) -> None:
     """One file to one file; several, or into a folder, to a folder."""
-    from tweedie_inverse.app.distributed import find_place, ready_device
+    from tweedie_inverse.app.distributed import (
+        find_place,
+        ready_device,
+        refuse_over_ranks,
+        said_by_the_first,
+    )
 
     options.device = ready_device(options.device, os.environ)
     options.place = find_place(os.environ, options.rank, options.world_size)
@@ -167,6 +177,8 @@ def _solve(options: argparse.Namespace) -> None:
     many = several or (options.out or "").endswith(("/", os.sep))
     if not several and options.world_size is not None:
         raise ValueError("solve: --rank and --world-size share several files; there is one")
+    if options.over_ranks:
+        refuse_over_ranks(options, many)
     options.progress, options.several = not several, many
     if options.save_problem is not None:
         _save_problem(options)
@@ -175,7 +187,8 @@ def _solve(options: argparse.Namespace) -> None:
     elif many:
         solve_many.run(options)
     else:
-        _solve_one(options)
+        with said_by_the_first(options.over_ranks, os.environ):
+            _solve_one(options)
 
 
 def _save_problem(options: argparse.Namespace) -> None:
@@ -217,12 +230,15 @@ def _solve_one(options: argparse.Namespace) -> None:
     operators = equipment.operators(options, "solve")
     prior, _ = equipment.prior_of(options, "solve")
     operator = operators.of(prior, data)
+    leads = prior.ranks.leads
     exports = exports.of(operator, prior)
     if out.exists() and not is_stream:
         print(f"{out}: is there, and will be written over")
     to = out if is_stream else None
     job = Job(str(measurement), options.seed, print, bulk.walk_file(out), to)
     posterior = posterior_of(job, data, operator, prior, options)
+    if not leads:
+        return
     bulk.write(posterior, out)
     exported = exports.write(posterior, measurement, out, data, print)
     exported += report(posterior, options, out)

@@ -38,6 +38,10 @@ class Basis(ABC):
         """The same change of coordinates of each channel, without a mixing of the channels."""
         return self
 
+    def unturned(self) -> "Basis":
+        """The same without a turn of the channels that differs from place to place."""
+        return self
+
     @property
     def is_planar(self) -> bool:
         """Whether every ``(height, width)`` is transformed by itself, and all of them alike."""

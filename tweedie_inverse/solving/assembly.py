@@ -19,6 +19,7 @@ from tweedie_inverse.operators import (
     Parametric,
     UnknownCountingNoise,
     UnknownGaussianNoise,
+    UnknownPhase,
 )
 from tweedie_inverse.runtime.digest import digest
 from tweedie_inverse.solving.blocks import of_samples
@@ -176,6 +177,7 @@ def _drawn_instrument(
         high=torch.cat([prior.high for prior in priors]),
         deviation=torch.cat([prior.deviation for prior in priors]),
         kernel=operator.prior if isinstance(operator, BlindBlur) else None,
+        phase=operator.prior if isinstance(operator, UnknownPhase) else None,
         noise_names=noise.unknown_names if isinstance(noise, UnknownCountingNoise) else ("std",),
     )
 

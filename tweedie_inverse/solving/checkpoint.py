@@ -175,7 +175,13 @@ class Keeper:
 
     def found(self) -> Saved:
         """What the file holds; nothing where there is none."""
-        if not self._path.exists():
+        is_there = self._path.exists()
+        if len(set(map(tuple, self._run.prior.ranks.agree("a checkpoint", [is_there])))) > 1:
+            raise ValueError(
+                f"solve(checkpoint=): not all processes see {self._path}; name a file on a disk "
+                "that they share"
+            )
+        if not is_there:
             return Saved([], None)
         saved = read(self._path, self._run, "solve: checkpoint")
         if saved.underway is not None and saved.underway.spent is None:
@@ -188,12 +194,13 @@ class Keeper:
 
     @property
     def is_due(self) -> bool:
-        return time.monotonic() - self._latest >= _EVERY
+        leads = self._run.prior.ranks.leads  # of processes with one image, which all could write
+        return leads and time.monotonic() - self._latest >= _EVERY
 
     @property
     def has_kept(self) -> bool:
-        """Whether the walk took long enough to have a file."""
-        return self._path.exists()
+        """Whether the walk took long enough to have a file, which this process writes."""
+        return self._run.prior.ranks.leads and self._path.exists()
 
     def refuse(self, state: Any) -> None:
         """Raise a `TypeError` where the state of the user's own walk cannot be written."""
@@ -212,4 +219,6 @@ class Keeper:
 
     def done(self) -> None:
         """All samples are there: the file goes."""
-        self._path.unlink(missing_ok=True)
+        if self._run.prior.ranks.leads:
+            self._path.unlink(missing_ok=True)
+        self._run.prior.ranks.agree("the end of a checkpoint")  # nobody finds it in the next call

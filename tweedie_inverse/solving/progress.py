@@ -28,7 +28,7 @@ class Pieces(NamedTuple):
     """The network behind a prior, and how many of its inputs one image is."""
 
     network: nn.Module
-    inputs: int
+    inputs: float
 
 
 class Progress:
@@ -60,9 +60,13 @@ class Progress:
 
 @contextmanager
 def progress_of(run: Run, *, show: bool) -> Iterator[Progress]:
-    """A bar over the steps of all walkers, if it is to be shown."""
+    """A bar over the steps of all walkers, if it is to be shown; one for all processes."""
+    ranks = run.prior.ranks
+    show = show and ranks.leads
     steps = run.total * (len(run.sigmas) - 1)  # probes and secants are part of a step
     pieces = pieces_of(run.prior) if show else None
+    if pieces is not None:  # the others have their share
+        pieces = pieces._replace(inputs=pieces.inputs / ranks.size)
     settings: dict[str, Any] = {} if pieces is None else {"bar_format": _FINE}
     with notebook.progress_bar(
         total=steps, disable=not show, unit="step", desc=run.walk.name, **settings

@@ -171,7 +171,7 @@ def solve(
     )
     if keeper is not None:
         keeper.done()
-    if not posterior.diagnostics.is_consistent:
+    if not posterior.diagnostics.is_consistent and run.prior.ranks.leads:
         text = f"solve: the posterior cannot be trusted; {posterior.diagnostics.report}"
         warnings.warn(text, PosteriorWarning, stacklevel=2)
     return posterior
@@ -295,7 +295,8 @@ def _parts(
     if run.walk.communicator.size > 1:
         # Trying a part again would leave the other processes waiting.
         return (work(first, last) for first, last in whole_parts(run))
-    return in_parts(run.total, chunk, work, partial(end_of_part, run), first=arrived)
+    together = run.prior.ranks.together(work)
+    return in_parts(run.total, chunk, together, partial(end_of_part, run), first=arrived)
 
 
 def _everyone(run: Run, x: Tensor) -> Tensor:

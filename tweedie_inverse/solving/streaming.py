@@ -211,3 +211,8 @@ def _refuse_populations(run: Run) -> None:
             "have arrived, so that memory must hold them; leave samples_to= out, or take "
             "method='decoupled'"
         )
+    if run.prior.ranks.size > 1:
+        raise ValueError(
+            f"{_CALLER}: one image over {run.prior.ranks.size} processes has its samples in all of "
+            "them; save the posterior on the first one, prior.ranks.leads"
+        )

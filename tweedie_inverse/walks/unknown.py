@@ -31,6 +31,7 @@ from tweedie_inverse.conditional.first_guess import geometric_numbers
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
+from tweedie_inverse.conditional.phase_moves import PhaseMoves
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import draw, in_units
 from tweedie_inverse.numerics.streams import Streams
@@ -40,11 +41,14 @@ from tweedie_inverse.operators import (
     Parametric,
     UnknownCountingNoise,
     UnknownGaussianNoise,
+    UnknownPhase,
 )
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks import pilot as pilots
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
 from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
+from tweedie_inverse.walks.phase_level import begun_phase, moved_phase
 from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, kernel_levels, levels
 
 
@@ -130,6 +134,7 @@ class UnknownInstrument(Walk[UnknownState]):
         if pilot is None:
             names = getattr(problem.operator, "unknowns", {}).keys()
             helps = bool(names - set(geometric)) and not prior.error_is_exact
+            helps = helps and not isinstance(problem.operator, UnknownPhase)
             share = _SHARE if not isinstance(problem.operator, BlindBlur) else _KERNEL_SHARE
             pilot = steps // share if helps and steps // share >= SHORTEST else 0
         guessed = self._guessed(problem)
@@ -138,9 +143,12 @@ class UnknownInstrument(Walk[UnknownState]):
                 f"UnknownInstrument(pilot={pilot}): leaves nothing of {steps} evaluations; take "
                 "more steps"
             )
-        plan = self.walk.plan(guessed, prior, steps - pilot)
+        goes_on = pilot and not isinstance(problem.operator, BlindBlur)
+        walk = pilots.going_on(self.walk, prior) if goes_on else self.walk
+        plan = walk.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
-        walk = replace(self, walk=plan.walk, pilot=pilot, geometric=geometric)
+        settings = replace(plan.walk, sigma_max=self.walk.sigma_max)
+        walk = replace(self, walk=settings, pilot=pilot, geometric=geometric)
         if not pilot:
             return Plan(walk, plan.sigmas, plan.note)
         note = f"a pilot of {pilot} evaluations looked for the numbers of the operator"
@@ -182,18 +190,25 @@ class UnknownInstrument(Walk[UnknownState]):
         inner = self.walk.start(problem, prior, sigma, streams)
         steps, geometric = first_steps(instrument), self._places(instrument)
         u, steps = begun(problem, instrument, prior, steps, streams, geometric)
+        u, steps = begun_phase(problem, instrument, prior, u, steps, streams)
         state = UnknownState(inner, u, steps, steps)
         if not self.pilot:
             return state
         # Its draws need not be exact along the pull of the data: levels help it more than secants.
         walk = replace(self, walk=replace(self.walk, secants=False), held=HELD)
-        ladder = levels(self.pilot, sigma, prior)
+        top = pilots.highest(self.walk, prior)
+        ladder = levels(self.pilot, top, prior)
         if instrument.kernel is not None:
             walk, guessed = replace(self, held=math.inf), self._guessed(problem)
             ladder = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+        else:
+            state = state._replace(inner=self.walk.start(problem, prior, top, streams))
         for level in ladder:
             at = streams.at(_PILOT_STEP + level.index)
             state, _ = walk.step(state, level, problem, prior, at)
+        if instrument.kernel is None:
+            noise = streams.at(_PILOT_STEP - 1).normal(prior.shape, like=inner.x)
+            inner = inner._replace(x=state.x + sigma * prior.coloured(noise))
         return state._replace(inner=inner)
 
     def _places(self, instrument: Instrument) -> list[int]:
@@ -214,8 +229,8 @@ class UnknownInstrument(Walk[UnknownState]):
             return self._counting_step(state, level, problem, instrument, prior, streams)
         tuned = instrument.tuned(state.u)
         belief = self.walk.believe(state.inner, level, tuned, prior, streams)
-        u, steps, kernels = self._kernel_moved(
-            state, belief, level, instrument, prior, streams, problem.y
+        u, steps, kernels = self._moved_together(
+            state, belief, level, instrument, prior, streams, problem
         )
         moved = moved_at(
             level,
@@ -308,7 +323,7 @@ class UnknownInstrument(Walk[UnknownState]):
         inner = DecoupledState(after, belief.known, x0)
         return UnknownState(inner, u, moved.steps, near_steps), info
 
-    def _kernel_moved(
+    def _moved_together(
         self,
         state: UnknownState,
         belief: Belief,
@@ -316,12 +331,17 @@ class UnknownInstrument(Walk[UnknownState]):
         instrument: Instrument,
         prior: Prior,
         streams: Streams,
-        y: Tensor,
-    ) -> tuple[Tensor, Tensor, KernelMoves | None]:
-        """Coordinates and steps after moves of an unknown kernel, if there is one to be moved."""
+        problem: Problem,
+    ) -> tuple[Tensor, Tensor, KernelMoves | PhaseMoves | None]:
+        """After moves of an unknown kernel or phase, if there is one to be moved: u and steps."""
         first = level.index == 0 and not self.pilot
         moves = self.first_moves if first else self.operator_moves
-        if instrument.kernel is None or not moves or self._holds(level, prior):
+        if not moves or self._holds(level, prior):
+            return state.u, state.steps, None
+        if instrument.phase is not None:
+            at = (belief, level, problem, instrument, prior, streams, moves)
+            return moved_phase(state.u, state.steps, *at)
+        if instrument.kernel is None:
             return state.u, state.steps, None
         of = slice(instrument.levels, None)
         moved = kernel_moves(
@@ -329,7 +349,7 @@ class UnknownInstrument(Walk[UnknownState]):
             state.steps[:, instrument.levels],
             belief.denoised,
             belief.covariance,
-            y,
+            problem.y,
             instrument.noise_levels(state.u),
             instrument.kernel,
             streams,

@@ -1,0 +1,69 @@
+"""An unknown phase at the start of a walk, and at one of its levels, the image left out."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tweedie_inverse.conditional.instrument import Instrument
+from tweedie_inverse.conditional.phase_guess import PhaseGuess
+from tweedie_inverse.conditional.phase_moves import FIRST_STEP, PhaseMoves, phase_moves
+from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.numerics.streams import Streams
+from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks.base import Level
+from tweedie_inverse.walks.decoupled import Belief
+from tweedie_inverse.walks.level_moves import plain_covariance
+
+
+def begun_phase(
+    problem: Problem,
+    instrument: Instrument,
+    prior: Prior,
+    u: Tensor,
+    steps: Tensor,
+    streams: Streams,
+) -> tuple[Tensor, Tensor]:
+    """u and steps, ``(walkers, count)``, with those of the phase, if it is unknown."""
+    if instrument.phase is None:
+        return u, steps
+    numbers = _guess(problem, prior).drawn(streams)
+    levels = instrument.levels
+    sizes = torch.full_like(numbers, FIRST_STEP)
+    return torch.cat([u[:, :levels], numbers], 1), torch.cat([steps[:, :levels], sizes], 1)
+
+
+def moved_phase(
+    u: Tensor,
+    steps: Tensor,
+    belief: Belief,
+    level: Level,
+    problem: Problem,
+    instrument: Instrument,
+    prior: Prior,
+    streams: Streams,
+    moves: int,
+) -> tuple[Tensor, Tensor, PhaseMoves]:
+    """After moves of the phase of each walker."""
+    root = _guess(problem, prior).information_root(prior.denoising_error(level.sigma))
+    moved = phase_moves(
+        u,
+        steps[:, instrument.levels],
+        belief.denoised,
+        plain_covariance(belief, level, prior),
+        instrument,
+        streams,
+        root,
+        moves=moves,
+        at_first=level.index == 0,
+    )
+    sizes = moved.step[:, None].expand(-1, root.shape[-1])
+    return moved.u, torch.cat([steps[:, : instrument.levels], sizes], 1), moved
+
+
+def _guess(problem: Problem, prior: Prior) -> PhaseGuess:
+    """Made once for a problem."""
+    found: Any = problem.kept.get("phase guess")
+    if found is None:
+        found = problem.kept["phase guess"] = PhaseGuess(problem, *prior.moments())
+    return found
