@@ -15,7 +15,7 @@ import argparse
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +85,8 @@ def _case(operator: ops.Operator, prior: ti.priors.Prior, device: torch.device) 
 CASES = {"image": image, "volume": volume}
 
 
-def main() -> None:
+def asked(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("problem", choices=CASES)
     parser.add_argument("--side", type=int, help="default 4096 pixels, or 256 of a volume")
@@ -97,12 +98,17 @@ def main() -> None:
         "--out", help="file of the samples, .h5, to go on with; default a temporary"
     )
     parser.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
-    options = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    options = asked()
     with endings(), tempfile.TemporaryDirectory() as folder:
-        _run(options, Path(options.out or Path(folder, "samples.h5")))
+        run(options, Path(options.out or Path(folder, "samples.h5")))
 
 
-def _run(options: argparse.Namespace, file: Path) -> None:
+def run(options: argparse.Namespace, file: Path) -> None:
+    """Solve, and print what it took."""
     device = torch.device(options.device)
     if options.limit_gb is not None:
         _limit(device, options.limit_gb)
