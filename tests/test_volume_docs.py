@@ -42,7 +42,9 @@ def test_the_study_of_volumes(tmp_path):
     from tweedie_inverse.benchmarks.studies.volumes import rows
 
     given = case(64, 4, bodies=1, samples=2, steps=6, evaluations=2)
-    found = {name: row for name, row, _ in rows(given)}
+    names = ("slices", "80mm", "tv-3d", "backprojection", "dpir", "diffpir", "dps")
+    found = {name: row for name, row, _ in rows(given, names)}
+    assert set(found) == set(names)
     assert found["80mm"].flicker < found["slices"].flicker / 2
     assert found["tv-3d"].psnr > found["backprojection"].psnr + 3
     assert found["dpir"].evaluations == 8
