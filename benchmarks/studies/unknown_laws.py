@@ -25,9 +25,10 @@ from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.streams import Streams
+from tweedie_inverse.walks.level_moves import of_average_size
 
 _STEP = 0.05
-_SIGMAS = (20.0, 3.0, 0.8, 0.2, 0.1, 0.05)
+_SIGMAS = (20.0, 0.8, 0.2, 0.05)
 HEAD = (
     "| V | sigma | score, averaged | its scatter | error of the number "
     "| standard deviation claimed |\n|---|---|---|---|---|---|"
@@ -37,10 +38,14 @@ HEAD = (
 def covariances(prior: ti.priors.Prior, sigma: float, denoised: Tensor) -> dict[str, Covariance]:
     """V as the walk may take it."""
     average = prior.denoising_error(sigma)
+    by_place = prior.conditional_covariance(sigma, denoised)
+    sized = of_average_size(by_place)
     return {
         "average": average,
         "average, 5 times": average.map(lambda variance: 5 * variance),
-        "by place": prior.conditional_covariance(sigma, denoised),
+        "by place, as draws take it": by_place,
+        "by place, of the average's size": sized,
+        "the same, 5 times": sized.map(lambda variance: 5 * variance),
     }
 
 
