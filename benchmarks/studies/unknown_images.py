@@ -127,9 +127,17 @@ _SETTINGS = ((8, 6.0, 24), (8, 2.0, 24), (5, 6.0, 24), (5, 2.0, 24), (16, 6.0, 4
 
 def setting_rows(scale: Scale) -> Iterator[str]:
     """The width of a PSF with other settings of the walk; evaluations are those of `_SETTINGS`."""
-    names = "pilot, goes on at, steps, error, spread, error / spread, inside, CRPS, seconds".split(
-        ", "
-    )
+    names = [
+        "pilot",
+        "goes on at",
+        "steps",
+        "error",
+        "spread",
+        "error / spread",
+        "inside",
+        "CRPS",
+        "seconds",
+    ]
     yield f"| {' | '.join(names)} |"
     yield "|---" * len(names) + "|"
     (case,) = cases("width").values()
