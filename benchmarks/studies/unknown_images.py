@@ -142,7 +142,7 @@ def setting_rows(scale: Scale) -> Iterator[str]:
     yield "|---" * len(names) + "|"
     (case,) = cases("width").values()
     truth = phantoms(scale.images, "test").to(scale.device)
-    prior, y = ti.load_prior(case.prior, device=scale.device), _measured(case, truth)
+    prior, y = ti.load_prior(case.prior, device=scale.device), measured(case, truth)
     known: dict[int, float] = {}
     assert case.truth is not None
     for pilot, goes_on, steps in _SETTINGS:
@@ -181,7 +181,7 @@ def _student_variance(num_samples: int) -> float:
 
 def _solved(case: Case, truth: Tensor, scale: Scale) -> Found:
     """Known and drawn; where a pilot takes a share, also known with what it leaves."""
-    y, prior = _measured(case, truth), ti.load_prior(case.prior, device=scale.device)
+    y, prior = measured(case, truth), ti.load_prior(case.prior, device=scale.device)
 
     def run(operator: ops.LinearOperator, noise: float | str, steps: int) -> ti.Posterior:
         return ti.solve(
@@ -219,7 +219,8 @@ def _solved(case: Case, truth: Tensor, scale: Scale) -> Found:
     return Found(columns, [known.stats.seconds, drawn.stats.seconds])
 
 
-def _measured(case: Case, truth: Tensor) -> Tensor:
+def measured(case: Case, truth: Tensor) -> Tensor:
+    """Measurements of images, with noise of their own."""
     clean = enumerate(case.known.forward(truth).split(1))
     return torch.cat([ops.GaussianNoise(case.std).sample(one, seed=i) for i, one in clean])
 
