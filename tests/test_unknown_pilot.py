@@ -10,7 +10,6 @@ from tweedie_inverse.numerics.covariance import isotropic
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.walks.level_moves import of_average_size
-from tweedie_inverse.walks.pilot import GOES_ON
 
 SHAPE = (1, 64, 64)
 NOISE = ops.GaussianNoise(0.05)
@@ -46,7 +45,7 @@ def test_after_a_pilot_the_walk_goes_on_with_its_image(prior):
     problem, walk = Problem(y, UNKNOWN, NOISE), ti.walks.UnknownInstrument(pilot=5)
     planned = walk.plan(problem, prior, 24)
     first = float(planned.sigmas[0])
-    assert first == pytest.approx(GOES_ON * prior.unit)
+    assert first == pytest.approx(walk.goes_on * prior.unit)
     assert planned.walk.walk.sigma_max is None
     streams = Streams([("walk", 0, 0)])
     state = planned.walk.start(problem, prior, first, streams.at(0))

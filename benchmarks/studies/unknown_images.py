@@ -121,6 +121,58 @@ class Found:
         )
 
 
+# Pilot's evaluations, where the walk goes on after it, and evaluations in all.
+_SETTINGS = ((8, 6.0, 24), (8, 2.0, 24), (5, 6.0, 24), (5, 2.0, 24), (16, 6.0, 48), (32, 6.0, 96))
+
+
+def setting_rows(scale: Scale) -> Iterator[str]:
+    """The width of a PSF with other settings of the walk; evaluations are those of `_SETTINGS`."""
+    names = [
+        "pilot",
+        "goes on at",
+        "steps",
+        "error",
+        "spread",
+        "error / spread",
+        "inside",
+        "CRPS",
+        "seconds",
+    ]
+    yield f"| {' | '.join(names)} |"
+    yield "|---" * len(names) + "|"
+    (case,) = cases("width").values()
+    truth = phantoms(scale.images, "test").to(scale.device)
+    prior, y = ti.load_prior(case.prior, device=scale.device), measured(case, truth)
+    known: dict[int, float] = {}
+    assert case.truth is not None
+    for pilot, goes_on, steps in _SETTINGS:
+        if steps not in known:
+            found = ti.solve(
+                y, case.known, prior, noise=case.std, num_samples=scale.num_samples, steps=steps
+            )
+            known[steps] = float(crps(found, truth).mean())
+        found = ti.solve(
+            y,
+            case.drawn,
+            prior,
+            noise=case.std,
+            num_samples=scale.num_samples,
+            steps=steps,
+            method=UnknownInstrument(pilot=pilot, goes_on=goes_on),
+        )
+        (width,) = found.parameters.values()
+        error, (low, high) = width.mean - case.truth, width.interval()
+        inside = int(((low <= case.truth) & (case.truth <= high)).sum())
+        yield (
+            f"| {pilot} | {goes_on:g} | {steps} | {float(error.square().mean().sqrt()):.3f} "
+            f"| {float(width.std.square().mean().sqrt()):.3f} "
+            f"| {float((error / width.std).square().mean().sqrt()):.2f} "
+            f"| {inside} of {len(y)} "
+            f"| {known[steps]:.5f} -> {float(crps(found, truth).mean()):.5f} "
+            f"| {found.stats.seconds:.0f} |"
+        )
+
+
 def _student_variance(num_samples: int) -> float:
     """Variance of Student's t of so many samples; infinite for 3 and fewer."""
     freedom = num_samples - 1
@@ -129,9 +181,7 @@ def _student_variance(num_samples: int) -> float:
 
 def _solved(case: Case, truth: Tensor, scale: Scale) -> Found:
     """Known and drawn; where a pilot takes a share, also known with what it leaves."""
-    clean = case.known.forward(truth).split(1)
-    noises = (ops.GaussianNoise(case.std).sample(one, seed=i) for i, one in enumerate(clean))
-    y, prior = torch.cat(list(noises)), ti.load_prior(case.prior, device=scale.device)
+    y, prior = measured(case, truth), ti.load_prior(case.prior, device=scale.device)
 
     def run(operator: ops.LinearOperator, noise: float | str, steps: int) -> ti.Posterior:
         return ti.solve(
@@ -167,6 +217,12 @@ def _solved(case: Case, truth: Tensor, scale: Scale) -> Found:
         "deepinv": widest,
     }
     return Found(columns, [known.stats.seconds, drawn.stats.seconds])
+
+
+def measured(case: Case, truth: Tensor) -> Tensor:
+    """Measurements of images, with noise of their own."""
+    clean = enumerate(case.known.forward(truth).split(1))
+    return torch.cat([ops.GaussianNoise(case.std).sample(one, seed=i) for i, one in clean])
 
 
 def _pilot(y: Tensor, case: Case, prior: ti.priors.Prior, steps: int) -> int:

@@ -10,6 +10,8 @@ python -m tweedie_inverse.benchmarks.studies.unknown_instrument gain
     gain and read-out noise of counts, Gaussian fields
 python -m tweedie_inverse.benchmarks.studies.unknown_instrument family --images 3
     straight motion taken for a Gaussian of unknown width: what notices it
+python -m tweedie_inverse.benchmarks.studies.unknown_instrument settings --device cuda
+    the width of a PSF with other settings of the walk
 """
 
 import argparse
@@ -25,7 +27,12 @@ import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.endings import endings
 from tweedie_inverse.benchmarks.studies.blind_deblurring import Scale
-from tweedie_inverse.benchmarks.studies.unknown_images import KINDS, family_rows, image_rows
+from tweedie_inverse.benchmarks.studies.unknown_images import (
+    KINDS,
+    family_rows,
+    image_rows,
+    setting_rows,
+)
 
 NOISE_RANGE, WIDTH_RANGE = (0.05, 0.3), (0.7, 2.5)
 _GRID = 120
@@ -250,7 +257,7 @@ def gain_rows(repeats: int, num_samples: int, steps: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("fields", "gain", "family", *KINDS))
+    parser.add_argument("part", choices=("fields", "gain", "family", "settings", *KINDS))
     parser.add_argument("--only", default="", help="a part of an instrument's name")
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--images", type=int, default=20)
@@ -269,6 +276,8 @@ def main() -> None:
     elif options.part == "family":
         scale = replace(scale, steps=options.steps or 24)
         lines = family_rows(scale, options.references)
+    elif options.part == "settings":
+        lines = setting_rows(scale)
     elif options.part == "fields":
         lines = field_rows(options.repeats, options.samples, options.steps or 10)
     else:

@@ -32,9 +32,6 @@ SHORTEST = 5
 # Levels after the first draw, in units of the prior: two coarse ones, and the ends of the fine
 # ones.  Numbers are moved below `HELD`.
 _LADDER, HELD = (3.0, 1.0, 0.4, 0.15), 0.6
-# After it the walk goes on with its last image, at so many units or less: higher levels would tell
-# what the image has already, and their evaluations are better spent below.
-GOES_ON = 6.0
 # Of an unknown kernel they go from so many units to so many, and it is moved at all of them.
 _KERNEL_LADDER = (3.0, 0.1)
 # Numbers begin so many standard deviations about the guess of them: the Gaussian of the prior's
@@ -83,9 +80,9 @@ def highest(walk: Decoupled, prior: Prior) -> float:
     return prior.sigma_max if walk.sigma_max is None else walk.sigma_max
 
 
-def going_on(walk: Decoupled, prior: Prior) -> Decoupled:
-    """The walk after a pilot, which begins with the pilot's images."""
-    return replace(walk, sigma_max=min(highest(walk, prior), GOES_ON * prior.unit))
+def going_on(walk: Decoupled, prior: Prior, units: float) -> Decoupled:
+    """The walk after a pilot, which begins with the pilot's images, at so many `units` or less."""
+    return replace(walk, sigma_max=min(highest(walk, prior), units * prior.unit))
 
 
 def levels(evaluations: int, sigma: float, prior: Prior) -> list[Level]:

@@ -94,6 +94,8 @@ class UnknownInstrument(Walk[UnknownState]):
         pilot: network evaluations of the budget that a first, short walk takes to find numbers of
             the operator.  None is a third, of a kernel a quarter, and none where the draws are
             exact, or all numbers are geometric.  0 is none.
+        goes_on: after a pilot, the walk begins with its last images, at so many units of the prior
+            or less: higher levels tell what they hold already.  A kernel's walk begins anew.
         held: after a pilot, numbers stay as they are at levels above so many units of the prior.
         geometric: names of those numbers that move images and do not blur or scale them: offsets,
             shifts, a centre of rotation.  They need no pilot, are not held, and the prior counts
@@ -105,6 +107,7 @@ class UnknownInstrument(Walk[UnknownState]):
     operator_moves: int = 8
     first_moves: int = 20
     pilot: int | None = None
+    goes_on: float = 6.0
     held: float = 0.3
     geometric: tuple[str, ...] | None = None
 
@@ -116,7 +119,8 @@ class UnknownInstrument(Walk[UnknownState]):
         instance("UnknownInstrument", "walk", self.walk, Decoupled, need=need)
         for name in ("moves", "operator_moves", "first_moves"):
             count("UnknownInstrument", name, getattr(self, name), least=0)
-        positive("UnknownInstrument", "held", self.held)
+        for name in ("goes_on", "held"):
+            positive("UnknownInstrument", name, getattr(self, name))
         if self.pilot is not None:
             count("UnknownInstrument", "pilot", self.pilot, least=0)
             if 0 < self.pilot < SHORTEST:
@@ -144,7 +148,7 @@ class UnknownInstrument(Walk[UnknownState]):
                 "more steps"
             )
         goes_on = pilot and not isinstance(problem.operator, BlindBlur)
-        walk = pilots.going_on(self.walk, prior) if goes_on else self.walk
+        walk = pilots.going_on(self.walk, prior, self.goes_on) if goes_on else self.walk
         plan = walk.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
         settings = replace(plan.walk, sigma_max=self.walk.sigma_max)
