@@ -15,6 +15,10 @@ from tweedie_inverse.walks.base import Level
 from tweedie_inverse.walks.decoupled import Belief
 from tweedie_inverse.walks.level_moves import plain_covariance
 
+# At the first level so many numbers are moved as often as is asked for, and more of them more
+# often, because a move of all of them goes no further.
+_FEW = 5
+
 
 def begun_phase(
     problem: Problem,
@@ -44,7 +48,8 @@ def moved_phase(
     streams: Streams,
     moves: int,
 ) -> tuple[Tensor, Tensor, PhaseMoves]:
-    """After moves of the phase of each walker."""
+    """After so many moves of the phase of each walker, at the first level for every few numbers."""
+    times = 1 if level.index else -(-(u.shape[1] - instrument.levels) // _FEW)
     root = _guess(problem, prior).information_root(prior.denoising_error(level.sigma))
     moved = phase_moves(
         u,
@@ -54,10 +59,11 @@ def moved_phase(
         instrument,
         streams,
         root,
-        moves=moves,
+        moves=times * moves,
         at_first=level.index == 0,
     )
     sizes = moved.step[:, None].expand(-1, root.shape[-1])
+    moved = moved._replace(trace=moved.trace[times - 1 :: times])
     return moved.u, torch.cat([steps[:, : instrument.levels], sizes], 1), moved
 
 
