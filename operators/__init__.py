@@ -25,6 +25,7 @@ from tweedie_inverse.operators.checks import (
     operator_norm,
 )
 from tweedie_inverse.operators.deepinv.bridge import from_deepinv, to_deepinv
+from tweedie_inverse.operators.diffct import from_diffct
 from tweedie_inverse.operators.foreign import from_astra, from_mri_nufft
 from tweedie_inverse.operators.instruments.blur import Blur
 from tweedie_inverse.operators.instruments.colour import Demosaicing, Greyscale
@@ -97,6 +98,7 @@ __all__ = [
     "estimate_phase",
     "from_astra",
     "from_deepinv",
+    "from_diffct",
     "from_mri_nufft",
     "from_pylops",
     "from_scipy",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.conditional.problem import Applications, Problem
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Basis, Pixels
@@ -96,7 +96,7 @@ class Instrument:
         self.kernel = operator.prior if isinstance(operator, BlindBlur) else None
         self.phase = operator.prior if isinstance(operator, UnknownPhase) else None
         self.unknowns = self._priors()
-        self._made: list[Problem] = []
+        self._calls: list[Applications] = []
         self._shared: Problem | None = None
 
     def _grouped(self, shape: tuple[int, ...]) -> tuple[Tensor, int]:
@@ -183,10 +183,10 @@ class Instrument:
                 self._shared.is_diagonal(Pixels())  # a spectrum is worked out once
             made = copy.copy(self._shared)
             made.y = y
-            made.operator_calls = 0
+            made.applications = Applications()
         if unit is not None:
             made.unit = unit.reshape(-1, *[1] * len(self._operator.domain_shape))
-        self._made.append(made)
+        self._calls.append(made.applications)
         return made
 
     def whiten(self, r: Tensor, tuned: Problem) -> Tensor:
@@ -236,8 +236,8 @@ class Instrument:
 
     def take_calls(self) -> int:
         """Applications of operators since this was last asked."""
-        calls = sum(problem.operator_calls for problem in self._made)
-        self._made.clear()
+        calls = sum(each.count for each in self._calls)
+        self._calls.clear()
         return calls
 
     def _rows(self, tuned: Problem, like: Tensor) -> Tensor:

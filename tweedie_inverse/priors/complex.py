@@ -28,6 +28,7 @@ from tweedie_inverse.numerics.rotated import Rotated
 from tweedie_inverse.numerics.spectral import Fourier
 from tweedie_inverse.priors.analytic import Gaussian
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.runtime.ranks import Ranks
 
 
 class Complex(Prior):
@@ -169,6 +170,10 @@ class Complex(Prior):
     @property
     def device(self) -> torch.device:
         return self.prior.device
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.prior.ranks
 
     @property
     def rounding(self) -> float:

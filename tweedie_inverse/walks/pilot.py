@@ -11,6 +11,7 @@ keeps 0.6 to 0.8 of what was there before, and what a level says is nearly right
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -34,8 +35,8 @@ _LADDER, HELD = (3.0, 1.0, 0.4, 0.15), 0.6
 # Of an unknown kernel they go from so many units to so many, and it is moved at all of them.
 _KERNEL_LADDER = (3.0, 0.1)
 # Numbers begin so many standard deviations about the guess of them: the Gaussian of the prior's
-# moments is three times too sure of a width, and right about offsets.
-_SPREAD = 3.0
+# moments is four to five times too sure of a width, and right about offsets.
+_SPREAD = 5.0
 
 
 def is_sought(instrument: Instrument, prior: Prior) -> bool:
@@ -72,6 +73,16 @@ def begun(
     u = torch.where(u < low, 2 * low - u, torch.where(u > high, 2 * high - u, u)).clamp(low, high)
     sizes = 2 * torch.minimum(found.deviation, widest)
     return u, torch.where(found.deviation > 0, sizes, steps)
+
+
+def highest(walk: Decoupled, prior: Prior) -> float:
+    """The noise level at which a walk begins."""
+    return prior.sigma_max if walk.sigma_max is None else walk.sigma_max
+
+
+def going_on(walk: Decoupled, prior: Prior, units: float) -> Decoupled:
+    """The walk after a pilot, which begins with the pilot's images, at so many `units` or less."""
+    return replace(walk, sigma_max=min(highest(walk, prior), units * prior.unit))
 
 
 def levels(evaluations: int, sigma: float, prior: Prior) -> list[Level]:

@@ -44,6 +44,7 @@ from tweedie_inverse.operators import (
     UnknownPhase,
 )
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks import pilot as pilots
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
 from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
@@ -93,6 +94,8 @@ class UnknownInstrument(Walk[UnknownState]):
         pilot: network evaluations of the budget that a first, short walk takes to find numbers of
             the operator.  None is a third, of a kernel a quarter, and none where the draws are
             exact, or all numbers are geometric.  0 is none.
+        goes_on: after a pilot, the walk begins with its last images, at so many units of the prior
+            or less: higher levels tell what they hold already.  A kernel's walk begins anew.
         held: after a pilot, numbers stay as they are at levels above so many units of the prior.
         geometric: names of those numbers that move images and do not blur or scale them: offsets,
             shifts, a centre of rotation.  They need no pilot, are not held, and the prior counts
@@ -104,6 +107,7 @@ class UnknownInstrument(Walk[UnknownState]):
     operator_moves: int = 8
     first_moves: int = 20
     pilot: int | None = None
+    goes_on: float = 6.0
     held: float = 0.3
     geometric: tuple[str, ...] | None = None
 
@@ -115,7 +119,8 @@ class UnknownInstrument(Walk[UnknownState]):
         instance("UnknownInstrument", "walk", self.walk, Decoupled, need=need)
         for name in ("moves", "operator_moves", "first_moves"):
             count("UnknownInstrument", name, getattr(self, name), least=0)
-        positive("UnknownInstrument", "held", self.held)
+        for name in ("goes_on", "held"):
+            positive("UnknownInstrument", name, getattr(self, name))
         if self.pilot is not None:
             count("UnknownInstrument", "pilot", self.pilot, least=0)
             if 0 < self.pilot < SHORTEST:
@@ -142,9 +147,12 @@ class UnknownInstrument(Walk[UnknownState]):
                 f"UnknownInstrument(pilot={pilot}): leaves nothing of {steps} evaluations; take "
                 "more steps"
             )
-        plan = self.walk.plan(guessed, prior, steps - pilot)
+        goes_on = pilot and not isinstance(problem.operator, BlindBlur)
+        walk = pilots.going_on(self.walk, prior, self.goes_on) if goes_on else self.walk
+        plan = walk.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
-        walk = replace(self, walk=plan.walk, pilot=pilot, geometric=geometric)
+        settings = replace(plan.walk, sigma_max=self.walk.sigma_max)
+        walk = replace(self, walk=settings, pilot=pilot, geometric=geometric)
         if not pilot:
             return Plan(walk, plan.sigmas, plan.note)
         note = f"a pilot of {pilot} evaluations looked for the numbers of the operator"
@@ -192,13 +200,19 @@ class UnknownInstrument(Walk[UnknownState]):
             return state
         # Its draws need not be exact along the pull of the data: levels help it more than secants.
         walk = replace(self, walk=replace(self.walk, secants=False), held=HELD)
-        ladder = levels(self.pilot, sigma, prior)
+        top = pilots.highest(self.walk, prior)
+        ladder = levels(self.pilot, top, prior)
         if instrument.kernel is not None:
             walk, guessed = replace(self, held=math.inf), self._guessed(problem)
             ladder = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+        else:
+            state = state._replace(inner=self.walk.start(problem, prior, top, streams))
         for level in ladder:
             at = streams.at(_PILOT_STEP + level.index)
             state, _ = walk.step(state, level, problem, prior, at)
+        if instrument.kernel is None:
+            noise = streams.at(_PILOT_STEP - 1).normal(prior.shape, like=inner.x)
+            inner = inner._replace(x=state.x + sigma * prior.coloured(noise))
         return state._replace(inner=inner)
 
     def _places(self, instrument: Instrument) -> list[int]:
