@@ -1,4 +1,4 @@
-"""An unknown phase at the start of a walk, and at one of its levels, the image left out."""
+"""Numbers that move together, a kernel's or a phase's, at one level, the image left out."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.conditional.instrument import Instrument
+from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
 from tweedie_inverse.conditional.phase_guess import PhaseGuess
 from tweedie_inverse.conditional.phase_moves import FIRST_STEP, PhaseMoves, phase_moves
 from tweedie_inverse.conditional.problem import Problem
@@ -37,7 +38,40 @@ def begun_phase(
     return torch.cat([u[:, :levels], numbers], 1), torch.cat([steps[:, :levels], sizes], 1)
 
 
-def moved_phase(
+def moved_together(
+    u: Tensor,
+    steps: Tensor,
+    belief: Belief,
+    level: Level,
+    problem: Problem,
+    instrument: Instrument,
+    prior: Prior,
+    streams: Streams,
+    moves: int,
+) -> tuple[Tensor, Tensor, KernelMoves | PhaseMoves | None]:
+    """u and steps after so many moves; as they were where there is no such unknown."""
+    if not moves or (instrument.kernel is None and instrument.phase is None):
+        return u, steps, None
+    if instrument.kernel is None:
+        return _moved_phase(u, steps, belief, level, problem, instrument, prior, streams, moves)
+    of = slice(instrument.levels, None)
+    moved = kernel_moves(
+        u[:, of],
+        steps[:, instrument.levels],
+        belief.denoised,
+        belief.covariance,
+        problem.y,
+        instrument.noise_levels(u),
+        instrument.kernel,
+        streams,
+        moves,
+    )
+    u, steps = u.clone(), steps.clone()
+    u[:, of], steps[:, of] = moved.numbers, moved.step[:, None]
+    return u, steps, moved
+
+
+def _moved_phase(
     u: Tensor,
     steps: Tensor,
     belief: Belief,
