@@ -30,8 +30,6 @@ from tweedie_inverse.conditional.counting import (
 from tweedie_inverse.conditional.first_guess import geometric_numbers
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.instrument import Instrument
-from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
-from tweedie_inverse.conditional.phase_moves import PhaseMoves
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import draw, in_units
 from tweedie_inverse.numerics.streams import Streams
@@ -46,10 +44,10 @@ from tweedie_inverse.operators import (
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks import pilot as pilots
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
-from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
+from tweedie_inverse.walks.decoupled import Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
-from tweedie_inverse.walks.phase_level import begun_phase, moved_phase
 from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, kernel_levels, levels
+from tweedie_inverse.walks.together import begun_phase, moved_together
 
 
 class UnknownState(NamedTuple):
@@ -233,9 +231,12 @@ class UnknownInstrument(Walk[UnknownState]):
             return self._counting_step(state, level, problem, instrument, prior, streams)
         tuned = instrument.tuned(state.u)
         belief = self.walk.believe(state.inner, level, tuned, prior, streams)
-        u, steps, kernels = self._moved_together(
-            state, belief, level, instrument, prior, streams, problem
-        )
+        first = level.index == 0 and not self.pilot
+        moves = self.first_moves if first else self.operator_moves
+        if self._holds(level, prior):
+            moves = 0
+        at = (belief, level, problem, instrument, prior, streams, moves)
+        u, steps, kernels = moved_together(state.u, state.steps, *at)
         moved = moved_at(
             level,
             u,
@@ -326,42 +327,6 @@ class UnknownInstrument(Walk[UnknownState]):
         )
         inner = DecoupledState(after, belief.known, x0)
         return UnknownState(inner, u, moved.steps, near_steps), info
-
-    def _moved_together(
-        self,
-        state: UnknownState,
-        belief: Belief,
-        level: Level,
-        instrument: Instrument,
-        prior: Prior,
-        streams: Streams,
-        problem: Problem,
-    ) -> tuple[Tensor, Tensor, KernelMoves | PhaseMoves | None]:
-        """After moves of an unknown kernel or phase, if there is one to be moved: u and steps."""
-        first = level.index == 0 and not self.pilot
-        moves = self.first_moves if first else self.operator_moves
-        if not moves or self._holds(level, prior):
-            return state.u, state.steps, None
-        if instrument.phase is not None:
-            at = (belief, level, problem, instrument, prior, streams, moves)
-            return moved_phase(state.u, state.steps, *at)
-        if instrument.kernel is None:
-            return state.u, state.steps, None
-        of = slice(instrument.levels, None)
-        moved = kernel_moves(
-            state.u[:, of],
-            state.steps[:, instrument.levels],
-            belief.denoised,
-            belief.covariance,
-            problem.y,
-            instrument.noise_levels(state.u),
-            instrument.kernel,
-            streams,
-            moves,
-        )
-        u, steps = state.u.clone(), state.steps.clone()
-        u[:, of], steps[:, of] = moved.numbers, moved.step[:, None]
-        return u, steps, moved
 
     def _holds(self, level: Level, prior: Prior) -> bool:
         """Whether the unknowns are left as they are: the pilot has seen more than is seen here."""
