@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, instance, positive
+from tweedie_inverse.boundary.arguments import count, instance, number, positive
 from tweedie_inverse.conditional.collapsed import (
     conditional_moves_of,
     first_steps,
@@ -117,8 +117,9 @@ class UnknownInstrument(Walk[UnknownState]):
         instance("UnknownInstrument", "walk", self.walk, Decoupled, need=need)
         for name in ("moves", "operator_moves", "first_moves"):
             count("UnknownInstrument", name, getattr(self, name), least=0)
-        for name in ("goes_on", "held"):
-            positive("UnknownInstrument", name, getattr(self, name))
+        positive("UnknownInstrument", "goes_on", self.goes_on)
+        need = "a positive number, or infinity"
+        number("UnknownInstrument", "held", self.held, above=0.0, finite=False, need=need)
         if self.pilot is not None:
             count("UnknownInstrument", "pilot", self.pilot, least=0)
             if 0 < self.pilot < SHORTEST:
