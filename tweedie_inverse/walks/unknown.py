@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, instance, positive
+from tweedie_inverse.boundary.arguments import count, instance, number
 from tweedie_inverse.conditional.collapsed import (
     conditional_moves_of,
     first_steps,
@@ -117,7 +117,10 @@ class UnknownInstrument(Walk[UnknownState]):
         for name in ("moves", "operator_moves", "first_moves"):
             count("UnknownInstrument", name, getattr(self, name), least=0)
         for name in ("goes_on", "held"):
-            positive("UnknownInstrument", name, getattr(self, name))
+            need = "a positive number, or infinity"
+            number(
+                "UnknownInstrument", name, getattr(self, name), above=0.0, finite=False, need=need
+            )
         if self.pilot is not None:
             count("UnknownInstrument", "pilot", self.pilot, least=0)
             if 0 < self.pilot < SHORTEST:
@@ -198,8 +201,9 @@ class UnknownInstrument(Walk[UnknownState]):
         top = pilots.highest(self.walk, prior)
         ladder = levels(self.pilot, top, prior)
         if instrument.kernel is not None:
-            walk, guessed = replace(self, held=math.inf), self._guessed(problem)
-            ladder = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+            guessed = self._guessed(problem)
+            ladder, taken = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+            walk = replace(self, walk=taken, held=math.inf)
         else:
             state = state._replace(inner=self.walk.start(problem, prior, top, streams))
         for level in ladder:
