@@ -116,11 +116,9 @@ class UnknownInstrument(Walk[UnknownState]):
         instance("UnknownInstrument", "walk", self.walk, Decoupled, need=need)
         for name in ("moves", "operator_moves", "first_moves"):
             count("UnknownInstrument", name, getattr(self, name), least=0)
-        for name in ("goes_on", "held"):
-            need = "a positive number, or infinity"
-            number(
-                "UnknownInstrument", name, getattr(self, name), above=0.0, finite=False, need=need
-            )
+        need = "a positive number, or infinity"
+        for name, value in {"goes_on": self.goes_on, "held": self.held}.items():
+            number("UnknownInstrument", name, value, above=0.0, finite=False, need=need)
         if self.pilot is not None:
             count("UnknownInstrument", "pilot", self.pilot, least=0)
             if 0 < self.pilot < SHORTEST:
@@ -147,8 +145,8 @@ class UnknownInstrument(Walk[UnknownState]):
                 "more steps"
             )
         goes_on = pilot and not isinstance(problem.operator, BlindBlur)
-        walk = pilots.going_on(self.walk, prior, self.goes_on) if goes_on else self.walk
-        plan = walk.plan(guessed, prior, steps - pilot)
+        inner = pilots.going_on(self.walk, prior, self.goes_on) if goes_on else self.walk
+        plan = inner.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
         settings = replace(plan.walk, sigma_max=self.walk.sigma_max)
         walk = replace(self, walk=settings, pilot=pilot, geometric=geometric)
