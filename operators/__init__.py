@@ -25,6 +25,7 @@ from tweedie_inverse.operators.checks import (
     operator_norm,
 )
 from tweedie_inverse.operators.deepinv.bridge import from_deepinv, to_deepinv
+from tweedie_inverse.operators.diffct import from_diffct
 from tweedie_inverse.operators.foreign import from_astra, from_mri_nufft
 from tweedie_inverse.operators.instruments.blur import Blur
 from tweedie_inverse.operators.instruments.colour import Demosaicing, Greyscale
@@ -57,6 +58,7 @@ from tweedie_inverse.operators.per_image import per_image
 from tweedie_inverse.operators.scalar_prior import ScalarPrior
 from tweedie_inverse.operators.slicewise import slicewise
 from tweedie_inverse.operators.tomography.tomography import Tomography
+from tweedie_inverse.operators.unknown_phase import UnknownPhase
 
 __all__ = [
     "BlindBlur",
@@ -85,6 +87,7 @@ __all__ = [
     "UnknownCountingNoise",
     "UnknownGaussianNoise",
     "UnknownNoise",
+    "UnknownPhase",
     "adjoint_error",
     "box_mask",
     "cartesian_mask",
@@ -95,6 +98,7 @@ __all__ = [
     "estimate_phase",
     "from_astra",
     "from_deepinv",
+    "from_diffct",
     "from_mri_nufft",
     "from_pylops",
     "from_scipy",

@@ -19,8 +19,9 @@ from tweedie_inverse.runtime.devices import usable
 
 # The factors of a sum whose image is compared with the sum of the images.
 _FIRST, _SECOND = 0.7, -1.9
-
-
+# Error of a dot test above which an adjoint of foreign code is not taken for one; single precision
+# has 1e-6, and what `solve` allows is as much.
+_MOST = 1e-3
 # The most entries of a dense matrix: 8 GB in float64.
 _ENTRIES = 2**30
 
@@ -81,6 +82,15 @@ def adjoint_error(
     x = _draw(operator, operator.domain_shape, (seed, 0)).to(device, dtype)
     noise = _draw(operator, operator.range_shape, (seed, 1)).to(device, dtype)
     return dot_test(operator.forward, operator.adjoint, x, noise).error
+
+
+def refuse_unmatched(caller: str, operator: LinearOperator, cure: str = "") -> None:
+    """Raise a `ValueError` where the adjoint, in single precision, is not the adjoint."""
+    error = adjoint_error(operator, dtype=torch.float32)
+    if not error <= _MOST:
+        raise ValueError(
+            f"{caller}: its adjoint is off by {error:.1e}, relative (allowed {_MOST:.0e}){cure}"
+        )
 
 
 def linearity_error(

@@ -17,12 +17,8 @@ from torch import Tensor
 from tweedie_inverse.boundary.arguments import flag
 from tweedie_inverse.numerics.autograd import linear_map
 from tweedie_inverse.operators.base import LinearOperator
-from tweedie_inverse.operators.checks import adjoint_error
+from tweedie_inverse.operators.checks import refuse_unmatched
 from tweedie_inverse.operators.noise.base import NoiseModel
-
-# Relative error of a dot test above which an adjoint is not taken for one; single precision has
-# 1e-6, and what `solve` allows is as much.
-_MOST = 1e-3
 
 Product = Callable[[np.ndarray], np.ndarray]
 
@@ -51,11 +47,7 @@ class Foreign(LinearOperator):
         self._name, self._products = name, (forward, adjoint)
         self.settings = settings  # what tells this instrument from another, for checksums
         self.domain_is_complex, self.range_is_complex = is_complex
-        error = adjoint_error(self, dtype=torch.float32)
-        if not error <= _MOST:
-            raise ValueError(
-                f"{name}: its adjoint is off by {error:.1e}, relative (allowed {_MOST:.0e}){cure}"
-            )
+        refuse_unmatched(name, self, cure)
 
     def forward(self, x: Tensor) -> Tensor:
         return linear_map(x, self._forward, self._adjoint)
@@ -90,7 +82,8 @@ def from_astra(
 
     Two dimensions: images ``(1, rows, columns)``, measurements ``(1, angles, detectors)``.  Three
     dimensions, as cone beam: volumes ``(1, slices, rows, columns)``, measurements ``(1, detector
-    rows, angles, detector columns)``; they need a CUDA device, which ASTRA has no CPU code for.
+    rows, angles, detector columns)``; they need a CUDA device, which ASTRA has no CPU code for, and
+    its back projection there is not the adjoint: `from_diffct` is for cone beam.
 
     Args:
         projection: of `astra.create_proj_geom`.
@@ -130,7 +123,7 @@ def from_astra(
     if "cuda" in chosen and not astra.use_cuda():
         raise ValueError(
             f"from_astra(projector={chosen!r}): ASTRA sees no CUDA device here, and has no CPU "
-            "code for three dimensions; slices of parallel beam are "
+            "code for three dimensions: ops.from_diffct has cone beam; slices of parallel beam are "
             "ops.slicewise(ops.Tomography(...), depth)"
         )
     try:
@@ -148,7 +141,8 @@ def from_astra(
         (1, *matrix.sshape),
         noise,
         settings=(chosen, projection, volume),
-        cure="; take another projector: those on the CPU are matched",
+        cure="; take another projector: those on the CPU are matched, and for three dimensions "
+        "ops.from_diffct is",
     )
 
 

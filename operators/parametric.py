@@ -20,8 +20,9 @@ from tweedie_inverse.operators.instruments.blur import Blur, stacked_blurs
 from tweedie_inverse.operators.noise.base import NoiseModel
 from tweedie_inverse.operators.scalar_prior import ScalarPrior
 
-# Operators that are kept: those of the walkers of some parts of a batch, before and after a move.
-_KEPT = 1024
+# Operators that are kept for each one that was asked for: of walkers before a move and after it.  A
+# scan's system matrix is large, so that no more are.
+_KEPT = 2
 
 
 def parametric(
@@ -128,16 +129,27 @@ class Parametric(LinearOperator):
             found.noise = self._noise
         return found
 
-    def member(self, values: Sequence[float]) -> LinearOperator:
-        """The operator for numbers in the order of `unknowns`; it is kept for a while."""
-        key = tuple(values)
-        found = self._kept.pop(key, None)
-        if found is None:
-            found = self._made(key)
-            _refuse_other_shapes(self.examples[0], found)
-        self._kept[key] = found
-        if len(self._kept) > _KEPT:
+    def members(self, values: Tensor) -> LinearOperator | Sequence[LinearOperator]:
+        """Those of rows of numbers ``(batch, count)``: one each, or one for such a batch.
+
+        They are kept until others, twice as many, have been asked for.
+        """
+        keys = [tuple(each) for each in values.tolist()]
+        found = []
+        for key in keys:
+            found.append(self.member(key))
+            self._kept[key] = found[-1]
+            self._kept.move_to_end(key)
+        while len(self._kept) > _KEPT * len(keys):
             self._kept.popitem(last=False)
+        return found
+
+    def member(self, values: Sequence[float]) -> LinearOperator:
+        """The operator for numbers in the order of `unknowns`."""
+        found = self._kept.get(tuple(values))
+        if found is None:
+            found = self._made(tuple(values))
+            _refuse_other_shapes(self.examples[0], found)
         return found
 
     @property

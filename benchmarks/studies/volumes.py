@@ -1,52 +1,101 @@
 """Volumes from a prior of slices: sparse-view CT of drawn bodies, slice by slice and together.
 
     python -m tweedie_inverse.benchmarks.studies.volumes            two bodies, some minutes a row
+    python -m tweedie_inverse.benchmarks.studies.volumes --size 128 --depth 64 --device cuda
     python -m tweedie_inverse.benchmarks.studies.volumes --smoke    tiny, to see that it runs
 
 Every slice is seen from 20 views.  *Flicker* is the energy of the differences between neighbouring
 slices, over that of the truth: 1 for a sample of the right posterior, up to chance, and less for a
-mean.  Correlations are measured on other bodies, as they stand and as the prior errs in them.
-Total variation in three dimensions gets the weight that suits the truth best, which nobody knows.
+mean.  Lengths are those over which slices stay alike; correlations by frequency are measured on
+other bodies, as they stand and as the prior errs in them.  Total variation in three dimensions gets
+the weight that suits the truth best, which nobody knows.  deepinv's methods have every slice by
+itself, and the same network; its rows are left out where it is not installed.
 """
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import tweedie_inverse as ti
-from tweedie_inverse import operators as ops
-from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
-from tweedie_inverse.datasets.volumes import CTVolumes
+from tweedie_inverse.benchmarks.harness.metrics import as_posterior
+from tweedie_inverse.benchmarks.methods import baselines
+from tweedie_inverse.benchmarks.methods.base import Method
+from tweedie_inverse.benchmarks.studies.volume_methods import (
+    Answers,
+    Case,
+    backprojected,
+    best_total_variation,
+    case,
+    is_absent,
+    of_deepinv,
+    of_slices,
+)
+from tweedie_inverse.benchmarks.studies.volume_sections import draw_sections
+from tweedie_inverse.conditional.problem import residual_chi_square
 from tweedie_inverse.evaluation.metrics import psnr
 from tweedie_inverse.evaluation.scores import crps_of
 
-VIEWS, NOISE = 20, 0.5
-LENGTHS = (0.0, 4.0, 16.0)
-WEIGHTS = (0.2, 0.5, 1.0, 2.0)  # of total variation
+LENGTHS = (20.0, 40.0, 80.0)  # millimetres
+TOTAL_VARIATIONS = tuple(baselines.TotalVariation(weight=weight) for weight in (3.0, 10.0, 30.0))
+
+# Of deepinv, in the order of their rows; of several settings the one that suits the truth best.
+METHODS: dict[str, tuple[str, tuple[Method, ...]]] = {
+    "tv-2d": ("total variation, best weight", TOTAL_VARIATIONS),
+    "dpir": ("DPIR", (baselines.PnP(),)),
+    "diffpir": ("DiffPIR", (baselines.DiffPIR(),)),
+    "pigdm": ("PiGDM", (baselines.PiGDM(),)),
+    "dps": ("DPS", (baselines.DPS(),)),
+}
+ROWS = (
+    "slices",
+    *(f"{length:g}mm" for length in LENGTHS),
+    "alike",
+    "errors",
+    "tv-3d",
+    "backprojection",
+    *METHODS,
+)
+SHOWN = ("slices", "40mm", "tv-3d", "dpir", "diffpir")  # in the picture
 
 
 class Row(NamedTuple):
-    """Means over the bodies; NaN where a method makes no samples."""
+    """Means over the bodies; NaN for what a single answer has not."""
 
     name: str
-    crps: float
+    crps: float  # of a single answer its absolute error
     psnr: float  # of the mean, dB
     covered: float  # by 90 % intervals
     flicker: float  # of a sample
     flicker_of_mean: float
     chi_square: float
+    evaluations: float  # of the network, for a slice of a sample
     seconds: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.name:28s} {self.crps:.5f} {self.psnr:6.2f} {self.covered:6.3f} "
-            f"{self.flicker:7.3f} {self.flicker_of_mean:7.3f} {self.chi_square:6.3f} "
-            f"{self.seconds:7.0f}"
-        )
+        """A line of a table in Markdown."""
+        shown = [
+            f"{self.crps:.5f}",
+            f"{self.psnr:.2f}",
+            f"{self.covered:.3f}",
+            f"{self.flicker:.2f}",
+            f"{self.flicker_of_mean:.2f}",
+            f"{self.chi_square:.2f}",
+            f"{self.evaluations:.0f}",
+            f"{self.seconds:.1f}",
+        ]
+        return f"| {self.name} | " + " | ".join(s.replace("nan", "") for s in shown) + " |"
+
+
+HEAD = (
+    "| method | CRPS | PSNR of the mean | in 90 % intervals | flicker of samples | of the mean | "
+    "chi-square | evaluations | seconds |\n|---|---|---|---|---|---|---|---|---|"
+)
 
 
 def flicker(volumes: Tensor, truth: Tensor) -> float:
@@ -55,105 +104,119 @@ def flicker(volumes: Tensor, truth: Tensor) -> float:
     return float(own / expected)
 
 
-def total_variation(
-    scan: ops.LinearOperator, y: Tensor, weight: float, iterations: int = 300
-) -> Tensor:
-    """Minimum of ``|A x - y|^2 / 2 + weight TV(x)``, x >= 0 (Chambolle and Pock 2011)."""
-    norm = (ops.operator_norm(scan) ** 2 + 12) ** 0.5
-    x = torch.zeros(1, *scan.domain_shape)
-    ahead, residual, slopes = x, torch.zeros_like(y), torch.zeros(3, *x.shape)
-    for _ in range(iterations):
-        residual = (residual + (scan.forward(ahead) - y) / norm) / (1 + 1 / norm)
-        slopes = slopes + _gradient(ahead) / norm
-        slopes = slopes / (slopes.norm(dim=0, keepdim=True) / weight).clamp(min=1)
-        before, x = x, (x - (scan.adjoint(residual) - _divergence(slopes)) / norm).clamp(min=0)
-        ahead = 2 * x - before
-    return x
+def methods(given: Case) -> dict[str, tuple[str, Callable[[Case], Answers]]]:
+    """What each row is called, and what makes it."""
 
+    def measured(given: Case, prior: bool) -> Answers:
+        network = (given.network,) if prior else ()
+        return of_slices(given, ti.priors.measure_slice_correlation(given.others, *network))
 
-def _gradient(x: Tensor) -> Tensor:
-    found = torch.zeros(3, *x.shape)
-    for axis in range(3):
-        place = [slice(None)] * x.ndim
-        place[2 + axis] = slice(0, -1)
-        found[axis][tuple(place)] = x.diff(dim=2 + axis)
+    found: dict[str, tuple[str, Callable[[Case], Answers]]] = {
+        "slices": ("0: slice by slice", partial(of_slices, correlation=0.0)),
+        "alike": ("of the slices, by frequency", partial(measured, prior=False)),
+        "errors": ("of the prior's errors, by frequency", partial(measured, prior=True)),
+        "tv-3d": ("total variation in 3-D, best weight", best_total_variation),
+        "backprojection": ("filtered backprojection", backprojected),
+    }
+    for length in LENGTHS:
+        slices = length / given.spacing
+        name = f"length {slices:g} ({length:g} mm)"
+        found[f"{length:g}mm"] = name, partial(of_slices, correlation=slices)
+    for short, (title, settings) in METHODS.items():
+        found[short] = f"deepinv: {title}", partial(of_deepinv, settings=settings)
     return found
 
 
-def _divergence(slopes: Tensor) -> Tensor:
-    """Minus the transpose of `_gradient`."""
-    total = torch.zeros_like(slopes[0])
-    for axis in range(3):
-        part = slopes[axis].narrow(2 + axis, 0, slopes.shape[3 + axis] - 1)
-        total.narrow(2 + axis, 0, part.shape[2 + axis]).add_(part)
-        total.narrow(2 + axis, 1, part.shape[2 + axis]).sub_(part)
-    return total
+def rows(given: Case, names: tuple[str, ...] = ROWS) -> Iterator[tuple[str, Row, Tensor]]:
+    """One for each method, as it is done: its short name, and a sample of the first body.
 
-
-def rows(depth: int, bodies: int, samples: int, steps: int) -> Iterator[Row]:
-    """One row for each method, as it is done."""
-    data = CTVolumes(64, depth)
-    truths = data.volumes(range(HELD_OUT_SEED, HELD_OUT_SEED + bodies))
-    others = data.volumes(range(HELD_OUT_SEED + 100, HELD_OUT_SEED + 104))
-    scan = ops.slicewise(ops.Tomography((1, 64, 64), VIEWS, noise=ops.GaussianNoise(NOISE)), depth)
-    y = scan.measure(truths, seed=0)
-    network = ti.load_prior("phantom-64")
-    assert isinstance(scan, ops.LinearOperator)
-    correlations: dict[str, float | ti.priors.SliceCorrelation] = {
-        f"length {one:g}" if one else "slice by slice": one for one in LENGTHS
-    }
-    correlations["of the slices"] = ti.priors.measure_slice_correlation(others)
-    correlations["of the prior's errors"] = ti.priors.measure_slice_correlation(others, network)
-    for name, correlation in correlations.items():
-        prior = ti.priors.Slices(network, depth=depth, correlation=correlation)
+    Methods whose package is not installed are left out, with a line that says so.
+    """
+    known = methods(given)
+    for name in (one for one in ROWS if one in names):
+        lacking = is_absent(METHODS[name][1][0]) if name in METHODS else None
+        if lacking:
+            print(f"{name}: left out, {lacking} is not installed", flush=True)
+            continue
+        title, make = known[name]
         start = time.perf_counter()
-        posterior = ti.solve(y, scan, prior, num_samples=samples, steps=steps, seed=0)
-        yield _row(name, posterior, truths, time.perf_counter() - start)
-    start = time.perf_counter()
-    found = [total_variation(scan, y, weight) for weight in WEIGHTS]
-    best = max(found, key=lambda x: float(psnr(x, truths).mean()))
-    nothing = float("nan")
-    error = float((best - truths).abs().mean())  # the score of a single answer
-    yield Row(
-        "total variation",
-        error,
-        float(psnr(best, truths).mean()),
-        nothing,
-        nothing,
-        flicker(best, truths),
-        nothing,
-        time.perf_counter() - start,
-    )
+        answers = make(given)
+        answers = answers._replace(samples=answers.samples.cpu())  # waits for the device
+        seconds = time.perf_counter() - start
+        yield name, _row(title, answers, given, seconds), answers.samples[0, 0]
 
 
-def _row(name: str, posterior: ti.Posterior, truths: Tensor, seconds: float) -> Row:
-    lower, upper = posterior.interval(0.9)
-    samples = posterior.samples
+def _row(name: str, answers: Answers, given: Case, seconds: float) -> Row:
+    samples, truths = answers.samples, given.truths.cpu()
+    mean, count = samples.mean(1), samples.shape[1]
     scores = [float(crps_of(*pair).mean()) for pair in zip(samples, truths, strict=True)]
+    covered = of_a_sample = float("nan")
+    if count > 1:
+        intervals = [as_posterior(of_a_body).interval(0.9) for of_a_body in samples]
+        lower, upper = (torch.stack(ends) for ends in zip(*intervals, strict=True))
+        covered = float(((lower <= truths) & (truths <= upper)).float().mean())
+        of_a_sample = sum(flicker(samples[:, k], truths) for k in range(count)) / count
+    noise = given.scan.noise
+    assert noise is not None
+    misfits = [
+        residual_chi_square(one.to(given.y), given.y, given.scan, noise).mean()
+        for one in samples.unbind(1)
+    ]
     return Row(
         name,
         sum(scores) / len(scores),
-        float(psnr(posterior.mean, truths).mean()),
-        float(((lower <= truths) & (truths <= upper)).float().mean()),
-        sum(flicker(samples[:, k], truths) for k in range(samples.shape[1])) / samples.shape[1],
-        flicker(posterior.mean, truths),
-        float(posterior.diagnostics.residual_chi_square.mean()),
+        float(psnr(mean, truths).mean()),
+        covered,
+        of_a_sample,
+        flicker(mean, truths),
+        float(torch.stack(misfits).mean()),
+        answers.evaluations,
         seconds,
     )
 
 
+def chosen(given: str) -> tuple[str, ...]:
+    """The rows of ``--rows``, a list with commas.
+
+    Raises:
+        argparse.ArgumentTypeError: a name that is none of `ROWS`.
+    """
+    names = tuple(one.strip() for one in given.split(","))
+    unknown = [one for one in names if one not in ROWS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"--rows {given}: {', '.join(map(repr, unknown))} is no row; choose among "
+            f"{', '.join(ROWS)}"
+        )
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, choices=(64, 128), default=64, help="of a slice")
     parser.add_argument("--depth", type=int, default=16)
     parser.add_argument("--bodies", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=30, help="network evaluations a sample, ours")
+    parser.add_argument("--evaluations", type=int, default=100, help="of deepinv's samplers")
+    parser.add_argument("--rows", type=chosen, default=ROWS, metavar="NAMES", help=",".join(ROWS))
+    parser.add_argument("--picture", type=Path, help="PNG of the middle sections")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
-    sizes = (options.depth, options.bodies, options.samples, options.steps)
-    print(f"{'':28s} {'CRPS':7s} {'PSNR':>6s} cover. flicker of mean  chi^2 seconds")
-    for row in rows(*((4, 1, 2, 4) if options.smoke else sizes)):
+    if options.smoke:
+        given = case(64, 4, 1, 2, 4, evaluations=4, device=options.device)
+    else:
+        sizes = options.size, options.depth, options.bodies, options.samples, options.steps
+        given = case(*sizes, evaluations=options.evaluations, device=options.device)
+    shown = {"truth": given.truths[0].cpu()}
+    print(HEAD, flush=True)
+    for name, row, sample in rows(given, options.rows):
         print(row, flush=True)
+        if name in SHOWN:
+            shown[row.name] = sample
+        if options.picture:  # after every row, so that a run that is stopped has one
+            draw_sections(shown, options.picture, given.spacing / given.pixel)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class CountingInstrument(Instrument):
             noise = PoissonGaussianNoise.of_walkers(_column(std / gain, self._problem.y))
         made = Problem(self._problem.y / shaped, self._operator, noise)
         made.unit = gain.to(self._problem.y).reshape(-1, *[1] * len(self._operator.domain_shape))
-        self._made.append(made)
+        self._calls.append(made.applications)
         return made
 
     def tuned(self, u: Tensor, like: Problem | None = None) -> Problem:
@@ -90,7 +90,7 @@ class CountingInstrument(Instrument):
             y / deviation, Members(self._operator, rows), GaussianNoise(1.0), curvatures
         )
         made.unit = unit.reshape(-1, *[1] * len(self._operator.domain_shape))
-        self._made.append(made)
+        self._calls.append(made.applications)
         return made
 
     def numbers(self, u: Tensor) -> tuple[Tensor, Tensor | None]:

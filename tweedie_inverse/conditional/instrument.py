@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.conditional.problem import Applications, Problem
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.spectral import Basis, Pixels
@@ -28,6 +28,7 @@ from tweedie_inverse.operators import (
     ScalarPrior,
     UnknownGaussianNoise,
     UnknownNoise,
+    UnknownPhase,
     estimate_noise,
 )
 from tweedie_inverse.operators.parametric import Members
@@ -74,7 +75,8 @@ class Instrument:
 
     Attributes:
         levels: how many of the unknowns are noise levels; they come first.
-        kernel: the prior of an unknown kernel, whose numbers are then the other unknowns.
+        kernel, phase: the prior of an unknown kernel or phase, whose numbers are then the other
+            unknowns.
         unknowns: their priors.
         counts: ``(levels,)``, observed measurements that share each noise level.
     """
@@ -92,8 +94,9 @@ class Instrument:
         self._groups, self.levels = self._grouped(shape)
         self.counts = self._counted()
         self.kernel = operator.prior if isinstance(operator, BlindBlur) else None
+        self.phase = operator.prior if isinstance(operator, UnknownPhase) else None
         self.unknowns = self._priors()
-        self._made: list[Problem] = []
+        self._calls: list[Applications] = []
         self._shared: Problem | None = None
 
     def _grouped(self, shape: tuple[int, ...]) -> tuple[Tensor, int]:
@@ -126,7 +129,8 @@ class Instrument:
     def singly(self) -> range:
         """Which of the operator's unknowns are moved one by one."""
         count = self.unknowns.low.shape[1]
-        return range(count, count) if self.kernel is not None else range(self.levels, count)
+        together = self.kernel is not None or self.phase is not None
+        return range(count, count) if together else range(self.levels, count)
 
     def noise_levels(self, u: Tensor) -> Tensor:
         """The standard deviation of white noise, ``(walkers,)``."""
@@ -143,6 +147,9 @@ class Instrument:
             guess = self._first_levels()
             low, high = (end[:, : self.levels] for end in (self.unknowns.low, self.unknowns.high))
             u = torch.cat([guess.clamp(low, high), u[:, self.levels :]], 1)
+        if isinstance(self._operator, UnknownPhase):
+            found = rows_of(self._problem.y, self._operator.guess)
+            u = torch.cat([u[:, : self.levels], found], 1)
         return u
 
     def _first_levels(self) -> Tensor:
@@ -176,10 +183,10 @@ class Instrument:
                 self._shared.is_diagonal(Pixels())  # a spectrum is worked out once
             made = copy.copy(self._shared)
             made.y = y
-            made.operator_calls = 0
+            made.applications = Applications()
         if unit is not None:
             made.unit = unit.reshape(-1, *[1] * len(self._operator.domain_shape))
-        self._made.append(made)
+        self._calls.append(made.applications)
         return made
 
     def whiten(self, r: Tensor, tuned: Problem) -> Tensor:
@@ -229,8 +236,8 @@ class Instrument:
 
     def take_calls(self) -> int:
         """Applications of operators since this was last asked."""
-        calls = sum(problem.operator_calls for problem in self._made)
-        self._made.clear()
+        calls = sum(each.count for each in self._calls)
+        self._calls.clear()
         return calls
 
     def _rows(self, tuned: Problem, like: Tensor) -> Tensor:
@@ -241,7 +248,7 @@ class Instrument:
         operator = self._operator
         if not isinstance(operator, Parametric):
             return operator
-        return [operator.member(each) for each in values[:, self.levels :].tolist()]
+        return operator.members(values[:, self.levels :])
 
     def _guess(self, y: Tensor) -> float:
         """A noise level of one measurement."""
@@ -299,6 +306,15 @@ class MembersProblem(Problem):
                 total = total.to(back) + probe * back
             self.curvatures[basis] = basis.smooth(total / _PROBES).abs()
         return self.curvatures[basis]
+
+
+def rows_of(y: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Numbers of each measurement, ``(walkers, count)``; equal neighbours are asked once."""
+    found: list[Tensor] = []
+    for index, one in enumerate(y):
+        same = index > 0 and torch.equal(one, y[index - 1])
+        found.append(found[-1] if same else function(one))
+    return torch.stack(found).double()
 
 
 def each_of(y: Tensor, function: Callable[[Tensor], float]) -> Tensor:

@@ -5,6 +5,7 @@ Applications of the operator are counted here too.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
@@ -35,6 +36,17 @@ class Linearization(NamedTuple):
     pull: Callable[[Tensor], Tensor]
 
 
+@dataclass
+class Applications:
+    """Of A or its adjoint, counted per walker; they outlive the problem, and its operators do not.
+
+    Attributes:
+        count: so far.
+    """
+
+    count: int = 0
+
+
 class Problem:
     """``y = A(x) + noise`` for a batch of walkers, one measurement each.
 
@@ -42,7 +54,7 @@ class Problem:
         y: ``(walkers, *range_shape)``.
         populations: number of measurements among them, for walks whose walkers interact; each has
             equally many walkers, and they stand one measurement after the other.
-        operator_calls: applications of A or its adjoint so far, counted per walker.
+        applications: of A or its adjoint so far.
         kept: what the modules of linear solves made of it once, by name.
         differs: whether walkers have operators of their own.
         unit: ``(walkers, 1, ...)`` like an image, where each walker has a noise level of its own:
@@ -51,7 +63,7 @@ class Problem:
 
     def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel, *, populations: int = 1):
         self.y, self.operator, self.noise, self.populations = y, operator, noise, populations
-        self.operator_calls = 0
+        self.applications = Applications()
         self._ends: dict[float, int] = {}
         self.kept: dict[str, Any] = {}
         self.unit: Tensor | None = None
@@ -59,6 +71,15 @@ class Problem:
         self._curvatures: dict[Basis, Tensor] = {}
         self._matrix: tuple[Basis, Tensor] | None = None
         self._of_basis: tuple[Basis, Spectrum | None] | None = None
+
+    @property
+    def operator_calls(self) -> int:
+        """Applications of A or its adjoint so far, counted per walker."""
+        return self.applications.count
+
+    @operator_calls.setter
+    def operator_calls(self, count: int) -> None:
+        self.applications.count = count
 
     def first_look(self, tolerance: float) -> int:
         """Iterations after which an accelerator asks whether a linear solve has ended.

@@ -5,7 +5,7 @@ is diagonal here.  R may differ from frequency to frequency: fine detail is forg
 slices than the outline of a body.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -57,18 +57,23 @@ class SliceModes(Basis):
         """The matrix of its group times the coefficients of every frequency, along the slices."""
         if self.group is None:
             return torch.einsum("kd,bcd...->bck...", matrices[0], c)
-        flat, out = c.flatten(3), torch.empty_like(c.flatten(3))
-        for matrix, members in zip(matrices, self._members, strict=True):
-            here = resident_on(members, c.device)
-            out[..., here] = matrix @ flat[..., here]
-        return out.reshape(c.shape)
+        order, back, sizes = self._by_group
+        sorted_by_group = c.flatten(3)[..., resident_on(order, c.device)]
+        parts = zip(matrices, sorted_by_group.split(sizes, -1), strict=True)
+        turned = torch.cat([matrix @ part for matrix, part in parts], -1)
+        return turned[..., resident_on(back, c.device)].reshape(c.shape)
 
     @cached_property
-    def _members(self) -> list[Tensor]:
-        """Places of the frequencies of each group, height and width flattened."""
+    def _by_group(self) -> tuple[Tensor, Tensor, list[int]]:
+        """Places of the frequencies, height and width flattened, one group after the other.
+
+        Returns:
+            The places, where each frequency then is, and the size of each group.
+        """
         assert self.group is not None
         flat = self.group.flatten()
-        return [(flat == number).nonzero()[:, 0] for number in range(len(self.vectors))]
+        order = flat.argsort(stable=True)
+        return order, order.argsort(), flat.bincount(minlength=len(self.vectors)).tolist()
 
     def smooth(self, spectrum: Tensor) -> Tensor:
         # What a stack of scans measures of a frequency is the same for all modes, on average.
@@ -76,7 +81,22 @@ class SliceModes(Basis):
         return mean.unsqueeze(2).expand(spectrum.shape)
 
     def unmixed(self) -> Basis:
-        return SliceModes(self.slices.unmixed(), self.vectors, self.group, self.axis)
+        return self._unmixed
+
+    @cached_property
+    def _unmixed(self) -> "SliceModes":
+        # Made once: it is asked for at every product, and what it holds is sent once.
+        slices = self.slices.unmixed()
+        if slices == self.slices:
+            return self
+        return SliceModes(slices, self.vectors, self.group, self.axis)
+
+    def unturned(self) -> Basis:
+        return self if self.slices.unturned() is self.slices else self._unturned
+
+    @cached_property
+    def _unturned(self) -> Basis:
+        return replace(self, slices=self.slices.unturned())
 
     def across(self, values: Tensor, slice_axes: int) -> Tensor:
         """Eigenvalues ``(groups, depth)`` of R as coefficients have them, but for the first axis.

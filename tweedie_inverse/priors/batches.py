@@ -43,12 +43,16 @@ def default_batch(prior: Prior, like: Tensor, total: int) -> int:
 
     On an accelerator of CUDA, and on a CPU where Linux says how much memory is free, as many as
     the free memory holds, 2^24 numbers of state at most; elsewhere so many.  Samples do not depend
-    on it.
+    on it.  Processes that share the evaluations take what the smallest memory holds.
 
     Args:
         like: has the number type and the device of the walk.
         total: all walkers; fewer than that are measured for nothing.
     """
+    return prior.ranks.least(_of_this_process(prior, like, total))
+
+
+def _of_this_process(prior: Prior, like: Tensor, total: int) -> int:
     numbers = torch.Size(prior.shape).numel()
     most, kind = max(1, MOST_NUMBERS // numbers), like.device.type
     together = min(most, total)

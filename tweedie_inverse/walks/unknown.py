@@ -30,7 +30,6 @@ from tweedie_inverse.conditional.counting import (
 from tweedie_inverse.conditional.first_guess import geometric_numbers
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.instrument import Instrument
-from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import draw, in_units
 from tweedie_inverse.numerics.streams import Streams
@@ -40,13 +39,15 @@ from tweedie_inverse.operators import (
     Parametric,
     UnknownCountingNoise,
     UnknownGaussianNoise,
+    UnknownPhase,
 )
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks import pilot as pilots
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
-from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
+from tweedie_inverse.walks.decoupled import Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
 from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, kernel_levels, levels
+from tweedie_inverse.walks.together import begun_phase, moved_together
 
 
 class UnknownState(NamedTuple):
@@ -136,6 +137,7 @@ class UnknownInstrument(Walk[UnknownState]):
         if pilot is None:
             names = getattr(problem.operator, "unknowns", {}).keys()
             helps = bool(names - set(geometric)) and not prior.error_is_exact
+            helps = helps and not isinstance(problem.operator, UnknownPhase)
             share = _SHARE if not isinstance(problem.operator, BlindBlur) else _KERNEL_SHARE
             pilot = steps // share if helps and steps // share >= SHORTEST else 0
         guessed = self._guessed(problem)
@@ -191,6 +193,7 @@ class UnknownInstrument(Walk[UnknownState]):
         inner = self.walk.start(problem, prior, sigma, streams)
         steps, geometric = first_steps(instrument), self._places(instrument)
         u, steps = begun(problem, instrument, prior, steps, streams, geometric)
+        u, steps = begun_phase(problem, instrument, prior, u, steps, streams)
         state = UnknownState(inner, u, steps, steps)
         if not self.pilot:
             return state
@@ -230,9 +233,12 @@ class UnknownInstrument(Walk[UnknownState]):
             return self._counting_step(state, level, problem, instrument, prior, streams)
         tuned = instrument.tuned(state.u)
         belief = self.walk.believe(state.inner, level, tuned, prior, streams)
-        u, steps, kernels = self._kernel_moved(
-            state, belief, level, instrument, prior, streams, problem.y
-        )
+        first = level.index == 0 and not self.pilot
+        moves = self.first_moves if first else self.operator_moves
+        if self._holds(level, prior):
+            moves = 0
+        at = (belief, level, problem, instrument, prior, streams, moves)
+        u, steps, kernels = moved_together(state.u, state.steps, *at)
         moved = moved_at(
             level,
             u,
@@ -323,37 +329,6 @@ class UnknownInstrument(Walk[UnknownState]):
         )
         inner = DecoupledState(after, belief.known, x0)
         return UnknownState(inner, u, moved.steps, near_steps), info
-
-    def _kernel_moved(
-        self,
-        state: UnknownState,
-        belief: Belief,
-        level: Level,
-        instrument: Instrument,
-        prior: Prior,
-        streams: Streams,
-        y: Tensor,
-    ) -> tuple[Tensor, Tensor, KernelMoves | None]:
-        """Coordinates and steps after moves of an unknown kernel, if there is one to be moved."""
-        first = level.index == 0 and not self.pilot
-        moves = self.first_moves if first else self.operator_moves
-        if instrument.kernel is None or not moves or self._holds(level, prior):
-            return state.u, state.steps, None
-        of = slice(instrument.levels, None)
-        moved = kernel_moves(
-            state.u[:, of],
-            state.steps[:, instrument.levels],
-            belief.denoised,
-            belief.covariance,
-            y,
-            instrument.noise_levels(state.u),
-            instrument.kernel,
-            streams,
-            moves,
-        )
-        u, steps = state.u.clone(), state.steps.clone()
-        u[:, of], steps[:, of] = moved.numbers, moved.step[:, None]
-        return u, steps, moved
 
     def _holds(self, level: Level, prior: Prior) -> bool:
         """Whether the unknowns are left as they are: the pilot has seen more than is seen here."""
