@@ -86,9 +86,9 @@ def plain_covariance(belief: Belief, level: Level, prior: Prior) -> Covariance:
 
 
 def of_average_size(covariance: Covariance) -> Covariance:
-    """With the same variance by place in each image on average as if it had no scale."""
+    """With the same variance by place in each channel on average as if it had no scale."""
     scale = covariance.scale
     if scale is None:
         return covariance
-    size = scale.square().mean(dim=tuple(range(1, scale.ndim)), keepdim=True).sqrt()
+    size = scale.square().mean(dim=tuple(range(2, scale.ndim)), keepdim=True).sqrt()
     return replace(covariance, scale=scale / size)

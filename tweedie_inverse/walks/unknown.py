@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, instance, positive
+from tweedie_inverse.boundary.arguments import count, instance, number
 from tweedie_inverse.conditional.collapsed import (
     conditional_moves_of,
     first_steps,
@@ -30,8 +30,6 @@ from tweedie_inverse.conditional.counting import (
 from tweedie_inverse.conditional.first_guess import geometric_numbers
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.instrument import Instrument
-from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
-from tweedie_inverse.conditional.phase_moves import PhaseMoves
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import draw, in_units
 from tweedie_inverse.numerics.streams import Streams
@@ -46,10 +44,10 @@ from tweedie_inverse.operators import (
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.walks import pilot as pilots
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
-from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
+from tweedie_inverse.walks.decoupled import Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
-from tweedie_inverse.walks.phase_level import begun_phase, moved_phase
 from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, kernel_levels, levels
+from tweedie_inverse.walks.together import begun_phase, moved_together
 
 
 class UnknownState(NamedTuple):
@@ -119,8 +117,9 @@ class UnknownInstrument(Walk[UnknownState]):
         instance("UnknownInstrument", "walk", self.walk, Decoupled, need=need)
         for name in ("moves", "operator_moves", "first_moves"):
             count("UnknownInstrument", name, getattr(self, name), least=0)
-        for name in ("goes_on", "held"):
-            positive("UnknownInstrument", name, getattr(self, name))
+        need = "a positive number, or infinity"
+        for name, value in {"goes_on": self.goes_on, "held": self.held}.items():
+            number("UnknownInstrument", name, value, above=0.0, finite=False, need=need)
         if self.pilot is not None:
             count("UnknownInstrument", "pilot", self.pilot, least=0)
             if 0 < self.pilot < SHORTEST:
@@ -148,8 +147,8 @@ class UnknownInstrument(Walk[UnknownState]):
                 "more steps"
             )
         goes_on = pilot and not isinstance(problem.operator, BlindBlur)
-        walk = pilots.going_on(self.walk, prior, self.goes_on) if goes_on else self.walk
-        plan = walk.plan(guessed, prior, steps - pilot)
+        inner = pilots.going_on(self.walk, prior, self.goes_on) if goes_on else self.walk
+        plan = inner.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
         settings = replace(plan.walk, sigma_max=self.walk.sigma_max)
         walk = replace(self, walk=settings, pilot=pilot, geometric=geometric)
@@ -203,8 +202,9 @@ class UnknownInstrument(Walk[UnknownState]):
         top = pilots.highest(self.walk, prior)
         ladder = levels(self.pilot, top, prior)
         if instrument.kernel is not None:
-            walk, guessed = replace(self, held=math.inf), self._guessed(problem)
-            ladder = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+            guessed = self._guessed(problem)
+            ladder, taken = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+            walk = replace(self, walk=taken, held=math.inf)
         else:
             state = state._replace(inner=self.walk.start(problem, prior, top, streams))
         for level in ladder:
@@ -233,9 +233,12 @@ class UnknownInstrument(Walk[UnknownState]):
             return self._counting_step(state, level, problem, instrument, prior, streams)
         tuned = instrument.tuned(state.u)
         belief = self.walk.believe(state.inner, level, tuned, prior, streams)
-        u, steps, kernels = self._moved_together(
-            state, belief, level, instrument, prior, streams, problem
-        )
+        first = level.index == 0 and not self.pilot
+        moves = self.first_moves if first else self.operator_moves
+        if self._holds(level, prior):
+            moves = 0
+        at = (belief, level, problem, instrument, prior, streams, moves)
+        u, steps, kernels = moved_together(state.u, state.steps, *at)
         moved = moved_at(
             level,
             u,
@@ -326,42 +329,6 @@ class UnknownInstrument(Walk[UnknownState]):
         )
         inner = DecoupledState(after, belief.known, x0)
         return UnknownState(inner, u, moved.steps, near_steps), info
-
-    def _moved_together(
-        self,
-        state: UnknownState,
-        belief: Belief,
-        level: Level,
-        instrument: Instrument,
-        prior: Prior,
-        streams: Streams,
-        problem: Problem,
-    ) -> tuple[Tensor, Tensor, KernelMoves | PhaseMoves | None]:
-        """After moves of an unknown kernel or phase, if there is one to be moved: u and steps."""
-        first = level.index == 0 and not self.pilot
-        moves = self.first_moves if first else self.operator_moves
-        if not moves or self._holds(level, prior):
-            return state.u, state.steps, None
-        if instrument.phase is not None:
-            at = (belief, level, problem, instrument, prior, streams, moves)
-            return moved_phase(state.u, state.steps, *at)
-        if instrument.kernel is None:
-            return state.u, state.steps, None
-        of = slice(instrument.levels, None)
-        moved = kernel_moves(
-            state.u[:, of],
-            state.steps[:, instrument.levels],
-            belief.denoised,
-            belief.covariance,
-            problem.y,
-            instrument.noise_levels(state.u),
-            instrument.kernel,
-            streams,
-            moves,
-        )
-        u, steps = state.u.clone(), state.steps.clone()
-        u[:, of], steps[:, of] = moved.numbers, moved.step[:, None]
-        return u, steps, moved
 
     def _holds(self, level: Level, prior: Prior) -> bool:
         """Whether the unknowns are left as they are: the pilot has seen more than is seen here."""
