@@ -164,7 +164,7 @@ def test_how_many_walk_together_is_found_on_few_tiles(prior):
     assert network.seen < 100
     x = torch.zeros(2, *resized.shape)
     peak = peak_bytes(lambda: resized.denoise(x, 0.5), x.device)
-    assert 0.5 * (2 * each + all_together) < peak < 2 * each + all_together
+    assert 0.4 * (2 * each + all_together) < peak < 2 * each + all_together
 
 
 class Bar:
