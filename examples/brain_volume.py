@@ -232,7 +232,7 @@ def draw(truth: Tensor, zero_filled: Tensor, samples: Tensor, mean: Tensor, path
     bar.ax.tick_params(labelsize=8)
     written = BytesIO()
     figure.savefig(written, dpi=75)
-    Image.open(written).convert("RGB").quantize(128).save(path)  # a third of the bytes
+    Image.open(written).convert("RGB").quantize(256).save(path)  # half of the bytes
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ from tweedie_inverse.operators.per_image import per_image
 from tweedie_inverse.operators.scalar_prior import ScalarPrior
 from tweedie_inverse.operators.slicewise import slicewise
 from tweedie_inverse.operators.tomography.tomography import Tomography
+from tweedie_inverse.operators.unknown_phase import UnknownPhase
 
 __all__ = [
     "BlindBlur",
@@ -86,6 +87,7 @@ __all__ = [
     "UnknownCountingNoise",
     "UnknownGaussianNoise",
     "UnknownNoise",
+    "UnknownPhase",
     "adjoint_error",
     "box_mask",
     "cartesian_mask",

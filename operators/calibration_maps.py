@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import count, number, positive
 from tweedie_inverse.boundary.arrays import refuse_infinite, tensor_of
-from tweedie_inverse.operators.base import linear_operator
+from tweedie_inverse.operators.base import LinearOperator, linear_operator
 
 
 def estimate_coil_maps(
@@ -99,12 +99,17 @@ def estimate_phase(y: Any, operator: Any, *, width: float = 4.0) -> Tensor:
             f"estimate_phase: needs one measurement of shape {operator.range_shape}, got "
             f"{tuple(values.shape)}"
         )
-    image = operator.adjoint(values[None])[0]
+    return smoothed_adjoint(values, operator, width).angle()
+
+
+def smoothed_adjoint(y: Tensor, operator: LinearOperator, width: float = 4.0) -> Tensor:
+    """``A^H y`` of one measurement, smoothed as in `estimate_phase`: complex ``(*size)``."""
+    image = operator.adjoint(y[None])[0]
     whole = torch.complex(*(part.double() for part in image.unbind(0)))
     axes = [torch.fft.fftfreq(n, dtype=torch.float64).to(whole.device) for n in whole.shape]
     squares = torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0)
     window = torch.exp(-2 * (math.pi * width) ** 2 * squares)
-    return torch.fft.ifftn(torch.fft.fftn(whole) * window).angle()
+    return torch.fft.ifftn(torch.fft.fftn(whole) * window)
 
 
 def _complex(caller: str, kspace: Any) -> Tensor:

@@ -129,23 +129,27 @@ class Parametric(LinearOperator):
             found.noise = self._noise
         return found
 
-    def members(self, values: Sequence[Sequence[float]]) -> list[LinearOperator]:
-        """An operator for each set of numbers, in the order of `unknowns`.
+    def members(self, values: Tensor) -> LinearOperator | Sequence[LinearOperator]:
+        """Those of rows of numbers ``(batch, count)``: one each, or one for such a batch.
 
         They are kept until others, twice as many, have been asked for.
         """
-        keys = [tuple(each) for each in values]
-        found = [self._member(key) for key in keys]
+        keys = [tuple(each) for each in values.tolist()]
+        found = []
+        for key in keys:
+            found.append(self.member(key))
+            self._kept[key] = found[-1]
+            self._kept.move_to_end(key)
         while len(self._kept) > _KEPT * len(keys):
             self._kept.popitem(last=False)
         return found
 
-    def _member(self, key: tuple[float, ...]) -> LinearOperator:
-        found = self._kept.pop(key, None)
+    def member(self, values: Sequence[float]) -> LinearOperator:
+        """The operator for numbers in the order of `unknowns`."""
+        found = self._kept.get(tuple(values))
         if found is None:
-            found = self._made(key)
+            found = self._made(tuple(values))
             _refuse_other_shapes(self.examples[0], found)
-        self._kept[key] = found
         return found
 
     @property

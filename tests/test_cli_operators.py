@@ -23,8 +23,8 @@ ELSEWHERE = {
     ],
     "made of other operators or foreign objects, in a file FILE.py:NAME": [
         "compose", "from_astra", "from_deepinv", "from_diffct", "from_mri_nufft", "from_pylops",
-        "per_image", "scale", "slicewise", "stack", "to_deepinv", "to_pylops", "to_scipy",
-        "transpose",
+        "per_image", "UnknownPhase", "scale", "slicewise", "stack", "to_deepinv", "to_pylops",
+        "to_scipy", "transpose",
     ],
     "what --width LOW..HIGH makes": ["Parametric", "ScalarPrior", "parametric"],
     "questions to an operator or to data": [

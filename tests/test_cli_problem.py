@@ -194,7 +194,8 @@ def test_a_command_is_saved_and_not_solved(folder, monkeypatch):
 def test_every_option_has_a_place_in_a_problem_file():
     """One that makes a result what it is must not be lost between the command and its file."""
     known = {key.dest for keys in problem_file.TABLES.values() for key in keys} | {"noise"}
-    of_the_call = {"help", "problem", "save_problem", "dry_run", "rank", "world_size", "json"}
+    of_the_call = {"help", "problem", "save_problem", "dry_run", "json"}
+    of_the_call |= {"rank", "world_size", "over_ranks"}
     commands = next(a for a in _parser()._actions if a.dest == "command").choices
     dests = {action.dest for action in commands["solve"]._actions}
     assert dests - of_the_call == known

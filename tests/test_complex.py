@@ -1,5 +1,7 @@
 """Complex images: a known phase, the magnitudes of a prior of real images, and what is left."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ import tweedie_inverse as ti
 from tests.posteriors import Moments, agreement, prior_covariance, random_field
 from tests.test_slices import silent_network
 from tweedie_inverse import operators as ops
+from tweedie_inverse.conditional.linear_gaussian import conditional_draw
+from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.random import normal
 
 NOISE = ops.GaussianNoise(0.1)
@@ -89,6 +93,62 @@ def test_a_network_of_magnitudes_tells_its_error_in_turned_coordinates():
     posterior = ti.solve(y, SCAN, prior, num_samples=200, steps=16)
     assert "read from the network" in posterior.stats.reason
     assert agreement(posterior.samples, posterior_of(covariance, SCAN, y)).worst_z < 5
+
+
+class Sized(ti.priors.Gaussian):
+    """A field whose error differs from place to place, as that of a network does."""
+
+    SIZES = 0.5 + normal((9,), (1, 1, SIDE, SIDE)).abs()
+
+    def conditional_covariance(self, sigma, denoised):
+        found = super().conditional_covariance(sigma, denoised)
+        return replace(found, scale=self.SIZES.expand_as(denoised))
+
+
+def test_sizes_by_place_are_those_of_the_turned_image():
+    """Not of real and imaginary part: a magnitude that is uncertain leaves the phase alone."""
+    field = random_field(SIDE)
+    spectrum = field.covariance.variance.reshape(SIDE, SIDE)
+    sized = Sized(torch.zeros(1, SIDE, SIDE).double(), power_spectrum=spectrum)
+    prior = ti.priors.Complex(sized, phase=MAP, imaginary=0.2, width=1.0)
+    found = prior.conditional_covariance(1.0, torch.zeros(3, *prior.shape).double())
+    units = torch.eye(36, dtype=torch.float64).reshape(36, 1, SIDE, SIDE)
+    real = sized.conditional_covariance(1.0, units).apply(units).reshape(36, 36)
+    rest = prior._rest.conditional_covariance(1.0, units).apply(units).reshape(36, 36)
+    exact = covariance_of(real, rest, MAP)
+    both = torch.eye(72, dtype=torch.float64).reshape(72, 2, SIDE, SIDE)
+    assert found.scale.shape == (3, 2, SIDE, SIDE)
+    one = replace(found, scale=found.scale[:1])
+    torch.testing.assert_close(one.apply(both).reshape(72, 72), exact, atol=1e-12, rtol=1e-9)
+    drawn = one.colour(normal((2,), (4000, *prior.shape)))
+    assert agreement(drawn, Moments(torch.zeros(72).double(), exact)).worst_z < 5
+    torch.testing.assert_close(one.factor(one.factor_inverse(drawn)), drawn)
+
+
+def test_a_draw_with_sizes_by_place_is_exact():
+    """The last level alone: N(D, V) of such a V, given y."""
+    field = random_field(SIDE)
+    spectrum = field.covariance.variance.reshape(SIDE, SIDE)
+    sized = Sized(torch.zeros(1, SIDE, SIDE).double(), power_spectrum=spectrum)
+    for stacked in (False, True):
+        prior = ti.priors.Complex(sized, phase=MAP, imaginary=0.2, width=1.0)
+        scan = SCAN
+        if stacked:
+            prior, scan = ti.priors.Slices(prior, depth=2, correlation=2.0), ops.slicewise(SCAN, 2)
+        covariance = prior.conditional_covariance(1.0, torch.zeros(1, *prior.shape).double())
+        size = covariance.scale.numel()
+        units = torch.eye(size, dtype=torch.float64).reshape(size, *prior.shape)
+        dense = covariance.apply(units).reshape(size, size)
+        y = scan.measure(covariance.colour(normal((1,), (1, *prior.shape)))[0], seed=2)
+        count = 2000
+        draw = conditional_draw(
+            torch.zeros(count, *prior.shape).double(),
+            replace(covariance, scale=covariance.scale.expand(count, *prior.shape)),
+            Problem(y.expand(count, *y.shape), scan, NOISE),
+            normal((3,), (count, *prior.shape)),
+            normal((4,), (count, *scan.range_shape)),
+        )
+        assert agreement(draw.x, posterior_of(dense, scan, y)).worst_z < 5
 
 
 def test_the_centre_and_the_phase_turn_together():

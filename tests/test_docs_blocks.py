@@ -10,6 +10,7 @@ QUICK = [page for page in pages() if not is_slow(page)]
 NEEDS = {
     "add-an-operator": ["deepinv", "pylops"],
     "bring-your-network": ["deepinv", "diffusers"],
+    "large-problems": ["h5py"],
     "reading-a-posterior": ["arviz", "h5netcdf", "xarray"],
     "your-data": ["nibabel"],
     "examples/head-ct": ["pydicom"],

@@ -10,13 +10,15 @@ python -m tweedie_inverse.benchmarks.studies.unknown_instrument gain
     gain and read-out noise of counts, Gaussian fields
 python -m tweedie_inverse.benchmarks.studies.unknown_instrument family --images 3
     straight motion taken for a Gaussian of unknown width: what notices it
+python -m tweedie_inverse.benchmarks.studies.unknown_instrument settings --device cuda
+    the width of a PSF with other settings of the walk
 """
 
 import argparse
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +26,13 @@ from torch import Tensor
 import tweedie_inverse as ti
 from tweedie_inverse import operators as ops
 from tweedie_inverse.app.endings import endings
-from tweedie_inverse.benchmarks.studies.unknown_images import KINDS, family_rows, image_rows
+from tweedie_inverse.benchmarks.studies.blind_deblurring import Scale
+from tweedie_inverse.benchmarks.studies.unknown_images import (
+    KINDS,
+    family_rows,
+    image_rows,
+    setting_rows,
+)
 
 NOISE_RANGE, WIDTH_RANGE = (0.05, 0.3), (0.7, 2.5)
 _GRID = 120
@@ -249,23 +257,31 @@ def gain_rows(repeats: int, num_samples: int, steps: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("fields", "gain", "family", *KINDS))
+    parser.add_argument("part", choices=("fields", "gain", "family", "settings", *KINDS))
     parser.add_argument("--only", default="", help="a part of an instrument's name")
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--steps", type=int, default=0, help="default 10 for fields, else 50")
+    parser.add_argument("--references", type=int, default=59, help="of check_fit, for family")
+    parser.add_argument("--device", default="cpu", help="such as cuda; for images and family")
+    parser.add_argument("--smoke", action="store_true", help="tiny, to see that it runs")
     options = parser.parse_args()
+    if options.smoke:
+        options.repeats, options.images, options.samples, options.steps = 2, 2, 4, 15
+        options.references = 19
+    scale = Scale(options.images, options.samples, options.steps or 50, options.device)
     if options.part == "gain":
         lines = gain_rows(options.repeats, options.samples, options.steps or 6)
     elif options.part == "family":
-        lines = family_rows(options.images, options.samples, options.steps or 24)
+        scale = replace(scale, steps=options.steps or 24)
+        lines = family_rows(scale, options.references)
+    elif options.part == "settings":
+        lines = setting_rows(scale)
     elif options.part == "fields":
         lines = field_rows(options.repeats, options.samples, options.steps or 10)
     else:
-        lines = image_rows(
-            options.part, options.only, options.images, options.samples, options.steps or 50
-        )
+        lines = image_rows(options.part, options.only, scale)
     for line in lines:
         print(line, flush=True)
 

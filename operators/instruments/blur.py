@@ -93,9 +93,7 @@ class Blur(LinearOperator):
         return self._crop(self._filter(self._extend(x), self.transfer))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self._extend_transposed(
-            self._filter(self._embed(y), derived(self.transfer, torch.conj_physical))
-        )
+        return self._extend_transposed(self._filter(self._embed(y), self.transfer, conjugate=True))
 
     def normal(self, x: Tensor) -> Tensor:
         if self.padding != "circular" or type(self) is not Blur:
@@ -123,15 +121,16 @@ class Blur(LinearOperator):
         return Spectrum(
             basis,
             magnitude,
-            to_modes=lambda y: basis.transform(
-                self._filter(y, derived(phase, torch.conj_physical))
-            ),
+            to_modes=lambda y: basis.transform(self._filter(y, phase, conjugate=True)),
             from_modes=lambda c: self._filter(basis.inverse(c), phase),
         )
 
-    def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
+    def _filter(self, x: Tensor, transfer: Tensor, *, conjugate: bool = False) -> Tensor:
         spectrum = torch.fft.rfftn(x, dim=self._axes)
-        product = spectrum * resident(transfer, spectrum if transfer.is_complex() else x)
+        transfer = resident(transfer, spectrum if transfer.is_complex() else x)
+        # Not a conjugate that is kept: for large images there are copies enough.
+        product = spectrum * (transfer.conj() if conjugate else transfer)
+        del spectrum
         size = x.shape[-len(self._axes) :]
         return torch.fft.irfftn(product, s=size, dim=self._axes)
 

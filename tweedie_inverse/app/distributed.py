@@ -2,9 +2,15 @@
 
 The same under torchrun, srun, in SLURM arrays and by hand.  Each process writes files of its own,
 so that the folder is the merged result, and a killed process loses the file it was working on.
+
+One measurement of several processes (``--over-ranks``) is another matter: they are a process group
+(`runtime.ranks`), and the first one speaks and writes.
 """
 
-from collections.abc import Mapping, Sequence
+import argparse
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -106,6 +112,29 @@ def in_words(place: Place, environment: Mapping[str, str]) -> str:
     if "SLURM_JOB_ID" in environment and tasks not in ("", "1"):
         return f"{text}, which does all of the work: the job has {tasks} tasks, which srun starts"
     return text
+
+
+def refuse_over_ranks(options: argparse.Namespace, several: bool) -> None:
+    """Raise a `ValueError` where ``--over-ranks`` does not go with the other options."""
+    if several:
+        raise ValueError(
+            "solve: --over-ranks solves one measurement in all processes, to one file; several "
+            "are shared out without it"
+        )
+    if not options.tiled:
+        raise ValueError("solve: --over-ranks spreads the tiles of --tiled; add it")
+    if options.dry_run:
+        raise ValueError("solve: --dry-run tries one process; leave --over-ranks out")
+
+
+@contextmanager
+def said_by_the_first(is_one: bool, environment: Mapping[str, str]) -> Iterator[None]:
+    """Let the processes of one measurement speak once; errors are said by each that has one."""
+    if not is_one or find_place(environment).rank == 0:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def under_torchrun(environment: Mapping[str, str]) -> bool:

@@ -10,6 +10,7 @@ from tweedie_inverse.app import solve_files as bulk
 from tweedie_inverse.app.exports import suffix_of
 from tweedie_inverse.app.posteriors import Job, batch_size_of, exports_of, prepared
 from tweedie_inverse.solving.costs import Cost, cost
+from tweedie_inverse.solving.samples_file import is_named_so
 
 # Bytes a number in the files of `--write`, where it is not that of the samples.
 _BYTES = {"png": 2, "dcm": 2}
@@ -81,7 +82,9 @@ def _tell(found: Cost, sizes: dict[Path, int], files: int, problem: Path) -> Non
         print(f"memory: about {size(found.peak_memory)} at its peak")
     print(f"files{each}:")
     for path, count in sizes.items():
-        print(f"  {path}  {size(count)}{' (exists, would be written over)' * path.exists()}")
+        is_stream = is_named_so(path) and path == next(iter(sizes))
+        fate = "gone on with" if is_stream else "written over"
+        print(f"  {path}  {size(count)}{f' (exists, would be {fate})' * path.exists()}")
     print(f"  {problem}")
     print("nothing was written")
 

@@ -244,6 +244,7 @@ def prior_of(options: argparse.Namespace, caller: str) -> tuple[Prior, dict[str,
         device=options.device,
     )
     prior = tiled(prior) if getattr(options, "tiled", False) else prior
+    prior = prior.over_ranks() if getattr(options, "over_ranks", False) else prior
     ends = value_range_of(options)
     return prior if ends is None else Rescaled(prior, ends), contents
 

@@ -17,18 +17,23 @@ from tweedie_inverse.operators import Operator
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.solving.diagnostics import PosteriorWarning
 from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.streaming import SampleFile
 
 # Exit code of `solve --strict` where samples do not fit their measurement.
 NOT_CONSISTENT = 3
 
 
 class Job(NamedTuple):
-    """One measurement's name and seed, who is told what was done to it, and its walk's file."""
+    """One measurement's name and seed, who is told what was done to it, and its walk's file.
+
+    Where samples are written as they arrive, `samples` is the file of them.
+    """
 
     name: str
     seed: int
     tell: Callable[[str], None]
     walk: Path
+    samples: Path | None = None
 
 
 def posterior_of(
@@ -39,7 +44,10 @@ def posterior_of(
 
     if job.walk.exists():
         job.tell(f"{job.name}: goes on from {job.walk}")
-    run = prepared(job, data, operator, prior, options)
+    file: list[SampleFile] = []
+    to = job.samples
+    before = None if to is None else lambda run: file.append(SampleFile(to, run))
+    run = prepared(job, data, operator, prior, options, before)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PosteriorWarning)  # the verdict is printed
         posterior, _ = solved(
@@ -47,14 +55,20 @@ def posterior_of(
             batch_size=batch_size_of(options),
             progress=options.progress,
             checkpoint=job.walk,
+            file=file[0] if file else None,
         )
     return posterior
 
 
 def prepared(
-    job: Job, data: Data, operator: Operator, prior: Prior, options: argparse.Namespace
+    job: Job,
+    data: Data,
+    operator: Operator,
+    prior: Prior,
+    options: argparse.Namespace,
+    before: Callable[[Any], None] | None = None,
 ) -> Any:
-    """The checked call of `solve` for one file."""
+    """The checked call of `solve` for one file; `before` as of `solving.setup.prepare`."""
     from tweedie_inverse.solving.setup import prepare
 
     y = measurements.in_units_of(prior, data, job.name, job.tell).to(options.device)
@@ -69,6 +83,7 @@ def prepared(
         options.steps,
         job.seed,
         equipment.noise_of(options.noise),
+        before,
     )
 
 

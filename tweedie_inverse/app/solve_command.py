@@ -35,6 +35,7 @@ from tweedie_inverse.app.posteriors import read_besides as _read
 from tweedie_inverse.app.with_problem import with_problem
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.posterior_file import refuse_suffix
+from tweedie_inverse.solving.samples_file import is_named_so
 
 _EXAMPLE = """\
 examples:
@@ -116,6 +117,11 @@ def _add_walk(solve: Parser) -> None:
     )
     solve.add_argument("--rank", type=int, help="of this process, if no launcher says so")
     solve.add_argument("--world-size", type=int, help="number of processes that share the files")
+    solve.add_argument(
+        "--over-ranks",
+        action="store_true",
+        help="with --tiled, under torchrun: all processes solve the one measurement together",
+    )
 
 
 def _add_output(solve: Parser) -> None:
@@ -123,6 +129,7 @@ def _add_output(solve: Parser) -> None:
     solve.add_argument(
         "--out",
         help="file, posterior.safetensors by default, with a .png and the problem file beside it; "
+        "samples are written to a .h5 as they arrive, for images of which memory holds few; "
         "or a folder, by a / at the end; for several measurements a folder, posteriors by default",
     )
     solve.add_argument(
@@ -151,7 +158,12 @@ def _add_output(solve: Parser) -> None:
 
 def _solve(options: argparse.Namespace) -> None:
     """One file to one file; several, or into a folder, to a folder."""
-    from tweedie_inverse.app.distributed import find_place, ready_device
+    from tweedie_inverse.app.distributed import (
+        find_place,
+        ready_device,
+        refuse_over_ranks,
+        said_by_the_first,
+    )
 
     options.device = ready_device(options.device, os.environ)
     options.place = find_place(os.environ, options.rank, options.world_size)
@@ -165,6 +177,8 @@ def _solve(options: argparse.Namespace) -> None:
     many = several or (options.out or "").endswith(("/", os.sep))
     if not several and options.world_size is not None:
         raise ValueError("solve: --rank and --world-size share several files; there is one")
+    if options.over_ranks:
+        refuse_over_ranks(options, many)
     options.progress, options.several = not several, many
     if options.save_problem is not None:
         _save_problem(options)
@@ -173,7 +187,8 @@ def _solve(options: argparse.Namespace) -> None:
     elif many:
         solve_many.run(options)
     else:
-        _solve_one(options)
+        with said_by_the_first(options.over_ranks, os.environ):
+            _solve_one(options)
 
 
 def _save_problem(options: argparse.Namespace) -> None:
@@ -207,17 +222,23 @@ def _solve_one(options: argparse.Namespace) -> None:
         raise ValueError(
             f"solve: --out {out}: name a file, {out}.safetensors, or a folder by a slash, {out}/"
         )
-    refuse_suffix(out)
+    is_stream = is_named_so(out)
+    if not is_stream:
+        refuse_suffix(out)
     equipment.check(options, "solve")
     data = measurements.load(measurement, options.key)
     operators = equipment.operators(options, "solve")
     prior, _ = equipment.prior_of(options, "solve")
     operator = operators.of(prior, data)
+    leads = prior.ranks.leads
     exports = exports.of(operator, prior)
-    if out.exists():
+    if out.exists() and not is_stream:
         print(f"{out}: is there, and will be written over")
-    job = Job(str(measurement), options.seed, print, bulk.walk_file(out))
+    to = out if is_stream else None
+    job = Job(str(measurement), options.seed, print, bulk.walk_file(out), to)
     posterior = posterior_of(job, data, operator, prior, options)
+    if not leads:
+        return
     bulk.write(posterior, out)
     exported = exports.write(posterior, measurement, out, data, print)
     exported += report(posterior, options, out)

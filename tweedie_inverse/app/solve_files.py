@@ -28,6 +28,7 @@ from tweedie_inverse.runtime.atomic import ready_folder, regular_file, replace
 from tweedie_inverse.runtime.checksums import checksum
 from tweedie_inverse.solving.posterior import Posterior
 from tweedie_inverse.solving.posterior_file import is_consistent
+from tweedie_inverse.solving.samples_file import is_named_so
 
 _SETTINGS = "settings.json"
 # Results, and walks on the way to one.
@@ -214,7 +215,8 @@ def write(posterior: Posterior, out: Path) -> None:
     drawn = io.BytesIO()
     posterior.plot().savefig(drawn, dpi=110, format="png")
     replace(out.with_suffix(".png"), drawn.getvalue())
-    posterior.save(out)
+    if not is_named_so(out):  # else its samples are there already
+        posterior.save(out)
 
 
 def solve_files(

@@ -94,7 +94,7 @@ def collapsed_moves(
     gain = _GAIN_AT_FIRST if at_first else _GAIN
     for which in order:
         proposed = _proposal(here.u, steps, which, streams, like=y)
-        here, taken = _exchange(here, proposed, scene, streams)
+        here, taken = exchange(here, proposed, scene, streams)
         steps = _adapted(steps, which, taken, gain, instrument)
         accepted = accepted + taken
         visited.append(here.u)
@@ -128,7 +128,7 @@ class Scene(NamedTuple):
         return instrument.predict(image, tuned) + instrument.colour(white, tuned)
 
 
-def _exchange(
+def exchange(
     here: Believed, proposed: Tensor, scene: Scene, streams: Streams
 ) -> tuple[Believed, Tensor]:
     """One move: the belief after it, and who took it, ``(walkers,)`` float64."""

@@ -28,6 +28,7 @@ from tweedie_inverse.operators import (
     ScalarPrior,
     UnknownGaussianNoise,
     UnknownNoise,
+    UnknownPhase,
     estimate_noise,
 )
 from tweedie_inverse.operators.parametric import Members
@@ -74,7 +75,8 @@ class Instrument:
 
     Attributes:
         levels: how many of the unknowns are noise levels; they come first.
-        kernel: the prior of an unknown kernel, whose numbers are then the other unknowns.
+        kernel, phase: the prior of an unknown kernel or phase, whose numbers are then the other
+            unknowns.
         unknowns: their priors.
         counts: ``(levels,)``, observed measurements that share each noise level.
     """
@@ -92,6 +94,7 @@ class Instrument:
         self._groups, self.levels = self._grouped(shape)
         self.counts = self._counted()
         self.kernel = operator.prior if isinstance(operator, BlindBlur) else None
+        self.phase = operator.prior if isinstance(operator, UnknownPhase) else None
         self.unknowns = self._priors()
         self._calls: list[Applications] = []
         self._shared: Problem | None = None
@@ -126,7 +129,8 @@ class Instrument:
     def singly(self) -> range:
         """Which of the operator's unknowns are moved one by one."""
         count = self.unknowns.low.shape[1]
-        return range(count, count) if self.kernel is not None else range(self.levels, count)
+        together = self.kernel is not None or self.phase is not None
+        return range(count, count) if together else range(self.levels, count)
 
     def noise_levels(self, u: Tensor) -> Tensor:
         """The standard deviation of white noise, ``(walkers,)``."""
@@ -143,6 +147,9 @@ class Instrument:
             guess = self._first_levels()
             low, high = (end[:, : self.levels] for end in (self.unknowns.low, self.unknowns.high))
             u = torch.cat([guess.clamp(low, high), u[:, self.levels :]], 1)
+        if isinstance(self._operator, UnknownPhase):
+            found = rows_of(self._problem.y, self._operator.guess)
+            u = torch.cat([u[:, : self.levels], found], 1)
         return u
 
     def _first_levels(self) -> Tensor:
@@ -213,7 +220,7 @@ class Instrument:
         values = self.unknowns.values(u)
         operator, noise = self._operator, self._noise
         if isinstance(operator, Parametric):
-            (operator,) = operator.members([values[self.levels :].tolist()])
+            operator = operator.member(values[self.levels :].tolist())
         if self.levels:
             noise = GaussianNoise(values[: self.levels].cpu()[self._groups.cpu()])
         if self.levels == 1:
@@ -241,7 +248,7 @@ class Instrument:
         operator = self._operator
         if not isinstance(operator, Parametric):
             return operator
-        return operator.members(values[:, self.levels :].tolist())
+        return operator.members(values[:, self.levels :])
 
     def _guess(self, y: Tensor) -> float:
         """A noise level of one measurement."""
@@ -299,6 +306,15 @@ class MembersProblem(Problem):
                 total = total.to(back) + probe * back
             self.curvatures[basis] = basis.smooth(total / _PROBES).abs()
         return self.curvatures[basis]
+
+
+def rows_of(y: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Numbers of each measurement, ``(walkers, count)``; equal neighbours are asked once."""
+    found: list[Tensor] = []
+    for index, one in enumerate(y):
+        same = index > 0 and torch.equal(one, y[index - 1])
+        found.append(found[-1] if same else function(one))
+    return torch.stack(found).double()
 
 
 def each_of(y: Tensor, function: Callable[[Tensor], float]) -> Tensor:

@@ -99,6 +99,7 @@ def conditional_draw(
         covariance = Covariance(problem.basis, covariance.variance)
     free = mean + covariance.colour(prior_noise)
     residual = problem.gaussian_noise.whiten(problem.y - problem.forward(free)) - data_noise
+    del prior_noise, data_noise  # they would take memory while the system is solved
     measurement = measurement_in(covariance.basis, problem, covariance)
     if isinstance(measurement, IterativeMeasurement):
         found = measurement.solve(covariance, residual, noise_after=noise_after, start=start)

@@ -25,7 +25,8 @@ class Covariance:
 
     `variance` is non-negative, in squared data units, and broadcasts against the coefficients of
     one image, or of a batch of them; `scale` is positive, without unit, and broadcasts against
-    ``(batch, *shape)``: each image of a batch may have its own.  E is the product of `secants`,
+    ``(batch, *shape)``: each image of a batch may have its own; it stands between `unturned` bases,
+    so that a size of what a basis turns at each place is meant.  E is the product of `secants`,
     the latest on the left; it is the identity without any.
     """
 
@@ -110,8 +111,10 @@ class Covariance:
 
     def colour(self, noise: Tensor) -> Tensor:
         """White noise ``(batch, *shape)`` turned into noise of this covariance."""
-        scaled = noise if self.scale is None else self.scale * noise
-        coefficients = self.basis.transform(scaled) * self.deviation(noise)
+        basis, scaled = self.basis, noise
+        if self.scale is not None:  # the noise is white in either
+            basis, scaled = basis.unturned(), self.scale * noise
+        coefficients = basis.transform(scaled) * self.deviation(noise)
         return self.changed(self.basis.inverse(coefficients))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Covariance":
@@ -126,7 +129,7 @@ class Covariance:
             return coefficients
         # What is the same for all channels does not care how they are mixed.
         alike = scale.ndim == coefficients.ndim and scale.shape[1] == 1
-        basis = self.basis.unmixed() if alike else self.basis
+        basis = self.basis.unmixed() if alike else self.basis.unturned()
         return basis.transform(resident(scale, coefficients) * basis.inverse(coefficients))
 
 

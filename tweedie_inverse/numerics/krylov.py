@@ -108,6 +108,7 @@ def conjugate_gradient(
     goal = (reduction**2 * rho).clamp(min=tolerance**2 * count)
     everyone = torch.arange(len(rhs), device=rhs.device)
     now = _Running(everyone, z, r, s.clone(), rho, rho, goal, (rho > goal) & (rho > 0))
+    del s  # r itself, without a preconditioner
     watch, made = _Watch(rhs, count, first_look), 0
     solution, square = z, rho
     while made < max_iterations and watch.goes_on(made, now.active, now.square):

@@ -1,6 +1,7 @@
 """Complex images in coordinates that turn with a known phase: a real and an imaginary part."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -49,6 +50,13 @@ class Rotated(Basis):
     def smooth(self, spectrum: Tensor) -> Tensor:
         first, second = self._split(spectrum)
         return _beside(self.first.smooth(first), self.second.smooth(second))
+
+    def unturned(self) -> Basis:
+        return self._unturned
+
+    @cached_property
+    def _unturned(self) -> Basis:
+        return replace(self, cosine=torch.ones_like(self.cosine), sine=torch.zeros_like(self.sine))
 
     def variances(self, first: Tensor, second: Tensor, size: tuple[int, ...]) -> Tensor:
         """Variances of both parts as one, like the coefficients of one image.

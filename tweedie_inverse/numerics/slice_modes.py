@@ -5,7 +5,7 @@ is diagonal here.  R may differ from frequency to frequency: fine detail is forg
 slices than the outline of a body.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -90,6 +90,13 @@ class SliceModes(Basis):
         if slices == self.slices:
             return self
         return SliceModes(slices, self.vectors, self.group, self.axis)
+
+    def unturned(self) -> Basis:
+        return self if self.slices.unturned() is self.slices else self._unturned
+
+    @cached_property
+    def _unturned(self) -> Basis:
+        return replace(self, slices=self.slices.unturned())
 
     def across(self, values: Tensor, slice_axes: int) -> Tensor:
         """Eigenvalues ``(groups, depth)`` of R as coefficients have them, but for the first axis.

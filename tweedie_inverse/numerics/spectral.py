@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tweedie_inverse.numerics.cosine_transform import cosines, is_fast_for, of_cosines
 from tweedie_inverse.numerics.residence import resident
 
 
@@ -35,6 +36,10 @@ class Basis(ABC):
 
     def unmixed(self) -> "Basis":
         """The same change of coordinates of each channel, without a mixing of the channels."""
+        return self
+
+    def unturned(self) -> "Basis":
+        """The same without a turn of the channels that differs from place to place."""
         return self
 
     @property
@@ -74,7 +79,7 @@ class Cosines(Basis):
 
     Coefficients are ``(batch, channels, *size)``; for images rows are vertical frequencies.  The
     transform is a matrix product for each axis, which is faster than an FFT for images of up to a
-    few hundred pixels a side.
+    few hundred pixels a side; longer axes are transformed by one (`cosine_transform`).
 
     Attributes:
         mixing: ``(channels, channels)``.
@@ -88,6 +93,9 @@ class Cosines(Basis):
         if self.mixing is not None:
             x = torch.einsum("kc,bc...->bk...", resident(self.mixing, x), x)
         for axis in range(-self.axes, 0):
+            if is_fast_for(x, axis):
+                x = cosines(x, axis)
+                continue
             matrix = cosine_matrix(x.shape[axis], x.dtype, x.device)
             x = _along_axis(matrix, x, axis)
         return x
@@ -95,6 +103,9 @@ class Cosines(Basis):
     def inverse(self, coefficients: Tensor) -> Tensor:
         x = coefficients
         for axis in range(-self.axes, 0):
+            if is_fast_for(x, axis):
+                x = of_cosines(x, axis)
+                continue
             matrix = cosine_matrix(x.shape[axis], x.dtype, x.device)
             x = _along_axis(matrix.mT, x, axis)
         if self.mixing is not None:

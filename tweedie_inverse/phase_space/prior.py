@@ -29,9 +29,8 @@ from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.phase_space.processes import LinearProcess, Observation, act
 from tweedie_inverse.phase_space.processes.checks import float64
 from tweedie_inverse.priors.base import Prior, sigma_column
-from tweedie_inverse.priors.error.denoising_error import DenoisingError
+from tweedie_inverse.priors.error.denoising_error import DenoisingError, error_or_none
 from tweedie_inverse.priors.modules import device_of, refuse_training
-from tweedie_inverse.priors.network import error_or_none
 
 _PROCESS = "a process such as ti.phase_space.processes.psld()"
 

@@ -20,6 +20,7 @@ from tweedie_inverse.priors.moving import Movable
 from tweedie_inverse.priors.scaling import Scaled, Scaling
 from tweedie_inverse.priors.tweedie import score_from_denoised
 from tweedie_inverse.runtime.digest import digest
+from tweedie_inverse.runtime.ranks import Alone, Ranks
 
 
 def sigma_column(x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -270,6 +271,18 @@ class Prior(Movable, ABC):
             )
         other._calibration = {**self.calibration, one.key: one}
         return other
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes over which its network evaluations are spread; usually this one alone."""
+        return Alone()
+
+    def over_ranks(self) -> "Prior":
+        """This prior with its evaluations spread over processes; a `ValueError` for most."""
+        raise ValueError(
+            f"{type(self).__name__}.over_ranks(): tiles and slices can be spread, and this prior "
+            "has none; ask the one that it is made of, prior.tiled().over_ranks()"
+        )
 
     def plain(self) -> "Prior":
         """This prior with its network run in torch's usual way, as before `faster`."""

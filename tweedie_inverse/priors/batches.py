@@ -5,6 +5,7 @@ needs beside its weights cannot be told from them.  A solve needs the forward pa
 further images for each walker: state, denoised image, draws, noise, and what a linear solve keeps.
 """
 
+import copy
 import math
 import weakref
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.modes import of_a_walk
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.execution import fixed_batch
+from tweedie_inverse.priors.tiles import TiledNetwork
 from tweedie_inverse.runtime.live_memory import peak_bytes
 from tweedie_inverse.runtime.memory import free_bytes
 
@@ -33,6 +35,9 @@ _FEW_NUMBERS = 2**20
 _SHARE = {"cuda": 0.8, "cpu": 0.4}
 _TRIED = 2
 
+# An evaluation in tiles keeps so many images beside what a few tiles take: measured, rounded up.
+_TILED_BUFFERS = 20
+
 # Bytes of an evaluation: (of each image, of all together).
 _Need = tuple[float, float]
 _MEASURED: weakref.WeakKeyDictionary[Any, dict[Any, _Need]] = weakref.WeakKeyDictionary()
@@ -43,12 +48,16 @@ def default_batch(prior: Prior, like: Tensor, total: int) -> int:
 
     On an accelerator of CUDA, and on a CPU where Linux says how much memory is free, as many as
     the free memory holds, 2^24 numbers of state at most; elsewhere so many.  Samples do not depend
-    on it.
+    on it.  Processes that share the evaluations take what the smallest memory holds.
 
     Args:
         like: has the number type and the device of the walk.
         total: all walkers; fewer than that are measured for nothing.
     """
+    return prior.ranks.least(_of_this_process(prior, like, total))
+
+
+def _of_this_process(prior: Prior, like: Tensor, total: int) -> int:
     numbers = torch.Size(prior.shape).numel()
     most, kind = max(1, MOST_NUMBERS // numbers), like.device.type
     together = min(most, total)
@@ -88,6 +97,12 @@ def _need(prior: Prior, like: Tensor) -> _Need:
 
 def _measured(prior: Prior, like: Tensor) -> _Need:
     module = getattr(prior, "module", None)
+    small = None if module is None else _of_few_tiles(prior, module)
+    if small is not None:
+        # All of its tiles are alike, and thousands of them would take minutes.
+        each, all_together = _measured(small, like)
+        kept = _TILED_BUFFERS * math.prod(prior.shape) * like.element_size()
+        return kept, all_together + _TRIED * each
     batch = None if module is None else fixed_batch(module)
     sigma = min(max(prior.unit, prior.sigma_min), prior.sigma_max)
     tried = _TRIED if batch is None else batch
@@ -97,3 +112,19 @@ def _measured(prior: Prior, like: Tensor) -> _Need:
         peak = float(peak_bytes(lambda: prior.denoise(x, sigma), like.device))
     # A network that is always given the same number of images needs no more for more walkers.
     return (peak / tried, 0.0) if batch is None else (0.0, peak)
+
+
+def _of_few_tiles(prior: Prior, module: Any) -> Prior | None:
+    """The same tiles of a smaller image, as many as are evaluated together; None where it is one.
+
+    Two such images, as many as are tried, have more tiles than are evaluated at once.
+    """
+    if not isinstance(module, TiledNetwork):
+        return None
+    least = math.isqrt(module.pixels) + max(module.tile)
+    size = tuple(min(side, least) for side in prior.shape[-2:])
+    if size == tuple(prior.shape[-2:]):
+        return None
+    small = copy.copy(prior)  # for_shape() makes no smaller ones
+    small.shape = (*prior.shape[:-2], *size)
+    return small

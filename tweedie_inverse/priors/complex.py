@@ -28,6 +28,7 @@ from tweedie_inverse.numerics.rotated import Rotated
 from tweedie_inverse.numerics.spectral import Fourier
 from tweedie_inverse.priors.analytic import Gaussian
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.runtime.ranks import Ranks
 
 
 class Complex(Prior):
@@ -107,11 +108,19 @@ class Complex(Prior):
         return self._joined(self._real.denoising_error(sigma), self._rest.denoising_error(sigma))
 
     def conditional_covariance(self, sigma: float, denoised: Tensor) -> Covariance:
-        # Asked for where the images are, so that no table is sent; a size by place would be one of
-        # the turned image, and is left out.
-        pairs = zip((self._real, self._rest), self._turn.parts(denoised), strict=True)
+        # Asked for where the images are, so that no table is sent.
+        parts = self._turn.parts(denoised)
+        pairs = zip((self._real, self._rest), parts, strict=True)
         found = [prior.conditional_covariance(sigma, part) for prior, part in pairs]
-        return self._joined(*(replace(one, scale=None) for one in found))
+        joined = self._joined(*(replace(one, scale=None) for one in found))
+        if joined.variance.ndim == 1 or all(one.scale is None for one in found):
+            return joined  # flat coefficients have no channels that a mean size could be one of
+        # A size by place is one of the turned image, as `Basis.unturned` has it.
+        sizes = [
+            torch.ones_like(part[:, :1]) if one.scale is None else one.scale.expand_as(part)
+            for one, part in zip(found, parts, strict=True)
+        ]
+        return replace(joined, scale=torch.cat(sizes, 1))
 
     def moments(self) -> tuple[Tensor, Covariance]:
         (mean, covariance), (other, of_rest) = self._real.moments(), self._rest.moments()
@@ -119,7 +128,7 @@ class Complex(Prior):
         return self._turn.joined(*parts)[0], self._joined(covariance, of_rest)
 
     def _joined(self, first: Covariance, second: Covariance) -> Covariance:
-        """The covariance of x from those of its parts; sizes by place are left out."""
+        """The covariance of x from those of its parts, which have no sizes by place."""
         basis = first.basis
         if first.variance.ndim == 0:  # diagonal in any basis, and best in that of the other
             basis = second.basis if second.variance.ndim else self._turn.first
@@ -161,6 +170,10 @@ class Complex(Prior):
     @property
     def device(self) -> torch.device:
         return self.prior.device
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.prior.ranks
 
     @property
     def rounding(self) -> float:

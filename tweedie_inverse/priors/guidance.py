@@ -38,6 +38,7 @@ from tweedie_inverse.numerics.residence import resident_on
 from tweedie_inverse.priors.base import Prior, sigma_column
 from tweedie_inverse.priors.network import NetworkPrior
 from tweedie_inverse.priors.unet import UNet
+from tweedie_inverse.runtime.ranks import Ranks
 
 # (x (batch, *shape) in data units, sigma (batch,)) -> (batch, classes), logarithms of probabilities
 # up to a constant for each image.
@@ -145,6 +146,10 @@ class _Guided(Prior):
     @property
     def device(self) -> torch.device:
         return self.leading.device
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.leading.ranks
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
         return self.leading.contracts(x, sigma)

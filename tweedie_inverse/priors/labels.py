@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.numerics.residence import resident
 from tweedie_inverse.numerics.timesteps import sigma_to_timestep
 
@@ -150,3 +151,14 @@ class FractionalEmbedding(nn.Module):
         share = (label - low).unsqueeze(-1)
         first, second = self.table(low).to(share), self.table(high).to(share)
         return torch.lerp(first, second, share).to(self.table.weight)
+
+
+def increasing(table: Tensor) -> Tensor:
+    """The noise levels of the training steps, float64, checked."""
+    table = real_tensor("NetworkPrior", "timesteps", table, dtype=torch.float64)
+    if table.ndim != 1 or len(table) < 2 or not bool((table.diff() > 0).all()) or table[0] <= 0:
+        raise ValueError(
+            "NetworkPrior(timesteps=): needs the positive noise levels of the training steps in "
+            "increasing order, e.g. ((1 - alpha_bar) / alpha_bar).sqrt()"
+        )
+    return table

@@ -15,17 +15,14 @@ from tweedie_inverse.boundary.arguments import (
     count,
     flag,
     function,
-    instance,
     number,
     positive,
     sizes,
 )
-from tweedie_inverse.boundary.arrays import real_tensor
 from tweedie_inverse.boundary.contracts import Contract, checked_result
-from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.numerics.covariance import Covariance, isotropic
 from tweedie_inverse.priors.base import Prior, sigma_column
-from tweedie_inverse.priors.error.denoising_error import DenoisingError
+from tweedie_inverse.priors.error.denoising_error import DenoisingError, error_or_none
 from tweedie_inverse.priors.execution import (
     Autocast,
     Execution,
@@ -34,7 +31,13 @@ from tweedie_inverse.priors.execution import (
     precision_of,
     roundoff_of,
 )
-from tweedie_inverse.priors.labels import LabelFunction, called_with, own_label, usual_label
+from tweedie_inverse.priors.labels import (
+    LabelFunction,
+    called_with,
+    increasing,
+    own_label,
+    usual_label,
+)
 from tweedie_inverse.priors.modules import device_of, floating_weight, refuse_training
 from tweedie_inverse.priors.parameterizations import (
     USUAL,
@@ -42,8 +45,10 @@ from tweedie_inverse.priors.parameterizations import (
     Parameterization,
     denoised_from,
     divisor,
+    trained_range,
 )
 from tweedie_inverse.priors.tiles import TiledNetwork, sides_of
+from tweedie_inverse.runtime.ranks import Alone, Ranks, join
 
 _HINT = "A network in training mode does that: call .eval() on it."
 
@@ -130,7 +135,7 @@ class NetworkPrior(Prior):
         self.parameterization = parameterization
         self.shape = sizes(me, "shape", shape)
         self.coordinates = USUAL[parameterization] if coordinates is None else coordinates
-        self.timesteps = None if timesteps is None else _increasing(timesteps)
+        self.timesteps = None if timesteps is None else increasing(timesteps)
         need = "a function of sigma, or None"
         self.label_function = None if label is None else function(me, "label", label, need=need)
         self.label_scale = number(me, "label_scale", label_scale)
@@ -138,7 +143,10 @@ class NetworkPrior(Prior):
         self.integer_labels = flag(me, "integer_labels", integer_labels)
         self.offset, self.scale = number(me, "offset", offset), positive(me, "scale", scale)
         self.sigma_data = positive(me, "sigma_data", sigma_data)
-        self.sigma_min, self.sigma_max = self._range(sigma_min, sigma_max)
+        ends = sigma_min, sigma_max
+        self.sigma_min, self.sigma_max = trained_range(
+            parameterization, self.timesteps, self.scale, *ends
+        )
         self.unit, self.error = self.scale, error_or_none(me, error)
         self.centre = self.offset if centre is None else number(me, "centre", centre)
         floating_weight(module)
@@ -149,23 +157,6 @@ class NetworkPrior(Prior):
 
     def __repr__(self) -> str:
         return f"NetworkPrior({self.name!r}, shape={self.shape}, {self.parameterization})"
-
-    def _range(self, low: float | None, high: float | None) -> tuple[float, float]:
-        """The trained range in data units, from the table of timesteps where it is not given."""
-        ends = (0.002, 80.0)
-        if self.timesteps is not None:
-            ends = (self.scale * float(self.timesteps[0]), self.scale * float(self.timesteps[-1]))
-        if high is None and self.timesteps is None and self.parameterization != "edm":
-            warn_user(
-                f"NetworkPrior(sigma_max=): not given, so that noise levels up to {ends[1]:g} in "
-                "data units are assumed. Beyond its training a network may amplify: say "
-                "sigma_max=, and let ti.check_prior(prior, images) measure it"
-            )
-        low = ends[0] if low is None else number("NetworkPrior", "sigma_min", low)
-        high = ends[1] if high is None else number("NetworkPrior", "sigma_max", high)
-        if not 0 < low < high:
-            raise ValueError(f"NetworkPrior: needs 0 < sigma_min < sigma_max, got {low} and {high}")
-        return low, high
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         weight = floating_weight(self.module, x)
@@ -197,18 +188,22 @@ class NetworkPrior(Prior):
         return f"the network {type(self.module).__name__} of {self!r}"
 
     def contracts(self, x: Tensor, sigma: float) -> list[tuple[object, Contract]]:
-        """That of the network itself, in its own units and number type."""
-        refuse_training(self._network, self.module)
-        weight = floating_weight(self.module, x)
+        """That of the network itself, in its own units and number type; of tiles, on one."""
+        module = self.module
+        if isinstance(module, TiledNetwork):
+            height, width = module.tile
+            module, x = module.network, x[..., :height, :width]
+        refuse_training(self._network, module)
+        weight = floating_weight(module, x)
         exact = torch.promote_types(weight.dtype, torch.float32)
         level = sigma_column(x.to(weight.device, exact), sigma) / self.scale
         state = (x.to(weight.device, exact) - self.offset) / self.scale
         given = (state / self._divisor(level)).to(weight), self.label(level.flatten())
-        call = partial(called_with, self._network, self.module)
-        shape = tuple(self.shape)
-        precision = precision_of(self.module, weight.dtype)
+        call = partial(called_with, self._network, module)
+        precision = precision_of(module, weight.dtype)
+        shape = tuple(x.shape[1:])
         contract = Contract(self._network, call, given, shape, (1,), precision, _HINT)
-        return [(self.module, contract)]
+        return [(module, contract)]
 
     def denoising_error(self, sigma: float) -> Covariance:
         if self.error is None:
@@ -298,6 +293,28 @@ class NetworkPrior(Prior):
         other.fully_convolutional = True
         return other
 
+    def over_ranks(self) -> "NetworkPrior":
+        """This tiled prior, its tiles evaluated by all processes that torchrun has started.
+
+        Each process has the whole image, evaluates its share of the tiles, and gets the others';
+        the denoised image is that of one process.  Weights get no gradients.
+
+        Raises:
+            ValueError: a prior without tiles or over ranks already, or no other processes.
+
+        Cost: evaluations over the number of processes, and traffic (docs/several-processes.md).
+        """
+        tiles = self.module
+        if not isinstance(tiles, TiledNetwork) or tiles.ranks.size > 1:
+            raise ValueError(f"{self!r}.over_ranks(): needs a prior in tiles, prior.tiled(), once")
+        other = copy.copy(self)
+        other.module = tiles.of(tiles.network, join("over_ranks", self.device))
+        return other
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.module.ranks if isinstance(self.module, TiledNetwork) else Alone()
+
     def faster(
         self,
         *,
@@ -380,21 +397,3 @@ class NetworkPrior(Prior):
         """Whether the network is told anything else than the usual label of its coordinates."""
         settings = (self.label_function, self.label_scale, self.label_offset, self.integer_labels)
         return settings != (None, 1.0, 0.0, False)
-
-
-def error_or_none(caller: str, error: DenoisingError | None) -> DenoisingError | None:
-    """A measured denoising error, or none; a `TypeError` for anything else."""
-    if error is None:
-        return None
-    need = "what ti.measure_denoising_error(prior, images) returns, or None"
-    return instance(caller, "error", error, DenoisingError, need=need)
-
-
-def _increasing(table: Tensor) -> Tensor:
-    table = real_tensor("NetworkPrior", "timesteps", table, dtype=torch.float64)
-    if table.ndim != 1 or len(table) < 2 or not bool((table.diff() > 0).all()) or table[0] <= 0:
-        raise ValueError(
-            "NetworkPrior(timesteps=): needs the positive noise levels of the training steps in "
-            "increasing order, e.g. ((1 - alpha_bar) / alpha_bar).sqrt()"
-        )
-    return table

@@ -4,6 +4,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from tweedie_inverse.boundary.arguments import number
+from tweedie_inverse.boundary.warn import warn_user
 from tweedie_inverse.priors.tweedie import (
     denoised_from_epsilon,
     denoised_from_flow,
@@ -61,3 +63,31 @@ def denoised_from(
     total = sigma**2 + sigma_data**2  # edm: Karras et al. 2022, table 1
     skip, out = sigma_data**2 / total, sigma * sigma_data / total.sqrt()
     return skip * x + out * output
+
+
+def trained_range(
+    parameterization: Parameterization,
+    timesteps: Tensor | None,
+    scale: float,
+    low: float | None,
+    high: float | None,
+) -> tuple[float, float]:
+    """The trained range of a network in data units, from its timesteps where it is not given.
+
+    Raises:
+        ValueError: an empty range.
+    """
+    ends = (0.002, 80.0)
+    if timesteps is not None:
+        ends = (scale * float(timesteps[0]), scale * float(timesteps[-1]))
+    if high is None and timesteps is None and parameterization != "edm":
+        warn_user(
+            f"NetworkPrior(sigma_max=): not given, so that noise levels up to {ends[1]:g} in "
+            "data units are assumed. Beyond its training a network may amplify: say "
+            "sigma_max=, and let ti.check_prior(prior, images) measure it"
+        )
+    low = ends[0] if low is None else number("NetworkPrior", "sigma_min", low)
+    high = ends[1] if high is None else number("NetworkPrior", "sigma_max", high)
+    if not 0 < low < high:
+        raise ValueError(f"NetworkPrior: needs 0 < sigma_min < sigma_max, got {low} and {high}")
+    return low, high

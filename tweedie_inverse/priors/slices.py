@@ -23,6 +23,7 @@ other axes say of them.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -34,7 +35,9 @@ from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.slice_modes import SliceModes, exponential, lifted
 from tweedie_inverse.numerics.spectral import Basis, Chained, Cosines, Fourier, Pixels
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.priors.shared_work import answers, shared
 from tweedie_inverse.priors.slice_correlation import SliceCorrelation, checked_correlation
+from tweedie_inverse.runtime.ranks import Alone, Ranks, join
 
 
 class Slices(Prior):
@@ -50,7 +53,7 @@ class Slices(Prior):
             each other; the correlation itself, ``(depth, depth)``; or what
             `measure_slice_correlation` measures on volumes.  The noise of a walk is as alike, which
             keeps samples from flickering.  With several axes noise is white.
-        together: slices that the prior is given at once.
+        together: slices that the prior is given at once; over ranks, what one process is given.
 
     Attributes:
         noise_covariance: of the noise that `denoise` answers for: correlated across slices.
@@ -85,6 +88,7 @@ class Slices(Prior):
             count("Slices", "together", together),
         )
         self.correlation = self._checked(correlation, depth)
+        self._ranks: Ranks = Alone()
         size = list(prior.shape[1:])
         size.insert(self.axes[0], depth)
         self._become((prior.shape[0], *size))
@@ -171,38 +175,87 @@ class Slices(Prior):
     def _shown(self) -> str:
         return "matrix" if isinstance(self.correlation, Tensor) else str(self.correlation)
 
+    def over_ranks(self) -> "Slices":
+        """This prior, its slices evaluated by all processes that torchrun has started.
+
+        Each process has the whole volume, evaluates its share of the slices, `together` at a time,
+        and gets the others'; the denoised volume is that of one process.
+
+        Raises:
+            ValueError: a prior over ranks already, or no other processes.
+
+        Cost: evaluations over the number of processes, and traffic (docs/several-processes.md).
+        """
+        if self.ranks.size > 1:
+            raise ValueError(f"{self!r}.over_ranks(): is over ranks already")
+        other = copy.copy(self)
+        other._ranks = join("over_ranks", self.device)
+        return other
+
+    @property
+    def ranks(self) -> Ranks:
+        return self._ranks if self._ranks.size > 1 else self.prior.ranks
+
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         return self._mean(x, sigma, lambda prior, slices, level, *_: prior.denoise(slices, level))
 
     def denoise_drawing(
         self, x: Tensor, sigma: float | Tensor, noise: Callable[[tuple[int, ...]], Tensor]
     ) -> Tensor:
+        made = cache(noise)  # for the whole volume, whatever its parts
+
         def denoise(
             prior: Prior, slices: Tensor, level: float | Tensor, part: slice, depth: int
         ) -> Tensor:
             def drawn(shape: tuple[int, ...]) -> Tensor:
-                return noise((depth, *shape)).flatten(0, 1)[part]
+                return made((depth, *shape)).flatten(0, 1)[part]
 
             return prior.denoise_drawing(slices, level, drawn)
 
-        return self._mean(x, sigma, denoise)
+        return self._mean(x, sigma, denoise, draws=lambda: made.cache_info().currsize)
 
-    def _mean(self, x: Tensor, sigma: float | Tensor, denoise: Callable[..., Tensor]) -> Tensor:
+    def _mean(
+        self,
+        x: Tensor,
+        sigma: float | Tensor,
+        denoise: Callable[..., Tensor],
+        *,
+        draws: Callable[[], int] | None = None,
+    ) -> Tensor:
         """The mean over the axes of what the prior makes of the slices of each."""
+        x = shared(self._ranks, x)
         total = torch.zeros_like(x)
         for prior, axis in zip(self._priors, self.axes, strict=True):
             stack = x.movedim(2 + axis, 1)  # (batch, depth, channels, height, width)
-            slices, level = stack.flatten(0, 1), sigma
-            if isinstance(sigma, Tensor) and sigma.numel() > 1:
-                level = sigma.repeat_interleave(stack.shape[1])
-            parts = []
-            for first in range(0, len(slices), self.together):
-                part = slice(first, first + self.together)
-                here = level[part] if isinstance(level, Tensor) and level.numel() > 1 else level
-                parts.append(denoise(prior, slices[part], here, part, stack.shape[1]))
-            together = torch.cat(parts).unflatten(0, stack.shape[:2])
+            found = self._of_slices(partial(denoise, prior), x, stack, sigma, draws)
+            together = torch.cat(found).unflatten(0, stack.shape[:2])
             total = total + together.movedim(1, 2 + axis)
         return total / len(self.axes)
+
+    def _of_slices(
+        self,
+        denoise: Callable[..., Tensor],
+        x: Tensor,
+        stack: Tensor,
+        sigma: float | Tensor,
+        draws: Callable[[], int] | None,
+    ) -> list[Tensor]:
+        """What becomes of ``stack (batch, depth, ...)``, `together` slices at a time."""
+        slices, level = stack.flatten(0, 1), sigma
+        if isinstance(sigma, Tensor) and sigma.numel() > 1:
+            level = sigma.repeat_interleave(stack.shape[1])
+        parts = [
+            slice(first, min(first + self.together, len(slices)))
+            for first in range(0, len(slices), self.together)
+        ]
+
+        def evaluate(part: slice) -> Tensor:
+            here = level[part] if isinstance(level, Tensor) and level.numel() > 1 else level
+            return denoise(slices[part], here, part, stack.shape[1])
+
+        counts = [part.stop - part.start for part in parts]
+        told = torch.as_tensor(sigma, dtype=torch.float64)
+        return list(answers(self._ranks, x, told, parts, counts, evaluate, draws=draws))
 
     def denoising_error(self, sigma: float) -> Covariance:
         return self._over_axes(lambda prior, _: prior.denoising_error(sigma))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tweedie_inverse.boundary.arguments import count, sizes
+from tweedie_inverse.priors.shared_work import answers, shared
+from tweedie_inverse.runtime.ranks import Alone, Ranks
 
 
 class TiledNetwork(nn.Module):
@@ -22,9 +24,17 @@ class TiledNetwork(nn.Module):
         tile: ``(height, width)``; smaller images, in either direction, are one tile.
         overlap: pixels that neighbours share at least, at most half a tile.
         pixels: of the tiles that are evaluated together, at least one tile; bounds the memory.
+        ranks: processes that share the evaluations; each of them has the whole image.
     """
 
-    def __init__(self, network: nn.Module, tile: tuple[int, int], overlap: int, pixels: int):
+    def __init__(
+        self,
+        network: nn.Module,
+        tile: tuple[int, int],
+        overlap: int,
+        pixels: int,
+        ranks: Ranks | None = None,
+    ):
         super().__init__()
         if not 0 < overlap <= min(tile) // 2:
             raise ValueError(
@@ -32,17 +42,19 @@ class TiledNetwork(nn.Module):
                 f"{tile[0]} x {tile[1]}"
             )
         self.network, self.tile, self.overlap, self.pixels = network, tile, overlap, pixels
+        self.ranks = Alone() if ranks is None else ranks
         self.training = network.training  # not by train(), which reaches into the network
 
-    def of(self, network: nn.Module) -> "TiledNetwork":
-        """The same tiles of another network."""
-        return TiledNetwork(network, self.tile, self.overlap, self.pixels)
+    def of(self, network: nn.Module, ranks: Ranks | None = None) -> "TiledNetwork":
+        """The same tiles of another network, or over other processes."""
+        ranks = self.ranks if ranks is None else ranks
+        return TiledNetwork(network, self.tile, self.overlap, self.pixels, ranks)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         size = tuple(x.shape[-2:])
         height, width = (min(t, s) for t, s in zip(self.tile, size, strict=True))
         together = max(1, self.pixels // (height * width))
-        if size == (height, width) and len(x) <= together:
+        if size == (height, width) and len(x) <= together and self.ranks.size == 1:
             return self.network(x, label)
         rows, columns = starts(size[0], height, self.overlap), starts(size[1], width, self.overlap)
         down, across = (
@@ -55,12 +67,17 @@ class TiledNetwork(nn.Module):
             for i in range(len(rows))
             for j in range(len(columns))
         ]
-        out = torch.zeros_like(x)
-        for first in range(0, len(places), together):
-            part = places[first : first + together]
+        parts = [places[first : first + together] for first in range(0, len(places), together)]
+        x = shared(self.ranks, x)
+
+        def evaluate(part: list[tuple[int, int, int]]) -> Tensor:
             given = torch.stack([x[b, :, rows[i] :, columns[j] :][:, :height, :width]
                                  for b, i, j in part])  # fmt: skip
-            seen = self.network(given, label[[b for b, _, _ in part]])
+            return self.network(given, label[[b for b, _, _ in part]])
+
+        out = torch.zeros_like(x)
+        found = answers(self.ranks, x, label, parts, [len(part) for part in parts], evaluate)
+        for part, seen in zip(parts, found, strict=True):
             for (b, i, j), tile in zip(part, seen, strict=True):
                 here = out[b, :, rows[i] : rows[i] + height, columns[j] : columns[j] + width]
                 here += tile * (down[i][:, None] * across[j])

@@ -11,6 +11,7 @@ from tweedie_inverse.boundary.contracts import Contract
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.priors.base import ROUNDOFF, Prior
 from tweedie_inverse.priors.scaling import Scaled, Scaling
+from tweedie_inverse.runtime.ranks import Ranks
 
 
 class WrappedPrior(Prior):
@@ -52,6 +53,10 @@ class WrappedPrior(Prior):
     @property
     def device(self) -> torch.device:
         return self.prior.device
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.prior.ranks
 
     @property
     def rounding(self) -> float:

@@ -7,6 +7,7 @@ killed one has left.
 import os
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,8 +18,10 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 _OLD = 24 * 3600.0
 
 
-def replace(path: str | Path, content: bytes) -> None:
+def replace(path: str | Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file in one stroke: its old content, or none, until all of the new one is there.
+
+    The content may come in pieces, so that memory need not hold all of it.
 
     Any number of threads, processes and hosts may write the same file; the last one stays.  A
     link stays, and the file that it leads to is written.
@@ -27,11 +30,12 @@ def replace(path: str | Path, content: bytes) -> None:
         ValueError: there is something else than a regular file.
     """
     target = regular_file(Path(path))
-    while not _replaced(target, content):
+    pieces = [content] if isinstance(content, bytes) else content
+    while not _replaced(target, pieces):
         pass
 
 
-def _replaced(target: Path, content: bytes) -> bool:
+def _replaced(target: Path, pieces: Iterable[bytes | memoryview]) -> bool:
     """Whether it was written; False if another run took the new temporary for a left-over one."""
     # Not by `tempfile`, whose files only their owner may read: this one has ordinary permissions.
     temporary = target.with_name(f".{uuid4().hex}.part")
@@ -40,7 +44,8 @@ def _replaced(target: Path, content: bytes) -> bool:
             locked = locks.take(file, wait=True)
             if locked and os.fstat(file.fileno()).st_nlink == 0:
                 return False
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             if locked:  # until it has its name
                 os.replace(temporary, target)

@@ -1,28 +1,66 @@
 """Tensors by name and notes as JSON, in one safetensors file that says what it is."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tweedie_inverse.runtime.atomic import replace
+
+# How the format names its number types; their bytes are little-endian, as on all usual machines.
+_NUMBERS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.complex64: "C64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def write(
     path: str | Path, format: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]
 ) -> None:
-    """Write a file in one stroke.
+    """Write a file in one stroke, one tensor after the other, of which no copy is made.
 
     Args:
         format: name and version of what it holds.
     """
-    from safetensors.torch import save
+    metadata = {"format": format, "notes": json.dumps(notes, default=str)}
+    replace(path, _content(tensors, metadata))
 
-    # Some may be views of one, or expanded: each is written as it is.
-    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    replace(path, save(own, metadata={"format": format, "notes": json.dumps(notes, default=str)}))
+
+def _content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[Any]:
+    """The pieces of a safetensors file: the length of the header, the header, the numbers."""
+    # Wide numbers first, so that all of them are aligned.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    place = 0
+    for name in names:
+        tensor = tensors[name]
+        last = place + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _NUMBERS[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [place, last],
+        }
+        place = last
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for name in names:
+        # Some may be views of one, or expanded: each is written as it is.
+        numbers = tensors[name].detach().cpu().resolve_conj().contiguous().reshape(-1)
+        yield numbers.view(torch.uint8).numpy().data
 
 
 def read(

@@ -126,6 +126,7 @@ def sample(
     like = _like("sample", prior, dtype, device)
     hold_contracts(prior, like)
     chunk = batch_size or default_batch(prior, like, num_samples)
+    progress = progress and prior.ranks.leads
     with _progress_bar(progress, num_samples * plan.evaluations, plan.integrator.name) as bar:
 
         def work(first: int, last: int) -> Tensor:
@@ -135,7 +136,8 @@ def sample(
                 spent = step.evaluations
             return step.x
 
-        return torch.cat(list(in_parts(num_samples, chunk, work)))
+        together = prior.ranks.together(work)
+        return torch.cat(list(in_parts(num_samples, chunk, together)))
 
 
 def trajectory(

@@ -19,8 +19,10 @@ from tweedie_inverse.operators import (
     Parametric,
     UnknownCountingNoise,
     UnknownGaussianNoise,
+    UnknownPhase,
 )
 from tweedie_inverse.runtime.digest import digest
+from tweedie_inverse.solving.blocks import of_samples
 from tweedie_inverse.solving.causes import Case, likely_causes
 from tweedie_inverse.solving.diagnostics import Diagnostics, Population
 from tweedie_inverse.solving.expectation import expected_range
@@ -81,9 +83,16 @@ class Part(NamedTuple):
     unknowns: Chains | None = None  # where the instrument has any
 
 
-def assemble(run: Run, finished: Sequence[Part], begin: float) -> Posterior | None:
-    """The posterior of all measurements whose samples are complete; None if there is none."""
-    walkers = torch.cat([part.x for part in finished]) if finished else run.y[:0]
+def assemble(
+    run: Run, finished: Sequence[Part], begin: float, walkers: Tensor | None = None
+) -> Posterior | None:
+    """The posterior of all measurements whose samples are complete; None if there is none.
+
+    Args:
+        walkers: those of the finished parts, where they lie together already.
+    """
+    if walkers is None:
+        walkers = torch.cat([part.x for part in finished]) if finished else run.y[:0]
     complete = len(walkers) // run.num_samples
     if complete == 0:
         return None
@@ -168,6 +177,7 @@ def _drawn_instrument(
         high=torch.cat([prior.high for prior in priors]),
         deviation=torch.cat([prior.deviation for prior in priors]),
         kernel=operator.prior if isinstance(operator, BlindBlur) else None,
+        phase=operator.prior if isinstance(operator, UnknownPhase) else None,
         noise_names=noise.unknown_names if isinstance(noise, UnknownCountingNoise) else ("std",),
     )
 
@@ -190,25 +200,22 @@ def _judged(
     chi_square, expected, known = [], [], []
     for index, own in enumerate(samples):
         operator, noise = run.operator.select(index), run.noise
-        if instrument is None:
-            found = residual_chi_square(own, run.y[[index]], operator, noise)
-        else:  # each sample with its own unknowns; what is typical of them serves the rest
+        if instrument is not None:  # what is typical of the unknowns serves the rest
             theirs = _instrument(run, index, len(own))
-            found = theirs.chi_square(own, instrument.u[index])
             operator, noise = theirs.known(instrument.u[index].mean(0))
         known.append((operator, noise))
-        chi_square.append(found.to(own))
-        expected.append(expected_range(noise, operator, own[:_DRAWS]))
+        chi_square.append(_chi_squares(run, index, own, instrument))
+        expected.append(expected_range(noise, operator, own[:_DRAWS].to(run.y)))
     size = torch.full(samples.shape[:1], float(run.num_samples))
     if population is not None:
         size = 1 / population.weights.square().sum(1)
     diagnostics = Diagnostics(
         residual_chi_square=torch.stack(chi_square),
-        effective_sample_size=size.to(samples),
-        expected=torch.tensor(expected).to(samples),
+        effective_sample_size=size.to(run.y),
+        expected=torch.tensor(expected).to(run.y),
         solver_error=max(part.solver_error for part in finished),
-        acceptance=_acceptance(finished, samples),
-        outside=_outside(run.prior.value_range, samples),
+        acceptance=_acceptance(finished, samples.shape[:2]),
+        outside=_outside(run.prior.value_range, samples, run.y),
         population=population,
         at_edge=() if instrument is None else instrument.at_edge,
     )
@@ -228,12 +235,27 @@ def _judged(
     return diagnostics.because(likely_causes(case))
 
 
+def _chi_squares(run: Run, index: int, own: Tensor, instrument: InstrumentSamples | None) -> Tensor:
+    """Of the samples of one measurement, each with its own unknowns, ``(num_samples,)``."""
+    found, first = [], 0
+    for part in of_samples(own, run.y):
+        if instrument is None:
+            y, operator = run.y[[index]], run.operator.select(index)
+            found.append(residual_chi_square(part, y, operator, run.noise))
+        else:
+            u = instrument.u[index][first : first + len(part)]
+            found.append(_instrument(run, index, len(part)).chi_square(part, u))
+        first += len(part)
+    return torch.cat(found).to(run.y)
+
+
 @torch.no_grad()
 def _measured(run: Run, samples: Tensor, instrument: InstrumentSamples | None) -> Measured:
     """The measurements, and what the mean and the first sample of each leave unexplained."""
     residuals, observed = [], []
     for index, own in enumerate(samples):
-        operator, y, x = run.operator.select(index), run.y[[index]], (own.mean(0), own[0])
+        operator, y = run.operator.select(index), run.y[[index]]
+        x = own.mean(0).to(y), own[0].to(y)
         known = [(operator, run.noise)] * 2
         if instrument is not None:  # what is typical of the unknowns, and those of the sample
             theirs, u = _instrument(run, index, len(own)), instrument.u[index]
@@ -258,23 +280,29 @@ def _measured(run: Run, samples: Tensor, instrument: InstrumentSamples | None) -
     )
 
 
-def _acceptance(finished: Sequence[Part], samples: Tensor) -> Tensor | None:
+def _acceptance(finished: Sequence[Part], shape: torch.Size) -> Tensor | None:
     """``(batch, num_samples)``; None where no step made moves."""
     parts = [part.acceptance for part in finished if part.acceptance is not None]
     if not parts:
         return None
-    complete = torch.cat(parts)[: samples.shape[0] * samples.shape[1]]
-    return complete.reshape(samples.shape[:2])
+    return torch.cat(parts)[: shape.numel()].reshape(shape)
 
 
-def _outside(value_range: tuple[float, float] | None, samples: Tensor) -> Tensor | None:
+def _outside(
+    value_range: tuple[float, float] | None, samples: Tensor, like: Tensor
+) -> Tensor | None:
     """Share of the values of each sample that lie outside the prior's range."""
     if value_range is None:
         return None
     low, high = value_range
     margin = _MARGIN * (high - low)
-    beyond = (samples < low - margin) | (samples > high + margin)
-    return beyond.flatten(2).to(samples.dtype).mean(2)
+
+    def share(part: Tensor) -> Tensor:
+        beyond = (part < low - margin) | (part > high + margin)
+        return beyond.flatten(1).to(part.dtype).mean(1)
+
+    shares = [share(part) for part in of_samples(samples.flatten(0, 1))]
+    return torch.cat(shares).reshape(samples.shape[:2]).to(like)
 
 
 def _remark(finished: Sequence[Part]) -> str:

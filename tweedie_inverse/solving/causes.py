@@ -21,6 +21,7 @@ from tweedie_inverse.operators import (
     estimate_noise,
 )
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.solving.blocks import of_samples
 from tweedie_inverse.solving.diagnostics import Diagnostics, number
 
 # y is out of the prior's reach if it is this many times as large as what images of it give.
@@ -78,7 +79,11 @@ def likely_causes(case: Case) -> tuple[str, ...]:
     white = _is_white(residual)
     impossible = _least_chi_square(case) > float(case.diagnostics.expected[1])
     left = not far and case.diagnostics.leaves_range
-    spread = float((case.samples - _centre(case)).square().mean().sqrt())
+    squares = sum(
+        float((part - _centre(case)).square().mean()) * len(part)
+        for part in of_samples(case.samples)
+    )
+    spread = math.sqrt(squares / len(case.samples))
     causes = [
         _Cause(_value_range(values), far),
         _Cause(
@@ -173,8 +178,10 @@ def _observed(case: Case) -> Tensor:
 
 def _residual(case: Case) -> Tensor:
     """Standardized residual averaged over the samples, ``range_shape``; 0 where unobserved."""
-    standardized = case.noise.standardize(case.y, case.operator.forward(case.samples))
-    return (standardized.mean(0) * _observed(case)).cpu().double()
+    total = torch.zeros_like(case.y[0])
+    for part in of_samples(case.samples, case.y):
+        total += case.noise.standardize(case.y, case.operator.forward(part)).sum(0)
+    return (total / len(case.samples) * _observed(case)).cpu().double()
 
 
 def _is_white(residual: Tensor) -> bool:

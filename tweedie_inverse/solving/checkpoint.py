@@ -134,7 +134,7 @@ def read(path: str | Path, run: Run, caller: str) -> Saved:
         ValueError: it is no such file, or of another call.
     """
     tensors, notes = tensor_file.read(path, _FORMAT, caller=caller, need="a walk that was kept")
-    _refuse_other(notes["call"], fingerprint(run), path, caller)
+    refuse_other(notes["call"], fingerprint(run), path, caller)
     here = {name: tensor.to(run.y.device) for name, tensor in tensors.items()}
     try:
         return rebuilt(here, notes["content"])
@@ -142,7 +142,8 @@ def read(path: str | Path, run: Run, caller: str) -> Saved:
         raise ValueError(f"{caller}({str(path)!r}): cannot be read: {error}") from error
 
 
-def _refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller: str) -> None:
+def refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller: str) -> None:
+    """Raise a `ValueError` where a file's call is another one than this."""
     names = sorted(there.keys() | here.keys())
     other = [name for name in names if there.get(name) != here.get(name)]
     if other:
@@ -158,19 +159,29 @@ def _refuse_other(there: dict[str, Any], here: dict[str, Any], path: Any, caller
 class Keeper:
     """Keeps the walk of `solve` in a file, from time to time.
 
+    Args:
+        parts: whether the parts that have arrived are kept, too, or only the one under way.
+
     Raises:
         ValueError: the file cannot be written, or the walkers are spread over processes.
     """
 
-    def __init__(self, path: str | Path, run: Run):
+    def __init__(self, path: str | Path, run: Run, *, parts: bool = True):
         self._path, self._run = checked_path("solve", "checkpoint", path), run
+        self._keeps_parts = parts
         _refuse_processes("solve(checkpoint=)", run)
         ready(self._path)
         self._latest = self._begin = time.monotonic()
 
     def found(self) -> Saved:
         """What the file holds; nothing where there is none."""
-        if not self._path.exists():
+        is_there = self._path.exists()
+        if len(set(map(tuple, self._run.prior.ranks.agree("a checkpoint", [is_there])))) > 1:
+            raise ValueError(
+                f"solve(checkpoint=): not all processes see {self._path}; name a file on a disk "
+                "that they share"
+            )
+        if not is_there:
             return Saved([], None)
         saved = read(self._path, self._run, "solve: checkpoint")
         if saved.underway is not None and saved.underway.spent is None:
@@ -183,12 +194,13 @@ class Keeper:
 
     @property
     def is_due(self) -> bool:
-        return time.monotonic() - self._latest >= _EVERY
+        leads = self._run.prior.ranks.leads  # of processes with one image, which all could write
+        return leads and time.monotonic() - self._latest >= _EVERY
 
     @property
     def has_kept(self) -> bool:
-        """Whether the walk took long enough to have a file."""
-        return self._path.exists()
+        """Whether the walk took long enough to have a file, which this process writes."""
+        return self._run.prior.ranks.leads and self._path.exists()
 
     def refuse(self, state: Any) -> None:
         """Raise a `TypeError` where the state of the user's own walk cannot be written."""
@@ -197,12 +209,16 @@ class Keeper:
     def keep(self, saved: Saved) -> None:
         """Write the file; where that fails, say so and let the walk go on."""
         self._latest = time.monotonic()
+        finished = saved.finished if self._keeps_parts else []
+        saved = Saved(finished, saved.underway, self._latest - self._begin)
         try:
-            write(self._path, self._run, saved._replace(seconds=self._latest - self._begin))
+            write(self._path, self._run, saved)
         except OSError as error:
             text = f"solve(checkpoint=): {self._path} could not be written ({error}); it walks on"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def done(self) -> None:
         """All samples are there: the file goes."""
-        self._path.unlink(missing_ok=True)
+        if self._run.prior.ranks.leads:
+            self._path.unlink(missing_ok=True)
+        self._run.prior.ranks.agree("the end of a checkpoint")  # nobody finds it in the next call

@@ -202,11 +202,14 @@ def _name_of(one: Parameter, taken: dict[str, Any]) -> str:
     return f"parameter_{name}" if clashes or name in _LETTERS else name
 
 
+_LAST_OF_UNKNOWN = {0: (), 1: ("group",), 2: ("y", "x"), 3: ("z", "y", "x")}
+
+
 def _variables_of(one: Parameter, name: str, axis: int) -> dict[str, Any]:
     """Samples of an unknown, its way through the noise levels, and its R-hat."""
     batch = ("measurement",) * axis
     many = one.samples.ndim - axis - 1
-    last = tuple(f"{name}_{part}" for part in {0: (), 1: ("group",), 2: ("y", "x")}[many])
+    last = tuple(f"{name}_{part}" for part in _LAST_OF_UNKNOWN[many])
     lowest, highest = _array(one.prior_range.reshape(-1, 2)).T
     said = {
         "long_name": f"posterior samples of {one.name}",

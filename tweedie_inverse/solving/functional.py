@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import number, share
 from tweedie_inverse.boundary.arrays import real_tensor
+from tweedie_inverse.solving.blocks import over_pixels
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.directions import PrincipalDirections, principal_directions_of
 from tweedie_inverse.solving.exceedance import Exceedance, exceedance_of
@@ -74,8 +75,12 @@ class Functional(OfSamples):
         """
         size = self._size
         variance = self.std.square()
-        centred = self.samples - self.mean.unsqueeze(self._axis)
-        fourth = centred.square().square().mean(self._axis)
+
+        def fourth_moment(samples: Tensor) -> Tensor:
+            centred = samples - samples.mean(self._axis, keepdim=True)
+            return centred.square().square().mean(self._axis)
+
+        fourth = over_pixels(fourth_moment, self.samples, self._axis)
         scatter = (fourth - variance.square() * (size - 3) / (size - 1)) / size
         spread = scatter.clamp(min=0).sqrt() / (2 * self.std)
         return torch.where(variance > 0, spread, variance)  # 0 where all agree
@@ -158,7 +163,7 @@ def share_of(event: Any, values: Tensor, axis: int, what: str) -> Tensor:
             "probability(event): needs a function with boolean values, such as lambda x: x > 0.5; "
             f"it returned {found.dtype}"
         )
-    return found.to(values.dtype).mean(axis)
+    return over_pixels(lambda part: part.to(values.dtype).mean(axis), found, axis)
 
 
 def levels_of(q: Any, batch: int) -> tuple[Tensor, bool]:

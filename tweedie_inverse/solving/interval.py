@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from tweedie_inverse.solving.blocks import over_pixels
+
 # 19 samples have ranks for 90 %, whichever way 20 * (1 - 0.9) / 2 is rounded.
 _ROUNDING = 1e-6
 
@@ -13,15 +15,23 @@ def quantile_along(samples: Tensor, axis: int, levels: Tensor) -> Tensor:
     Args:
         levels: in [0, 1], a number or one for each of the axes before `axis`.
     """
-    return _between(samples.sort(dim=axis).values.movedim(axis, -1), levels)
+
+    def found(part: Tensor) -> Tensor:
+        return _between(part.sort(dim=axis).values.movedim(axis, -1), levels)
+
+    return over_pixels(found, samples, axis)
 
 
 def quantiles_along(samples: Tensor, axis: int, levels: Tensor, is_list: bool) -> Tensor:
     """`quantile_along`; of a list all levels for all measurements, along a first axis."""
     if not is_list:
         return quantile_along(samples, axis, levels)
-    values = samples.sort(dim=axis).values.movedim(axis, -1)
-    return torch.stack([_between(values, level) for level in levels])
+
+    def found(part: Tensor) -> Tensor:
+        values = part.sort(dim=axis).values.movedim(axis, -1)
+        return torch.stack([_between(values, level) for level in levels])
+
+    return over_pixels(found, samples, axis)
 
 
 def _between(values: Tensor, levels: Tensor) -> Tensor:

@@ -110,6 +110,7 @@ def walk(
             state, info = run.walk.step(state, level, problem, prior, streams.at(index + 1))
         _refuse_divergence(state.x, info, level, run.walk)
         yield Step(level, state.x, info, (first, last), run.total, state, run)
+        del info  # an image that the next step need not keep
 
 
 def _refuse_divergence(x: Tensor, info: Info, level: Level, walk: Walk) -> None:

@@ -111,10 +111,10 @@ class Parameter(OfSamples):
         Args:
             path: where to save it.
             index: which measurement of a batch.
-            truth: where it is known; of a kernel an array.
+            truth: where it is known; of a kernel or a phase an array.
         """
         one = self.of(index)
-        if one.samples.ndim == 3:
+        if one.samples.ndim in (3, 4):
             return pictures(one, path, truth)
         return histograms([one], [truth], path)
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arguments import path as checked_path
 
+_STD = "standard deviation"
+
 
 class Shown(Protocol):
     """One unknown of one measurement, as `solving.parameters.Parameter` is."""
@@ -49,19 +51,27 @@ def histograms(ones: Sequence[Shown], truths: Sequence[Any], path: str | Path | 
 
 
 def pictures(one: Shown, path: str | Path | None, truth: Any):
-    """Some samples, mean and standard deviation of an array ``(num_samples, height, width)``."""
+    """Some samples, mean and standard deviation of arrays ``(num_samples, height, width)``.
+
+    Of volumes it is the middle slice.  The standard deviation has a scale of its own.
+    """
     from matplotlib.figure import Figure
 
     shown = {f"sample {place + 1}": one.samples[place] for place in range(len(one.samples))[:3]}
-    shown |= {"mean": one.mean, "standard deviation": one.std}
+    shown |= {"mean": one.mean, _STD: one.std}
     if truth is not None:
         shown = {"truth": torch.as_tensor(truth)} | shown
+    if one.samples.ndim == 4:
+        shown = {name: array[len(array) // 2] for name, array in shown.items()}
     figure = Figure(figsize=(2.2 * len(shown), 2.4), layout="constrained")
-    highest = max(float(array.max()) for name, array in shown.items())
+    values = [array for name, array in shown.items() if name != _STD]
+    ends = min(0.0, *(float(one.min()) for one in values)), max(float(one.max()) for one in values)
     for axes, (name, array) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
-        picture = axes.imshow(array.cpu().numpy(), cmap="gray", vmin=0, vmax=highest)
+        low, high = (0.0, float(array.max())) if name == _STD else ends
+        picture = axes.imshow(array.cpu().numpy(), cmap="gray", vmin=low, vmax=high)
         axes.set(title=name, xticks=[], yticks=[])
-    figure.colorbar(picture, ax=figure.axes, shrink=0.7)
+        if name in ("mean", _STD):
+            figure.colorbar(picture, ax=axes, shrink=0.7)
     if path is not None:
         figure.savefig(checked_path("plot", "path", path))
     return figure

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.operators.kernel_prior import KernelPrior
+from tweedie_inverse.operators.phase_prior import PhasePrior
 from tweedie_inverse.solving.parameter import Parameter, settled
 from tweedie_inverse.solving.parameter_plots import histograms
 
@@ -115,7 +116,7 @@ class InstrumentSamples:
         u: ``(batch, num_samples, count)``, the samples.
         trace, start, accepted: as of `Chains`, ``(batch, num_samples, ...)``.
         low, high, deviation: ``(batch, count)``, ends and standard deviation of the priors.
-        kernel: the prior of an unknown kernel, which the operator's numbers then make.
+        kernel, phase: the prior of an unknown kernel or phase, which the operator's numbers make.
         noise_names: what the unknowns of the noise are, "std" or "gain".
     """
 
@@ -130,6 +131,7 @@ class InstrumentSamples:
     high: Tensor
     deviation: Tensor
     kernel: KernelPrior | None = None
+    phase: PhasePrior | None = None
     noise_names: tuple[str, ...] = ("std",)
 
     TENSORS = ("u", "trace", "start", "accepted", "low", "high", "deviation")
@@ -143,6 +145,8 @@ class InstrumentSamples:
     def parameters(self) -> Parameters:
         if self.kernel is not None:
             return Parameters([self._of_kernel(self.kernel)])
+        if self.phase is not None:
+            return Parameters([self._of_phase(self.phase)])
         return Parameters(
             [self._parameter(name, self.levels + i) for i, name in enumerate(self.names)]
         )
@@ -167,6 +171,17 @@ class InstrumentSamples:
         ends = self.low.new_tensor([0.0, 1.0]).expand(*self.low.shape[:-1], 2)
         told = ~(spread > _NO_NEWS * prior.deviation.to(spread))
         return Parameter("kernel", numbers, ends, trace, settled(start, axis), told)
+
+    def _of_phase(self, prior: PhasePrior) -> Parameter:
+        """Radians; not told where it is open by a quarter of a turn."""
+        axis = self.low.ndim - 1
+        maps, trace, start = (
+            prior.maps(of[..., self.levels :]) for of in (self.u, self.trace, self.start)
+        )
+        spread = maps.std(axis) if maps.shape[axis] > 1 else maps.mean(axis) * torch.nan
+        ends = self.low.new_tensor([-prior.reach, prior.reach]).expand(*self.low.shape[:-1], 2)
+        told = ~(spread > torch.pi / 2)
+        return Parameter("phase", maps, ends, trace, settled(start, axis), told)
 
     def _parameter(self, name: str, place: int | slice) -> Parameter:
         first = place.start if isinstance(place, slice) else place
@@ -203,7 +218,10 @@ class InstrumentSamples:
         """Those of several batches; None where one has none, or they are of different unknowns."""
         known = [part for part in parts if part is not None]
         kinds = {
-            (part.names, part.is_logarithmic, part.by_group, part.kernel, part.noise_names)
+            (
+                *(part.names, part.is_logarithmic, part.by_group),
+                *(part.kernel, part.phase, part.noise_names),
+            )
             for part in known
         }
         if len(known) < len(parts) or len(kinds) != 1:
@@ -225,6 +243,7 @@ class InstrumentSamples:
             "is_logarithmic": list(self.is_logarithmic),
             "by_group": self.by_group,
             "kernel": None if self.kernel is None else asdict(self.kernel),
+            "phase": None if self.phase is None else asdict(self.phase),
             "noise_names": list(self.noise_names),
         }
 
@@ -241,6 +260,7 @@ class InstrumentSamples:
             notes["by_group"],
             **{name: tensors[f"instrument.{name}"] for name in InstrumentSamples.TENSORS},
             kernel=None if notes["kernel"] is None else KernelPrior(**notes["kernel"]),
+            phase=PhasePrior.of_notes(notes.get("phase")),
             noise_names=tuple(notes.get("noise_names", ("std",))),
         )
 
@@ -257,7 +277,7 @@ class InstrumentSamples:
         Such a range, and not the data, says where they are.  Normal priors have no ends.
         """
         found = []
-        for one in [] if self.kernel is not None else self.each:
+        for one in [] if self.kernel or self.phase else self.each:
             for side, is_there in zip(("lower", "upper"), one.at_ends() or (), strict=False):
                 # A truth may lie at an end by chance: of many measurements not one is meant.
                 if float(is_there.double().mean()) > _MANY:

@@ -1,7 +1,7 @@
 """The answer: samples of ``p(x | y)``, their summaries, and how they were made."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -313,7 +313,7 @@ class Posterior(Shown):
         Raises:
             ValueError: the name has another suffix than ``.safetensors``.
         """
-        posterior_file.save(path, *(getattr(self, field.name) for field in fields(self)))
+        posterior_file.save(path, self)
 
     def to_xarray(self) -> Any:
         """An `xarray.Dataset` with named axes: measurement, sample, channel, y, x (z of volumes).
@@ -357,7 +357,7 @@ class Posterior(Shown):
 
     @staticmethod
     def load(path: str | Path) -> "Posterior":
-        """Read what `save` wrote.
+        """Read what `save` wrote, or ``solve(samples_to=)``, whose samples stay in their file.
 
         Raises:
             ValueError: no such file of this version of the package.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from tweedie_inverse.boundary.arguments import path as checked_path
 from tweedie_inverse.io.kinds import known_suffix
 from tweedie_inverse.priors.scaling import Scaling
 from tweedie_inverse.runtime import tensor_file
+from tweedie_inverse.solving import samples_file
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.measured import Measured
 from tweedie_inverse.solving.origin import Origin
@@ -24,6 +25,25 @@ _FORMAT = "tweedie-inverse-posterior-2"
 # Begins the names of a calibration's numbers.
 _KEPT = "calibration."
 _READING = {"caller": "Posterior.load", "need": "a file of posterior.save"}
+
+
+class Kept(Protocol):
+    """What is written of a posterior, which is above this file."""
+
+    @property
+    def samples(self) -> Tensor: ...
+    @property
+    def diagnostics(self) -> Diagnostics: ...
+    @property
+    def stats(self) -> Stats: ...
+    @property
+    def origin(self) -> Origin | None: ...
+    @property
+    def calibration(self) -> Scaling | None: ...
+    @property
+    def instrument(self) -> InstrumentSamples | None: ...
+    @property
+    def measured(self) -> Measured | None: ...
 
 
 def refuse_suffix(path: str | Path) -> None:
@@ -45,33 +65,32 @@ def refuse_suffix(path: str | Path) -> None:
     )
 
 
-def save(
-    path: str | Path,
-    samples: Tensor,
-    diagnostics: Diagnostics,
-    stats: Stats,
-    origin: Origin | None,
-    calibration: Scaling | None = None,
-    instrument: InstrumentSamples | None = None,
-    measured: Measured | None = None,
-) -> None:
+def save(path: str | Path, posterior: Kept) -> None:
     """Write a posterior; raises as `write` does."""
+    tensors, notes = content(posterior)
+    write(path, {"samples": posterior.samples, **tensors}, notes)
+
+
+def content(posterior: Kept) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, without the samples, and notes."""
+    diagnostics, origin = posterior.diagnostics, posterior.origin
+    calibration, instrument = posterior.calibration, posterior.instrument
     notes = {
-        "stats": asdict(stats),
+        "stats": asdict(posterior.stats),
         "origin": None if origin is None else asdict(origin),
         **diagnostics.notes(),
     }
-    tensors = {"samples": samples, **diagnostics.tensors()}
+    tensors = diagnostics.tensors()
     if calibration is not None:
         notes["calibration"] = calibration.notes()
         tensors |= {f"{_KEPT}{name}": one for name, one in calibration.tensors().items()}
     if instrument is not None:
         notes["instrument"] = instrument.notes()
         tensors |= instrument.tensors()
-    if measured is not None:
-        notes["measured"] = measured.notes()
-        tensors |= measured.tensors()
-    write(path, tensors, notes)
+    if posterior.measured is not None:
+        notes["measured"] = posterior.measured.notes()
+        tensors |= posterior.measured.tensors()
+    return tensors, notes
 
 
 Written = tuple[
@@ -86,8 +105,10 @@ Written = tuple[
 
 
 def load(path: str | Path) -> Written:
-    """What `save` wrote; raises as `read` does."""
-    tensors, notes = read(path)
+    """What `save` wrote, or `solve` to a file of samples; raises as `read` does."""
+    path = checked_path("Posterior.load", "path", path)
+    is_stream = samples_file.is_named_so(path)
+    tensors, notes = samples_file.read(path, "Posterior.load") if is_stream else read(path)
     origin = None if notes["origin"] is None else Origin.from_notes(notes["origin"])
     kept = {name.removeprefix(_KEPT): tensors.pop(name) for name in [*tensors] if _KEPT in name}
     calibration = Scaling.of_file(kept, notes["calibration"]) if kept else None

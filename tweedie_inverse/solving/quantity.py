@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tweedie_inverse.boundary.arrays import tensor_of
 from tweedie_inverse.boundary.contracts import called
+from tweedie_inverse.solving.blocks import of_samples
 
 Quantity = Callable[[Tensor], Tensor] | Tensor
 
@@ -85,21 +86,27 @@ def answers_of(
         answer = tensor_of(caller, "function", answer)  # of NumPy, or one image after the other
         return answer.to(some.device, some.dtype if answer.is_floating_point() else None)
 
-    found = asked(flat)
-    if not isinstance(found, Tensor) or found.ndim == 0 or found.shape[0] != len(flat):
-        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(
-            f"{caller}: the function is given {what} {tuple(flat.shape)} and must return "
-            f"a tensor whose first axis is {len(flat)}; it returned {got}"
-        )
-    if len(flat) > 2 and not found.is_meta:
-        two = asked(flat[:2])
-        sums = float(flat[:2].detach().abs().sum()) * torch.finfo(flat.dtype).eps
-        if not isinstance(two, Tensor) or not _same(found[:2], two, 4 * sums):
+    parts = []
+    for part in of_samples(flat):
+        found = asked(part)
+        if not isinstance(found, Tensor) or found.ndim == 0 or found.shape[0] != len(part):
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(
-                f"{caller}: the function mixes the samples, or is random: the first two of "
-                f"{len(flat)} alone gave another answer; take sums and means over the axes after "
-                "the first"
+                f"{caller}: the function is given {what} {tuple(part.shape)} and must return "
+                f"a tensor whose first axis is {len(part)}; it returned {got}"
+            )
+        parts.append(found)
+    found = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if len(flat) > 2 and not found.is_meta:
+        # Another number of images than it was given before.
+        few = 2 if len(parts[0]) > 2 else 3 - len(parts[0])
+        alone = asked(flat[:few])
+        sums = float(flat[:few].detach().abs().sum()) * torch.finfo(flat.dtype).eps
+        if not isinstance(alone, Tensor) or not _same(found[:few], alone, 4 * sums):
+            raise ValueError(
+                f"{caller}: the function mixes the samples, or is random: the first "
+                f"{'two' if few == 2 else 'one'} of {len(flat)} alone gave another answer; take "
+                "sums and means over the axes after the first"
             )
     return found.reshape(*lead, *found.shape[1:])
 

@@ -4,8 +4,8 @@ The network is not evaluated before everything else has been checked, and then o
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,8 +75,13 @@ def prepare(
     steps: int | None,
     seed: int | Sequence[int],
     noise: NoiseModel | float | str | None,
+    before: Callable[[Run], None] | None = None,
 ) -> Run:
-    """Check the arguments of `solve`, described there, and choose the walk."""
+    """Check the arguments of `solve`, described there, and choose the walk.
+
+    Args:
+        before: called with the run when all else is checked, before the network is evaluated.
+    """
     if not isinstance(operator, Operator):
         raise TypeError(
             f"solve: operator must derive from ops.Operator or ops.LinearOperator, got "
@@ -92,12 +97,15 @@ def prepare(
     prior = prior.for_shape(operator.domain_shape)
     with of_a_walk(y.device):
         walk, sigmas, reason = _planned(y, operator, model, prior, method, num_samples, steps)
+    run = Run(y, single, operator, model, prior, walk, reason, sigmas, num_samples, seeds, 0)
+    if before is not None:
+        before(run)
     spent = hold_contracts(prior, y)
     if spent:
         reason = f"{reason}; {spent} evaluations before the walk showed that the network is sound"
     if autocast_is_on(y.device):
         prior = UnderAutocast(prior, y.device)
-    return Run(y, single, operator, model, prior, walk, reason, sigmas, num_samples, seeds, spent)
+    return replace(run, prior=prior, reason=reason, guard_calls=spent)
 
 
 def _seeds(given: int | Sequence[int], measurements: int) -> int | tuple[int, ...]:

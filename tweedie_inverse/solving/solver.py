@@ -16,14 +16,15 @@ from tweedie_inverse.operators import NoiseModel, Operator
 from tweedie_inverse.priors.batches import default_batch
 from tweedie_inverse.priors.counting import CountedPrior
 from tweedie_inverse.priors.named import PriorLike
-from tweedie_inverse.runtime import notebook
 from tweedie_inverse.runtime.memory import in_parts
 from tweedie_inverse.solving.assembly import Part, assemble
 from tweedie_inverse.solving.checkpoint import Keeper, Saved, Spent, Underway, of_part, read
 from tweedie_inverse.solving.diagnostics import PosteriorWarning
 from tweedie_inverse.solving.loop import Step, end_of_part, problem_of, walk, whole_parts
 from tweedie_inverse.solving.posterior import Posterior
+from tweedie_inverse.solving.progress import Progress, progress_of
 from tweedie_inverse.solving.setup import Run, prepare
+from tweedie_inverse.solving.streaming import SampleFile
 from tweedie_inverse.walks.base import Walk, WalkDivergedError
 
 
@@ -87,6 +88,7 @@ def solve(
     progress: bool = False,
     callback: Callable[[Step], None] | None = None,
     checkpoint: str | Path | None = None,
+    samples_to: str | Path | None = None,
 ) -> Posterior:
     """Posterior samples of the image behind a measurement.
 
@@ -115,10 +117,14 @@ def solve(
             are many (`priors.batches`).  A population runs as a whole, and only evaluations of the
             prior are split.  Where an accelerator's memory is too small, half as many run together,
             with a warning.
-        progress: show a progress bar.
+        progress: show a progress bar, with an estimate of time; tiles and slices count, too.
         callback: called with each `Step`; again from a part's first one, if it ran out of memory.
         checkpoint: a file where a long walk is kept once a minute.  A call with the same arguments
             that finds it goes on from there, to the same samples; it is deleted at the end.
+        samples_to: an HDF5 file, ``.h5``, to which samples are written as they arrive.  Memory
+            holds those that walk, and those of the posterior are read when they are used, on the
+            CPU (`Posterior.load` opens the file again).  A call with the same arguments goes on
+            after the samples that the file has, and only reads it where it has all of them.
 
     Before the walk, a network is called twice on images of the prior's range, a batch of two and
     one of the two alone, to see that it keeps to its contract (`boundary.contracts`).  These three
@@ -152,13 +158,20 @@ def solve(
     if callback is not None and not callable(callback):
         raise TypeError(f"solve(callback=): needs a function, got {type(callback).__name__}")
     progress = flag("solve", "progress", progress)
-    run = prepare(y, operator, prior, method, num_samples, steps, seed, noise)
+    opened: list[SampleFile] = []
+    before = None if samples_to is None else lambda run: opened.append(SampleFile(samples_to, run))
+    run = prepare(y, operator, prior, method, num_samples, steps, seed, noise, before)
     posterior, keeper = solved(
-        run, batch_size=batch_size, progress=progress, callback=callback, checkpoint=checkpoint
+        run,
+        batch_size=batch_size,
+        progress=progress,
+        callback=callback,
+        checkpoint=checkpoint,
+        file=opened[0] if opened else None,
     )
     if keeper is not None:
         keeper.done()
-    if not posterior.diagnostics.is_consistent:
+    if not posterior.diagnostics.is_consistent and run.prior.ranks.leads:
         text = f"solve: the posterior cannot be trusted; {posterior.diagnostics.report}"
         warnings.warn(text, PosteriorWarning, stacklevel=2)
     return posterior
@@ -171,6 +184,7 @@ def solved(
     progress: bool = False,
     callback: Callable[[Step], None] | None = None,
     checkpoint: str | Path | None = None,
+    file: SampleFile | None = None,
 ) -> tuple[Posterior, Keeper | None]:
     """`solve` after its arguments were checked: the posterior, and the keeper of the walk's file.
 
@@ -178,8 +192,41 @@ def solved(
     so by ``keeper.done()``.
     """
     run.walk.communicator.share(run.num_samples)
-    keeper = None if checkpoint is None else Keeper(checkpoint, run)
+    keeper = None if checkpoint is None else Keeper(checkpoint, run, parts=file is None)
+    if file is not None and file.posterior is not None:
+        return file.posterior, keeper
     saved = Saved([], None) if keeper is None else keeper.found()
+    if file is None:
+        return _walked(run, saved, keeper, None, batch_size, progress, callback), keeper
+    file.begin()
+    try:
+        saved = _in_file(saved, file)
+        return _walked(run, saved, keeper, file, batch_size, progress, callback), keeper
+    finally:
+        file.end()
+
+
+def _in_file(saved: Saved, file: SampleFile) -> Saved:
+    """What is known, with the parts that have arrived in a file of samples."""
+    if not file.arrived:
+        for part in saved.finished:  # of the same call without such a file
+            file.take(part, saved.seconds)
+    arrived, underway = file.arrived, saved.underway
+    if underway is not None and underway.first != sum(len(part.x) for part in arrived):
+        underway = None  # its part has arrived since
+    return Saved(arrived, underway, max(saved.seconds, file.seconds))
+
+
+def _walked(
+    run: Run,
+    saved: Saved,
+    keeper: Keeper | None,
+    file: SampleFile | None,
+    batch_size: int | None,
+    progress: bool,
+    callback: Callable[[Step], None] | None,
+) -> Posterior:
+    """The posterior of everyone, walked from what was saved on."""
     chunk = batch_size or default_batch(run.prior, run.y, run.total)
     if saved.underway is not None and batch_size is None:
         chunk = saved.underway.last - saved.underway.first
@@ -188,23 +235,26 @@ def solved(
         torch.cuda.reset_peak_memory_stats(run.y.device)
     finished = saved.finished
     try:
-        with _progress_bar(progress, run) as bar:
-            for part in _parts(run, chunk, bar, callback, saved, keeper):
-                finished.append(part)
+        with progress_of(run, show=progress) as shown:
+            for part in _parts(run, chunk, shown, callback, saved, keeper):
+                seconds = time.monotonic() - begin
+                finished.append(part if file is None else file.take(part, seconds))
     except WalkDivergedError as error:
-        error.posterior = assemble(run, finished, begin)
+        error.posterior = assemble(run, finished, begin, None if file is None else file.walkers)
         raise
-    posterior = assemble(run, finished, begin)
+    posterior = assemble(run, finished, begin, None if file is None else file.walkers)
     assert posterior is not None
+    if file is not None:
+        return file.completed(posterior)
     if keeper is not None and keeper.has_kept:
         keeper.keep(Saved(finished, None))  # all of it: writing the samples may still fail
-    return posterior, keeper
+    return posterior
 
 
 def _parts(
     run: Run,
     chunk: int,
-    bar,
+    shown: Progress,
     callback: Callable[[Step], None] | None,
     saved: Saved,
     keeper: Keeper | None,
@@ -220,12 +270,13 @@ def _parts(
     def work(first: int, last: int) -> Part:
         problem, before = problem_of(run, first, last), prior.calls
         taken_up = of_part(saved.underway, first, last)
-        bar.n, spent = first * steps, Spent()
+        done, spent = first * steps, Spent()
         if taken_up is not None:
-            bar.n += (taken_up.step + 1) * (last - first)
+            done += (taken_up.step + 1) * (last - first)
             spent = taken_up.spent or spent
+        shown.begin(done, last - first)
         for step in walk(run, prior, problem, first, last, taken_up):
-            bar.update(last - first)
+            shown.step()
             spent = spent.after(step.info)
             if callback is not None:
                 callback(step)
@@ -236,13 +287,16 @@ def _parts(
                 so_far = spent.paid(prior.calls - before, problem.operator_calls)
                 underway = Underway(first, last, step.level.index, step.state, so_far)
                 keeper.keep(Saved(saved.finished, underway))
+            x, last_info = step.x, step.info._replace(denoised=step.x)
+            del step  # the next one need not keep its images
         spent = spent.paid(prior.calls - before, problem.operator_calls)
-        return spent.part(_everyone(run, step.x), step.info)
+        return spent.part(_everyone(run, x), last_info)
 
     if run.walk.communicator.size > 1:
         # Trying a part again would leave the other processes waiting.
         return (work(first, last) for first, last in whole_parts(run))
-    return in_parts(run.total, chunk, work, partial(end_of_part, run), first=arrived)
+    together = run.prior.ranks.together(work)
+    return in_parts(run.total, chunk, together, partial(end_of_part, run), first=arrived)
 
 
 def _everyone(run: Run, x: Tensor) -> Tensor:
@@ -251,8 +305,3 @@ def _everyone(run: Run, x: Tensor) -> Tensor:
         return x
     here = len(run.walk.communicator.share(run.num_samples))
     return run.walk.communicator.gather(x.reshape(-1, here, *x.shape[1:])).reshape(-1, *x.shape[1:])
-
-
-def _progress_bar(show: bool, run: Run):
-    steps = run.total * (len(run.sigmas) - 1)  # probes and secants are part of a step
-    return notebook.progress_bar(total=steps, disable=not show, unit="step", desc=run.walk.name)

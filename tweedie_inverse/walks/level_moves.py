@@ -10,6 +10,7 @@ from tweedie_inverse.conditional.collapsed import Moved, collapsed_moves
 from tweedie_inverse.conditional.first_guess import WIDER
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.kernel_moves import KernelMoves
+from tweedie_inverse.conditional.phase_moves import PhaseMoves
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.streams import Streams
 from tweedie_inverse.priors.base import Prior
@@ -32,7 +33,7 @@ def moved_at(
     """After the moves of `order`, those of geometric numbers with a V of their own."""
     plain = belief.covariance
     if len(instrument.singly):
-        plain = _plain_covariance(belief, level, prior)
+        plain = plain_covariance(belief, level, prior)
     wider = 1.0 if prior.error_is_exact else WIDER
     parts = [
         ([which for which in order if which not in geometric], plain),
@@ -57,10 +58,10 @@ def moved_at(
     return Moved(u, steps, torch.cat(found), accepted)
 
 
-def chain(moved: Moved, kernels: KernelMoves | None, levels: int) -> Tensor:
+def chain(moved: Moved, kernels: KernelMoves | PhaseMoves | None, levels: int) -> Tensor:
     """Coordinates after each move of the first level, ``(walkers, moves, count)``.
 
-    A kernel is moved as often as the noise level there.
+    A kernel or a phase is moved as often as the noise level there.
     """
     trace = moved.trace
     if kernels is not None:
@@ -68,16 +69,26 @@ def chain(moved: Moved, kernels: KernelMoves | None, levels: int) -> Tensor:
     return trace.movedim(0, 1)
 
 
-def _plain_covariance(belief: Belief, level: Level, prior: Prior) -> Covariance:
-    """V for moves without the image: the error on average, of the size that it has.
+def plain_covariance(belief: Belief, level: Level, prior: Prior) -> Covariance:
+    """V for moves without the image: the error where it is, and of the size that it has.
 
-    The tables by place that draws use are larger than the error, so that the data may correct it
-    where it is larger still; taken at their word they make instruments too blurred, by 0.1 pixels
-    and more at high noise levels.  A secant along the pull of the data depends on the unknowns as
-    they were, and would count the data twice.
+    The tables by place that draws use are 2 to 4 times as large as the error, so that the data may
+    correct it where it is larger still; taken at their word they make instruments too blurred, by
+    0.1 pixels and more at high noise levels.  The same average everywhere is too sure by a half.
+    A secant along the pull of the data depends on the unknowns as they were, and would count the
+    data twice.
     """
     if prior.error_is_exact:
         return belief.covariance
     if prior.error_is_measured:
-        return prior.denoising_error(level.sigma)
+        return of_average_size(prior.conditional_covariance(level.sigma, belief.denoised))
     return replace(belief.covariance, secants=())
+
+
+def of_average_size(covariance: Covariance) -> Covariance:
+    """With the same variance by place in each channel on average as if it had no scale."""
+    scale = covariance.scale
+    if scale is None:
+        return covariance
+    size = scale.square().mean(dim=tuple(range(2, scale.ndim)), keepdim=True).sqrt()
+    return replace(covariance, scale=scale / size)

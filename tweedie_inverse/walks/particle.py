@@ -146,6 +146,11 @@ class Particle(Walk[ParticleState]):
                 "method='decoupled', or linearize the operator"
             )
         refuse_correlated(prior, "Particle")
+        if self.communicator.size > 1 and prior.ranks.size > 1:
+            raise ValueError(
+                f"Particle(communicator=): walkers and evaluations of {prior!r} cannot both be "
+                "spread over the processes; leave out communicator=, or prior.over_ranks()"
+            )
         if self.error == "measured" and not prior.error_is_measured:
             raise ValueError(
                 f"Particle(error='measured'): the denoising error of {prior!r} is not measured. "

@@ -11,6 +11,7 @@ keeps 0.6 to 0.8 of what was there before, and what a level says is nearly right
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -34,8 +35,8 @@ _LADDER, HELD = (3.0, 1.0, 0.4, 0.15), 0.6
 # Of an unknown kernel they go from so many units to so many, and it is moved at all of them.
 _KERNEL_LADDER = (3.0, 0.1)
 # Numbers begin so many standard deviations about the guess of them: the Gaussian of the prior's
-# moments is three times too sure of a width, and right about offsets.
-_SPREAD = 3.0
+# moments is four to five times too sure of a width, and right about offsets.
+_SPREAD = 5.0
 
 
 def is_sought(instrument: Instrument, prior: Prior) -> bool:
@@ -74,6 +75,16 @@ def begun(
     return u, torch.where(found.deviation > 0, sizes, steps)
 
 
+def highest(walk: Decoupled, prior: Prior) -> float:
+    """The noise level at which a walk begins."""
+    return prior.sigma_max if walk.sigma_max is None else walk.sigma_max
+
+
+def going_on(walk: Decoupled, prior: Prior, units: float) -> Decoupled:
+    """The walk after a pilot, which begins with the pilot's images, at so many `units` or less."""
+    return replace(walk, sigma_max=min(highest(walk, prior), units * prior.unit))
+
+
 def levels(evaluations: int, sigma: float, prior: Prior) -> list[Level]:
     """Noise levels of a pilot that begins at `sigma`; the last one leads to 0."""
     low = max(_LADDER[-1] * prior.unit, prior.sigma_min)
@@ -85,8 +96,8 @@ def levels(evaluations: int, sigma: float, prior: Prior) -> list[Level]:
 
 def kernel_levels(
     evaluations: int, sigma: float, prior: Prior, problem: Problem, walk: Decoupled
-) -> list[Level]:
-    """The same for an unknown kernel, with the secants that such a `walk` takes.
+) -> tuple[list[Level], Decoupled]:
+    """The same for an unknown kernel, and the `walk` with as few secants as they have room for.
 
     Args:
         problem: with a guess of what is unknown.
@@ -99,9 +110,11 @@ def kernel_levels(
         fine = torch.logspace(*ends, max(count - 1, 1)).double()
         return torch.cat([fine.new_tensor([sigma]), fine[: count - 1], fine.new_zeros(1)])
 
-    source = SOURCES[walk.error](walk.secants)
-    _, sigmas = longest_schedule(evaluations, source, prior, problem, make)
-    return _paired(sigmas[:-1].tolist())
+    source, sigmas = longest_schedule(
+        evaluations, SOURCES[walk.error](walk.secants), prior, problem, make
+    )
+    taken = replace(walk, error=source.name, secants=source.secants)
+    return _paired(sigmas[:-1].tolist()), taken
 
 
 def _paired(sigmas: Sequence[float]) -> list[Level]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from tweedie_inverse.boundary.arguments import count, instance, positive
+from tweedie_inverse.boundary.arguments import count, instance, number
 from tweedie_inverse.conditional.collapsed import (
     conditional_moves_of,
     first_steps,
@@ -30,7 +30,6 @@ from tweedie_inverse.conditional.counting import (
 from tweedie_inverse.conditional.first_guess import geometric_numbers
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.instrument import Instrument
-from tweedie_inverse.conditional.kernel_moves import KernelMoves, kernel_moves
 from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.conditional.units import draw, in_units
 from tweedie_inverse.numerics.streams import Streams
@@ -40,12 +39,15 @@ from tweedie_inverse.operators import (
     Parametric,
     UnknownCountingNoise,
     UnknownGaussianNoise,
+    UnknownPhase,
 )
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks import pilot as pilots
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
-from tweedie_inverse.walks.decoupled import Belief, Decoupled, DecoupledState
+from tweedie_inverse.walks.decoupled import Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
 from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, kernel_levels, levels
+from tweedie_inverse.walks.together import begun_phase, moved_together
 
 
 class UnknownState(NamedTuple):
@@ -90,6 +92,8 @@ class UnknownInstrument(Walk[UnknownState]):
         pilot: network evaluations of the budget that a first, short walk takes to find numbers of
             the operator.  None is a third, of a kernel a quarter, and none where the draws are
             exact, or all numbers are geometric.  0 is none.
+        goes_on: after a pilot, the walk begins with its last images, at so many units of the prior
+            or less: higher levels tell what they hold already.  A kernel's walk begins anew.
         held: after a pilot, numbers stay as they are at levels above so many units of the prior.
         geometric: names of those numbers that move images and do not blur or scale them: offsets,
             shifts, a centre of rotation.  They need no pilot, are not held, and the prior counts
@@ -101,6 +105,7 @@ class UnknownInstrument(Walk[UnknownState]):
     operator_moves: int = 8
     first_moves: int = 20
     pilot: int | None = None
+    goes_on: float = 6.0
     held: float = 0.3
     geometric: tuple[str, ...] | None = None
 
@@ -112,7 +117,9 @@ class UnknownInstrument(Walk[UnknownState]):
         instance("UnknownInstrument", "walk", self.walk, Decoupled, need=need)
         for name in ("moves", "operator_moves", "first_moves"):
             count("UnknownInstrument", name, getattr(self, name), least=0)
-        positive("UnknownInstrument", "held", self.held)
+        need = "a positive number, or infinity"
+        for name, value in {"goes_on": self.goes_on, "held": self.held}.items():
+            number("UnknownInstrument", name, value, above=0.0, finite=False, need=need)
         if self.pilot is not None:
             count("UnknownInstrument", "pilot", self.pilot, least=0)
             if 0 < self.pilot < SHORTEST:
@@ -130,6 +137,7 @@ class UnknownInstrument(Walk[UnknownState]):
         if pilot is None:
             names = getattr(problem.operator, "unknowns", {}).keys()
             helps = bool(names - set(geometric)) and not prior.error_is_exact
+            helps = helps and not isinstance(problem.operator, UnknownPhase)
             share = _SHARE if not isinstance(problem.operator, BlindBlur) else _KERNEL_SHARE
             pilot = steps // share if helps and steps // share >= SHORTEST else 0
         guessed = self._guessed(problem)
@@ -138,9 +146,12 @@ class UnknownInstrument(Walk[UnknownState]):
                 f"UnknownInstrument(pilot={pilot}): leaves nothing of {steps} evaluations; take "
                 "more steps"
             )
-        plan = self.walk.plan(guessed, prior, steps - pilot)
+        goes_on = pilot and not isinstance(problem.operator, BlindBlur)
+        inner = pilots.going_on(self.walk, prior, self.goes_on) if goes_on else self.walk
+        plan = inner.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
-        walk = replace(self, walk=plan.walk, pilot=pilot, geometric=geometric)
+        settings = replace(plan.walk, sigma_max=self.walk.sigma_max)
+        walk = replace(self, walk=settings, pilot=pilot, geometric=geometric)
         if not pilot:
             return Plan(walk, plan.sigmas, plan.note)
         note = f"a pilot of {pilot} evaluations looked for the numbers of the operator"
@@ -182,18 +193,26 @@ class UnknownInstrument(Walk[UnknownState]):
         inner = self.walk.start(problem, prior, sigma, streams)
         steps, geometric = first_steps(instrument), self._places(instrument)
         u, steps = begun(problem, instrument, prior, steps, streams, geometric)
+        u, steps = begun_phase(problem, instrument, prior, u, steps, streams)
         state = UnknownState(inner, u, steps, steps)
         if not self.pilot:
             return state
         # Its draws need not be exact along the pull of the data: levels help it more than secants.
         walk = replace(self, walk=replace(self.walk, secants=False), held=HELD)
-        ladder = levels(self.pilot, sigma, prior)
+        top = pilots.highest(self.walk, prior)
+        ladder = levels(self.pilot, top, prior)
         if instrument.kernel is not None:
-            walk, guessed = replace(self, held=math.inf), self._guessed(problem)
-            ladder = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+            guessed = self._guessed(problem)
+            ladder, taken = kernel_levels(self.pilot, sigma, prior, guessed, self.walk)
+            walk = replace(self, walk=taken, held=math.inf)
+        else:
+            state = state._replace(inner=self.walk.start(problem, prior, top, streams))
         for level in ladder:
             at = streams.at(_PILOT_STEP + level.index)
             state, _ = walk.step(state, level, problem, prior, at)
+        if instrument.kernel is None:
+            noise = streams.at(_PILOT_STEP - 1).normal(prior.shape, like=inner.x)
+            inner = inner._replace(x=state.x + sigma * prior.coloured(noise))
         return state._replace(inner=inner)
 
     def _places(self, instrument: Instrument) -> list[int]:
@@ -214,9 +233,12 @@ class UnknownInstrument(Walk[UnknownState]):
             return self._counting_step(state, level, problem, instrument, prior, streams)
         tuned = instrument.tuned(state.u)
         belief = self.walk.believe(state.inner, level, tuned, prior, streams)
-        u, steps, kernels = self._kernel_moved(
-            state, belief, level, instrument, prior, streams, problem.y
-        )
+        first = level.index == 0 and not self.pilot
+        moves = self.first_moves if first else self.operator_moves
+        if self._holds(level, prior):
+            moves = 0
+        at = (belief, level, problem, instrument, prior, streams, moves)
+        u, steps, kernels = moved_together(state.u, state.steps, *at)
         moved = moved_at(
             level,
             u,
@@ -307,37 +329,6 @@ class UnknownInstrument(Walk[UnknownState]):
         )
         inner = DecoupledState(after, belief.known, x0)
         return UnknownState(inner, u, moved.steps, near_steps), info
-
-    def _kernel_moved(
-        self,
-        state: UnknownState,
-        belief: Belief,
-        level: Level,
-        instrument: Instrument,
-        prior: Prior,
-        streams: Streams,
-        y: Tensor,
-    ) -> tuple[Tensor, Tensor, KernelMoves | None]:
-        """Coordinates and steps after moves of an unknown kernel, if there is one to be moved."""
-        first = level.index == 0 and not self.pilot
-        moves = self.first_moves if first else self.operator_moves
-        if instrument.kernel is None or not moves or self._holds(level, prior):
-            return state.u, state.steps, None
-        of = slice(instrument.levels, None)
-        moved = kernel_moves(
-            state.u[:, of],
-            state.steps[:, instrument.levels],
-            belief.denoised,
-            belief.covariance,
-            y,
-            instrument.noise_levels(state.u),
-            instrument.kernel,
-            streams,
-            moves,
-        )
-        u, steps = state.u.clone(), state.steps.clone()
-        u[:, of], steps[:, of] = moved.numbers, moved.step[:, None]
-        return u, steps, moved
 
     def _holds(self, level: Level, prior: Prior) -> bool:
         """Whether the unknowns are left as they are: the pilot has seen more than is seen here."""

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tweedie_inverse.boundary.arguments import instance
 from tweedie_inverse.numerics.covariance import Covariance
 from tweedie_inverse.numerics.residence import derived, resident_table
 from tweedie_inverse.numerics.spectral import Basis, Chained, Channels, Cosines, Fourier, Pixels
@@ -208,3 +209,11 @@ def _read(spectrum: Tensor, places: list[Tensor]) -> Tensor:
 
 
 _RESAMPLE = {"cosine": resample_cosines, "fourier": resample_fourier}
+
+
+def error_or_none(caller: str, error: DenoisingError | None) -> DenoisingError | None:
+    """A measured denoising error, or none; a `TypeError` for anything else."""
+    if error is None:
+        return None
+    need = "what ti.measure_denoising_error(prior, images) returns, or None"
+    return instance(caller, "error", error, DenoisingError, need=need)

@@ -1,4 +1,4 @@
-"""What was drawn of the instrument, on a page: histograms of numbers, pictures of a kernel."""
+"""What was drawn of the instrument, on a page: histograms of numbers, pictures of arrays."""
 
 import html
 import io
@@ -37,8 +37,10 @@ def _of_one(one: Reported) -> str:
 def _parameter(each: Parameter) -> str:
     values = each.samples.detach().cpu().double()
     caption = f"<figcaption>{html.escape(repr(each))}</figcaption>"
-    if values.ndim == 3:
-        mean = _picture(values.mean(0), f"{each.name}, mean of the samples")
+    if values.ndim in (3, 4):
+        image = values.mean(0)
+        image = image[len(image) // 2] if image.ndim == 3 else image  # of a volume the middle
+        mean = _picture(image, f"{each.name}, mean of the samples")
         return f"<figure>{caption}{mean}<p>mean of the samples</p></figure>"
     if values.ndim == 1:
         return f"<figure>{caption}{histogram(values, each.name)}</figure>"
