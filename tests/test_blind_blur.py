@@ -91,6 +91,14 @@ def test_a_sample_depends_on_no_other_and_is_kept(tmp_path):
     assert len(kernel.plot(index=1, truth=torch.eye(3) / 3).axes) == 7  # 5 pictures, 2 scales
 
 
+def test_a_kernel_has_a_pilot_where_there_are_evaluations_for_it():
+    _, _, y = simulated(1)
+    walk = ti.walks.UnknownInstrument(pilot=5, operator_moves=1, first_moves=4)
+    found = ti.solve(y, BLIND, FIELD, method=walk, num_samples=2, steps=8)
+    assert "a pilot of 5 evaluations" in found.stats.reason
+    assert found.parameters["kernel"].samples.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [

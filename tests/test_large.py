@@ -13,9 +13,10 @@ from tweedie_inverse.benchmarks.studies import large
 from tweedie_inverse.numerics import cosine_transform
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Cosines, cosine_matrix
+from tweedie_inverse.priors import batches
 from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.runtime import notebook
-from tweedie_inverse.runtime.live_memory import LiveBytes
+from tweedie_inverse.runtime.live_memory import LiveBytes, peak_bytes
 from tweedie_inverse.solving import blocks, progress
 
 SIDE = 96
@@ -151,6 +152,17 @@ def test_a_tiled_network_is_tried_on_a_tile(prior):
     network.seen = 0
     spent = hold_contracts(resized, torch.zeros(1))
     assert (spent, network.seen) in ((3, 3), (0, 0))  # once for each network
+
+
+def test_how_many_walk_together_is_found_on_few_tiles(prior):
+    resized, like = prior.for_shape((1, 1024, 1024)), torch.zeros(1)
+    network = prior.module.network
+    network.seen = 0
+    each, all_together = batches._measured(resized, like)
+    assert network.seen < 100
+    x = torch.zeros(2, *resized.shape)
+    peak = peak_bytes(lambda: resized.denoise(x, 0.5), x.device)
+    assert 0.5 * (2 * each + all_together) < peak < 2 * each + all_together
 
 
 class Bar:

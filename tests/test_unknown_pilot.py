@@ -64,3 +64,24 @@ def test_the_highest_level_of_a_walk_stays_where_it_is_lower_or_there_is_no_pilo
     assert float(ti.walks.UnknownInstrument().plan(problem, exact, 24).sigmas[0]) == pytest.approx(
         exact.sigma_max
     )
+
+
+def test_a_kernel_has_its_pilot(prior):
+    """With a network the pilot is there by default; it moves the kernel at all of its levels."""
+    noise = ops.GaussianNoise(0.05)
+    y = ops.Blur(ops.gaussian_kernel(1.0, 3), SHAPE, noise=noise).measure(
+        prior.denoise(normal(("x",), (1, *SHAPE)).float(), 1.0), seed=1
+    )
+    found = ti.solve(
+        y, ops.BlindBlur(SHAPE, 3, noise=noise), prior, num_samples=1, steps=20, noise=0.05
+    )
+    assert "a pilot of 5 evaluations" in found.stats.reason
+    assert found.stats.denoiser_calls <= 20
+    assert found.parameters["kernel"].samples.shape == (1, 1, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["held", "goes_on"])
+def test_units_may_be_infinite_and_not_zero(name):
+    assert getattr(ti.walks.UnknownInstrument(**{name: float("inf")}), name) == float("inf")
+    with pytest.raises(ValueError, match=f"{name}=0.*infinity"):
+        ti.walks.UnknownInstrument(**{name: 0.0})

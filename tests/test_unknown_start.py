@@ -121,4 +121,4 @@ def test_levels_of_a_pilot():
     assert found[-1].sigma_next == 0
     problem = Problem(torch.zeros(1, *SHAPE), CASES["width"][0].at(width=1.0), NOISE)
     walk = ti.walks.Decoupled(error="measured", secants=False)
-    assert len(kernel_levels(5, 20.0, prior, problem, walk)) == 5
+    assert len(kernel_levels(5, 20.0, prior, problem, walk)[0]) == 5

@@ -197,12 +197,14 @@ class Team(Ranks):
         shares[self.rank].copy_(_bytes(values))
 
         def send() -> None:  # without padding, and into its place: images are large
-            for work in [
+            under_way = [
                 dist.broadcast(share, rank, async_op=True)
                 for rank, share in enumerate(shares)
                 if len(share)
-            ]:
-                work.wait()
+            ]
+            for one in under_way:
+                if one is not None:  # it is for processes outside of the group
+                    one.wait()
 
         self._carried(send)
         return everything.to(values.device)

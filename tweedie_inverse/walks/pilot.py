@@ -96,8 +96,8 @@ def levels(evaluations: int, sigma: float, prior: Prior) -> list[Level]:
 
 def kernel_levels(
     evaluations: int, sigma: float, prior: Prior, problem: Problem, walk: Decoupled
-) -> list[Level]:
-    """The same for an unknown kernel, with the secants that such a `walk` takes.
+) -> tuple[list[Level], Decoupled]:
+    """The same for an unknown kernel, and the `walk` with as few secants as they have room for.
 
     Args:
         problem: with a guess of what is unknown.
@@ -110,9 +110,11 @@ def kernel_levels(
         fine = torch.logspace(*ends, max(count - 1, 1)).double()
         return torch.cat([fine.new_tensor([sigma]), fine[: count - 1], fine.new_zeros(1)])
 
-    source = SOURCES[walk.error](walk.secants)
-    _, sigmas = longest_schedule(evaluations, source, prior, problem, make)
-    return _paired(sigmas[:-1].tolist())
+    source, sigmas = longest_schedule(
+        evaluations, SOURCES[walk.error](walk.secants), prior, problem, make
+    )
+    taken = replace(walk, error=source.name, secants=source.secants)
+    return _paired(sigmas[:-1].tolist()), taken
 
 
 def _paired(sigmas: Sequence[float]) -> list[Level]:

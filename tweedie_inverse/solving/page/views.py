@@ -3,8 +3,10 @@
 import math
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
+from tweedie_inverse.solving.blocks import of_samples
 from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.interval import central_interval
 from tweedie_inverse.solving.measured import Measured
@@ -57,7 +59,7 @@ def views(one: Reported, truth: Tensor | None, budget: int) -> Views:
     shape = tuple(one.samples.shape[1:])
     whole = as_volume(one.samples.detach().cpu(), 1)
     reduction = Reduction.of(tuple(whole.shape[1:]), len(whole), budget)
-    samples = reduction.applied(whole).double()
+    samples = torch.cat([reduction.applied(part) for part in of_samples(whole)]).double()
     notes = reduction.notes(tuple(whole.shape[1:]), len(whole))
     images = summaries(samples, one.diagnostics.effective_sample_size)
     if len(samples) == 1:
