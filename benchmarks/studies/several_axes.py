@@ -132,8 +132,10 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
-    sizes = (8, 2, 3) if options.smoke else (options.side, options.samples, options.steps)
-    for row in rows(*sizes, options.instruments, options.ways):
+    side, samples, steps = options.side, options.samples, options.steps
+    if options.smoke:
+        side, samples, steps = 8, 2, 3
+    for row in rows(side, samples, steps, options.instruments, options.ways):
         print(row, flush=True)
 
 
