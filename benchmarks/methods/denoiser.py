@@ -70,4 +70,5 @@ def convert(y: Tensor, task: Task, prior: Prior) -> Converted:
         norm = ops.operator_norm(operator)
         if abs(norm - 1) > _NEAR_ONE:
             operator, y, std = ops.scale(operator, 1 / norm), y / norm, std / norm
-    return Converted(PriorDenoiser(prior), ops.to_deepinv(operator), y.clone(), start.clone(), std)
+    physics = ops.to_deepinv(operator).to(y.device)  # singular values, for DDRM
+    return Converted(PriorDenoiser(prior), physics, y.clone(), start.clone(), std)
