@@ -84,12 +84,12 @@ def image_rows(kind: str, only: str, scale: Scale) -> Iterator[str]:
         if only not in name:
             continue
         of_phantoms = case.prior == "phantom-64"
-        images = scale.images
+        images = scale.first + scale.images
         truth = phantoms(images, "test") if of_phantoms else held_out("photos", 64, images, _BEYOND)
-        found = _solved(case, truth.to(scale.device), scale)
+        found = _solved(case, truth[scale.first :].to(scale.device), scale)
         yield f"image {' '.join(found.columns)}"
         for index, row in enumerate(zip(*found.columns.values(), strict=True)):
-            yield f"{index} {' '.join(f'{float(value):.4g}' for value in row)}"
+            yield f"{scale.first + index} {' '.join(f'{float(value):.4g}' for value in row)}"
         yield IMAGE_HEAD
         yield found.row(name, kind, scale.num_samples)
 
@@ -181,7 +181,8 @@ def _student_variance(num_samples: int) -> float:
 
 def _solved(case: Case, truth: Tensor, scale: Scale) -> Found:
     """Known and drawn; where a pilot takes a share, also known with what it leaves."""
-    y, prior = measured(case, truth), ti.load_prior(case.prior, device=scale.device)
+    y = measured(case, truth, scale.first)
+    prior = ti.load_prior(case.prior, device=scale.device)
 
     def run(operator: ops.LinearOperator, noise: float | str, steps: int) -> ti.Posterior:
         return ti.solve(
@@ -219,9 +220,9 @@ def _solved(case: Case, truth: Tensor, scale: Scale) -> Found:
     return Found(columns, [known.stats.seconds, drawn.stats.seconds])
 
 
-def measured(case: Case, truth: Tensor) -> Tensor:
-    """Measurements of images, with noise of their own."""
-    clean = enumerate(case.known.forward(truth).split(1))
+def measured(case: Case, truth: Tensor, first: int = 0) -> Tensor:
+    """Measurements of images, with noise of their own; `first` is the number of the first."""
+    clean = enumerate(case.known.forward(truth).split(1), first)
     return torch.cat([ops.GaussianNoise(case.std).sample(one, seed=i) for i, one in clean])
 
 
