@@ -29,7 +29,7 @@ from tweedie_inverse import operators as ops
 COILS, ACCELERATION = 4, 4.0
 MIDDLE = 24  # samples along each axis of k-space that are taken without gaps
 NOISE = 0.02  # of a sample of k-space
-ALIKE = 4.0  # slices, over which they stay alike
+ALIKE = 4.0  # millimetres over which slices stay alike
 IMAGINARY = 0.03  # what the estimated phase leaves beside m
 LEAST, MULTIPLE = 64, 16  # sides of the field of view, for the network
 
@@ -148,8 +148,8 @@ def main(
 
     Args:
         steps: network evaluations for each slice of a sample.
-        resolution: of the template, in mm.
-        alike: slices over which they stay alike.
+        resolution: from slice to slice, in mm; of nilearn's template, where none is given.
+        alike: millimetres over which slices stay alike.
     """
     image, true_coils = simulated(brain(resolution, template).to(device))
     mask = sampled(tuple(image.shape))
@@ -163,7 +163,7 @@ def main(
     of_a_slice = ti.priors.Complex(
         network.for_shape((1, *image.shape[1:])), phase=0.0, imaginary=IMAGINARY
     )
-    prior = ti.priors.Slices(of_a_slice, depth=len(image), correlation=alike)
+    prior = ti.priors.Slices(of_a_slice, depth=len(image), correlation=alike / resolution)
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ti.PosteriorWarning)  # the verdict is shown below
@@ -204,6 +204,7 @@ def psnr(image: Tensor, truth: Tensor) -> float:
 
 def draw(truth: Tensor, zero_filled: Tensor, samples: Tensor, mean: Tensor, path: Path) -> None:
     """Magnitudes in three planes through the middle: axial, coronal, sagittal."""
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
@@ -230,9 +231,13 @@ def draw(truth: Tensor, zero_filled: Tensor, samples: Tensor, mean: Tensor, path
     bar = figure.colorbar(shown, ax=axes, location="right", shrink=0.5, pad=0.01)
     bar.set_label("of the last two columns", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    written = BytesIO()
+    # With the colours of both scales and no others it has a third of the bytes.
+    scales = [colormaps[name].resampled(128)(range(128), bytes=True) for name in ("gray", "magma")]
+    written, few = BytesIO(), Image.new("P", (1, 1))
+    few.putpalette(b"".join(scale[:, :3].tobytes() for scale in scales))
     figure.savefig(written, dpi=75)
-    Image.open(written).convert("RGB").quantize(256).save(path)  # half of the bytes
+    drawn = Image.open(written).convert("RGB")
+    drawn.quantize(palette=few, dither=Image.Dither.NONE).save(path)
 
 
 if __name__ == "__main__":
@@ -240,11 +245,9 @@ if __name__ == "__main__":
     parser.add_argument("--folder", default=".")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--resolution", type=int, default=1, help="of nilearn's template, in mm")
+    parser.add_argument("--resolution", type=int, default=1, help="mm from slice to slice")
     parser.add_argument("--template", help="a volume of your own: .nii.gz, .npy, .npz, ...")
-    parser.add_argument(
-        "--alike", type=float, default=ALIKE, help="slices over which they are alike"
-    )
+    parser.add_argument("--alike", type=float, default=ALIKE, help="mm over which slices are alike")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     result = main(

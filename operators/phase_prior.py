@@ -94,7 +94,7 @@ class PhasePrior:
             if n == 1:
                 continue
             before, after = (image.narrow(axis, start, n - 1) for start in (0, 1))
-            step = after * before.conj()
+            step = after * before.conj_physical()
             left, right = (basis.narrow(1 + axis, start, n - 1) for start in (0, 1))
             differences.append((right - left).flatten(1))
             slopes.append(step.angle().flatten())

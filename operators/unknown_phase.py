@@ -116,7 +116,19 @@ class UnknownPhase(Parametric):
         Args:
             images: ``(..., 2, *size)``.
             phase: ``(..., *size)``, in radians.
+
+        Raises:
+            ValueError: of other sizes.
         """
+        size = self.prior.size
+        if (
+            tuple(images.shape[self._axis :]) != (2, *size)
+            or tuple(phase.shape[-len(size) :]) != size
+        ):
+            raise ValueError(
+                f"UnknownPhase.turned: needs images (..., {', '.join(map(str, (2, *size)))}) and "
+                f"phases of shape {size} each, got {tuple(images.shape)} and {tuple(phase.shape)}"
+            )
         return _turned(images, phase.cos().to(images), phase.sin().to(images), self._axis)
 
     @property

@@ -13,9 +13,10 @@ from tweedie_inverse.benchmarks.studies import large
 from tweedie_inverse.numerics import cosine_transform
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.spectral import Cosines, cosine_matrix
+from tweedie_inverse.priors import batches
 from tweedie_inverse.priors.contract import hold_contracts
 from tweedie_inverse.runtime import notebook
-from tweedie_inverse.runtime.live_memory import LiveBytes
+from tweedie_inverse.runtime.live_memory import LiveBytes, peak_bytes
 from tweedie_inverse.solving import blocks, progress
 
 SIDE = 96
@@ -123,9 +124,9 @@ def test_a_walker_takes_some_thirty_images(prior):
 
 
 @pytest.mark.parametrize("size", [5, 6, 513, 640])
-@pytest.mark.parametrize("block", [50, 2**21])
+@pytest.mark.parametrize("block", [50, 2**18])
 def test_long_cosine_transforms_are_those_of_the_matrix(size, block, monkeypatch):
-    monkeypatch.setattr(cosine_transform, "_BLOCK", block)
+    monkeypatch.setattr(cosine_transform, "_BLOCK_CPU", block)
     x = normal(("cosines",), (2, 3, size))
     matrix = cosine_matrix(size, x.dtype, x.device)
     for axis in (-1, -2):
@@ -136,7 +137,9 @@ def test_long_cosine_transforms_are_those_of_the_matrix(size, block, monkeypatch
         torch.testing.assert_close(cosine_transform.of_cosines(found, axis), given)
 
 
-def test_long_axes_are_transformed_so_and_short_ones_as_before():
+@pytest.mark.parametrize("block", [500, 2**18])
+def test_long_axes_are_transformed_so_and_short_ones_as_before(block, monkeypatch):
+    monkeypatch.setattr(cosine_transform, "_BLOCK_CPU", block)
     x = normal(("cosines",), (1, 1, 520, 6)).requires_grad_()
     long, short = (cosine_matrix(size, x.dtype, x.device) for size in (520, 6))
     found = Cosines().transform(x)
@@ -151,6 +154,17 @@ def test_a_tiled_network_is_tried_on_a_tile(prior):
     network.seen = 0
     spent = hold_contracts(resized, torch.zeros(1))
     assert (spent, network.seen) in ((3, 3), (0, 0))  # once for each network
+
+
+def test_how_many_walk_together_is_found_on_few_tiles(prior):
+    resized, like = prior.for_shape((1, 1024, 1024)), torch.zeros(1)
+    network = prior.module.network
+    network.seen = 0
+    each, all_together = batches._measured(resized, like)
+    assert network.seen < 100
+    x = torch.zeros(2, *resized.shape)
+    peak = peak_bytes(lambda: resized.denoise(x, 0.5), x.device)
+    assert 0.4 * (2 * each + all_together) < peak < 2 * each + all_together
 
 
 class Bar:

@@ -120,6 +120,7 @@ def test_a_sample_depends_on_no_other_and_is_kept(tmp_path):
         (lambda: ops.UnknownPhase(SCAN, degree=20), "at most 64"),
         (lambda: ops.UnknownPhase(SCAN, spread=0), "spread"),
         (lambda: UNKNOWN.at(phase=torch.zeros(3, 3)), r"one number or shape \(8, 8\)"),
+        (lambda: UNKNOWN.turned(torch.zeros(2, 8, 8), torch.zeros(8, 7)), "phases of shape"),
         (lambda: UNKNOWN.forward(torch.zeros(1, 2, 8, 8)), r"at\(phase=...\)"),
     ],
 )

@@ -27,7 +27,9 @@ def test_brain_volume(tmp_path):
     example = runpy.run_path(str(ROOT / "examples" / "brain_volume.py"))
     slab = tmp_path / "t1.npy"
     np.save(slab, example["brain"](4)[18:30])
-    result = example["main"](str(tmp_path), steps=8, num_samples=2, template=str(slab))
+    result = example["main"](
+        str(tmp_path), steps=8, num_samples=2, template=str(slab), resolution=4
+    )
     assert result.shape == (12, 64, 64)
     assert result.mean > result.zero_filled + 1
     assert 0.8 < result.chi_square < 1.2

@@ -12,7 +12,7 @@ for samples of the right posterior, up to chance.
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ from tweedie_inverse.evaluation.scores import crps_of
 
 VIEWS, SCAN_NOISE = 12, 0.5
 THICKNESS, SLICE_NOISE = 4, 0.02
+NAMES = ("CT", "thick")
 WAYS: dict[str, dict[str, Any]] = {
     "slice by slice": {"correlation": 0},
     "one axis, length 4": {"correlation": 4.0},
@@ -94,13 +95,16 @@ def flicker(samples: Tensor, truth: Tensor) -> tuple[float, ...]:
     )
 
 
-def rows(side: int, samples: int, steps: int) -> Iterator[Row]:
-    """One for each instrument and way, as it is done."""
+def rows(
+    side: int, samples: int, steps: int, names: Sequence[str] = NAMES, ways: Sequence[str] = ()
+) -> Iterator[Row]:
+    """One for each instrument and way (all, if none is named), as it is done."""
     truth, prior_of_slices = cube(side), slices(side)
-    for name, operator in instruments(side).items():
+    for name in names:
+        operator = instruments(side)[name]
         y = operator.measure(truth, seed=0)
-        for way, settings in WAYS.items():
-            prior = ti.priors.Slices(prior_of_slices, depth=side, **settings)
+        for way in ways or WAYS:
+            prior = ti.priors.Slices(prior_of_slices, depth=side, **WAYS[way])
             start = time.perf_counter()
             posterior = ti.solve(y, operator, prior, num_samples=samples, steps=steps, seed=0)
             seconds = time.perf_counter() - start
@@ -124,10 +128,14 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--instruments", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
-    sizes = (8, 2, 3) if options.smoke else (options.side, options.samples, options.steps)
-    for row in rows(*sizes):
+    side, samples, steps = options.side, options.samples, options.steps
+    if options.smoke:
+        side, samples, steps = 8, 2, 3
+    for row in rows(side, samples, steps, options.instruments, options.ways):
         print(row, flush=True)
 
 

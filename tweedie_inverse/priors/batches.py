@@ -5,6 +5,7 @@ needs beside its weights cannot be told from them.  A solve needs the forward pa
 further images for each walker: state, denoised image, draws, noise, and what a linear solve keeps.
 """
 
+import copy
 import math
 import weakref
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from tweedie_inverse.boundary.modes import of_a_walk
 from tweedie_inverse.priors.base import Prior
 from tweedie_inverse.priors.execution import fixed_batch
+from tweedie_inverse.priors.tiles import TiledNetwork
 from tweedie_inverse.runtime.live_memory import peak_bytes
 from tweedie_inverse.runtime.memory import free_bytes
 
@@ -32,6 +34,9 @@ _FEW_NUMBERS = 2**20
 # work space of convolutions is not seen.
 _SHARE = {"cuda": 0.8, "cpu": 0.4}
 _TRIED = 2
+
+# An evaluation in tiles keeps so many images beside what a few tiles take: measured, rounded up.
+_TILED_BUFFERS = 18
 
 # Bytes of an evaluation: (of each image, of all together).
 _Need = tuple[float, float]
@@ -92,6 +97,12 @@ def _need(prior: Prior, like: Tensor) -> _Need:
 
 def _measured(prior: Prior, like: Tensor) -> _Need:
     module = getattr(prior, "module", None)
+    small = None if module is None else _of_few_tiles(prior, module)
+    if small is not None:
+        # All of its tiles are alike, and thousands of them would take minutes.
+        each, all_together = _measured(small, like)
+        kept = _TILED_BUFFERS * math.prod(prior.shape) * like.element_size()
+        return kept, all_together + _TRIED * each
     batch = None if module is None else fixed_batch(module)
     sigma = min(max(prior.unit, prior.sigma_min), prior.sigma_max)
     tried = _TRIED if batch is None else batch
@@ -101,3 +112,19 @@ def _measured(prior: Prior, like: Tensor) -> _Need:
         peak = float(peak_bytes(lambda: prior.denoise(x, sigma), like.device))
     # A network that is always given the same number of images needs no more for more walkers.
     return (peak / tried, 0.0) if batch is None else (0.0, peak)
+
+
+def _of_few_tiles(prior: Prior, module: Any) -> Prior | None:
+    """The same tiles of a smaller image, as many as are evaluated together; None where it is one.
+
+    Two such images, as many as are tried, have more tiles than are evaluated at once.
+    """
+    if not isinstance(module, TiledNetwork):
+        return None
+    least = math.isqrt(module.pixels) + max(module.tile)
+    size = tuple(min(side, least) for side in prior.shape[-2:])
+    if size == tuple(prior.shape[-2:]):
+        return None
+    small = copy.copy(prior)  # for_shape() makes no smaller ones
+    small.shape = (*prior.shape[:-2], *size)
+    return small

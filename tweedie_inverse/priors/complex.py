@@ -37,7 +37,8 @@ class Complex(Prior):
     Args:
         prior: of the magnitudes, ``(1, height, width)``, or ``(1, depth, height, width)``.
         phase: of the images, in radians: ``(height, width)``, or one number for all; or complex,
-            whose angle is taken.  `ops.estimate_phase` finds one in a measurement.
+            whose angle is taken.  `ops.estimate_phase` finds one in a measurement, and with an
+            operator `ops.UnknownPhase` it is drawn, and 0 here.
         imaginary: what is left when the phase is taken off: a prior of real images of the same
             shape; or a number, the standard deviation of a smooth Gaussian field in data units, 0
             where the phase is trusted.
