@@ -141,8 +141,8 @@ def setting_rows(scale: Scale) -> Iterator[str]:
     yield f"| {' | '.join(names)} |"
     yield "|---" * len(names) + "|"
     (case,) = cases("width").values()
-    truth = phantoms(scale.images, "test").to(scale.device)
-    prior, y = ti.load_prior(case.prior, device=scale.device), measured(case, truth)
+    truth = phantoms(scale.first + scale.images, "test")[scale.first :].to(scale.device)
+    prior, y = ti.load_prior(case.prior, device=scale.device), measured(case, truth, scale.first)
     known: dict[int, float] = {}
     assert case.truth is not None
     for pilot, goes_on, steps in _SETTINGS:
@@ -270,7 +270,8 @@ def family_rows(scale: Scale, references: int) -> Iterator[str]:
     prior, noise = ti.load_prior("phantom-64", device=scale.device), ops.GaussianNoise(0.05)
     motion = ops.motion_kernel(25, length=float(_MOTION), angle=30.0)
     operators = {"motion": ops.Blur(motion, (1, 64, 64)), "Gaussian": drawn.at(width=1.5)}
-    for index, truth in enumerate(phantoms(scale.images, "test").to(scale.device).split(1)):
+    truths = phantoms(scale.first + scale.images, "test")[scale.first :].to(scale.device)
+    for index, truth in enumerate(truths.split(1), scale.first):
         for name, operator in operators.items():
             y = noise.sample(operator.forward(truth), seed=index)
             found = ti.solve(
