@@ -9,6 +9,7 @@ from tweedie_inverse.conditional.problem import Problem
 from tweedie_inverse.numerics.covariance import isotropic
 from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.streams import Streams
+from tweedie_inverse.solving.parameter import Parameter
 from tweedie_inverse.walks.level_moves import of_average_size
 
 SHAPE = (1, 64, 64)
@@ -85,3 +86,15 @@ def test_units_may_be_infinite_and_not_zero(name):
     assert getattr(ti.walks.UnknownInstrument(**{name: float("inf")}), name) == float("inf")
     with pytest.raises(ValueError, match=f"{name}=0.*infinity"):
         ti.walks.UnknownInstrument(**{name: 0.0})
+
+
+def test_an_interval_of_six_samples_covers_what_it_says():
+    """Six draws from min to max would cover 0.71 of a Gaussian; Student's quantile covers 0.9."""
+    count, size = 20_000, 6
+    drawn = normal(("interval",), (count, size + 1)).double()
+    told = torch.ones(count, dtype=torch.bool)
+    ends = torch.tensor([[-50.0, 50.0]]).double().expand(count, 2)
+    trace = drawn[:, :size, None]
+    low, high = Parameter("width", drawn[:, :size], ends, trace, drawn[:, 0], told).interval(0.9)
+    inside = float(((low <= drawn[:, size]) & (drawn[:, size] <= high)).double().mean())
+    assert abs(inside - 0.9) * (count / 0.09) ** 0.5 < 5

@@ -33,12 +33,17 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is done: of how many images, with how many samples and evaluations, and where."""
+    """How much is done: of how many images, with how many samples and evaluations, and where.
+
+    Attributes:
+        first: how many images are left out before the first.
+    """
 
     images: int
     num_samples: int
     steps: int
     device: str = "cpu"
+    first: int = 0
 
 
 def kernels() -> dict[str, Tensor]:

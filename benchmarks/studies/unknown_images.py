@@ -84,12 +84,12 @@ def image_rows(kind: str, only: str, scale: Scale) -> Iterator[str]:
         if only not in name:
             continue
         of_phantoms = case.prior == "phantom-64"
-        images = scale.images
+        images = scale.first + scale.images
         truth = phantoms(images, "test") if of_phantoms else held_out("photos", 64, images, _BEYOND)
-        found = _solved(case, truth.to(scale.device), scale)
+        found = _solved(case, truth[scale.first :].to(scale.device), scale)
         yield f"image {' '.join(found.columns)}"
         for index, row in enumerate(zip(*found.columns.values(), strict=True)):
-            yield f"{index} {' '.join(f'{float(value):.4g}' for value in row)}"
+            yield f"{scale.first + index} {' '.join(f'{float(value):.4g}' for value in row)}"
         yield IMAGE_HEAD
         yield found.row(name, kind, scale.num_samples)
 
@@ -141,8 +141,8 @@ def setting_rows(scale: Scale) -> Iterator[str]:
     yield f"| {' | '.join(names)} |"
     yield "|---" * len(names) + "|"
     (case,) = cases("width").values()
-    truth = phantoms(scale.images, "test").to(scale.device)
-    prior, y = ti.load_prior(case.prior, device=scale.device), measured(case, truth)
+    truth = phantoms(scale.first + scale.images, "test")[scale.first :].to(scale.device)
+    prior, y = ti.load_prior(case.prior, device=scale.device), measured(case, truth, scale.first)
     known: dict[int, float] = {}
     assert case.truth is not None
     for pilot, goes_on, steps in _SETTINGS:
@@ -181,7 +181,8 @@ def _student_variance(num_samples: int) -> float:
 
 def _solved(case: Case, truth: Tensor, scale: Scale) -> Found:
     """Known and drawn; where a pilot takes a share, also known with what it leaves."""
-    y, prior = measured(case, truth), ti.load_prior(case.prior, device=scale.device)
+    y = measured(case, truth, scale.first)
+    prior = ti.load_prior(case.prior, device=scale.device)
 
     def run(operator: ops.LinearOperator, noise: float | str, steps: int) -> ti.Posterior:
         return ti.solve(
@@ -219,9 +220,9 @@ def _solved(case: Case, truth: Tensor, scale: Scale) -> Found:
     return Found(columns, [known.stats.seconds, drawn.stats.seconds])
 
 
-def measured(case: Case, truth: Tensor) -> Tensor:
-    """Measurements of images, with noise of their own."""
-    clean = enumerate(case.known.forward(truth).split(1))
+def measured(case: Case, truth: Tensor, first: int = 0) -> Tensor:
+    """Measurements of images, with noise of their own; `first` is the number of the first."""
+    clean = enumerate(case.known.forward(truth).split(1), first)
     return torch.cat([ops.GaussianNoise(case.std).sample(one, seed=i) for i, one in clean])
 
 
@@ -269,7 +270,8 @@ def family_rows(scale: Scale, references: int) -> Iterator[str]:
     prior, noise = ti.load_prior("phantom-64", device=scale.device), ops.GaussianNoise(0.05)
     motion = ops.motion_kernel(25, length=float(_MOTION), angle=30.0)
     operators = {"motion": ops.Blur(motion, (1, 64, 64)), "Gaussian": drawn.at(width=1.5)}
-    for index, truth in enumerate(phantoms(scale.images, "test").to(scale.device).split(1)):
+    truths = phantoms(scale.first + scale.images, "test")[scale.first :].to(scale.device)
+    for index, truth in enumerate(truths.split(1), scale.first):
         for name, operator in operators.items():
             y = noise.sample(operator.forward(truth), seed=index)
             found = ti.solve(

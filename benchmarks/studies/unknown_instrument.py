@@ -261,6 +261,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a part of an instrument's name")
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="leave out so many images")
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--steps", type=int, default=0, help="default 10 for fields, else 50")
     parser.add_argument("--references", type=int, default=59, help="of check_fit, for family")
@@ -270,7 +271,8 @@ def main() -> None:
     if options.smoke:
         options.repeats, options.images, options.samples, options.steps = 2, 2, 4, 15
         options.references = 19
-    scale = Scale(options.images, options.samples, options.steps or 50, options.device)
+    sizes = options.images, options.samples, options.steps or 50
+    scale = Scale(*sizes, device=options.device, first=options.first)
     if options.part == "gain":
         lines = gain_rows(options.repeats, options.samples, options.steps or 6)
     elif options.part == "family":
