@@ -124,9 +124,9 @@ def test_a_walker_takes_some_thirty_images(prior):
 
 
 @pytest.mark.parametrize("size", [5, 6, 513, 640])
-@pytest.mark.parametrize("block", [50, 2**21])
+@pytest.mark.parametrize("block", [50, 2**18])
 def test_long_cosine_transforms_are_those_of_the_matrix(size, block, monkeypatch):
-    monkeypatch.setattr(cosine_transform, "_BLOCK", block)
+    monkeypatch.setattr(cosine_transform, "_BLOCK_CPU", block)
     x = normal(("cosines",), (2, 3, size))
     matrix = cosine_matrix(size, x.dtype, x.device)
     for axis in (-1, -2):
@@ -137,7 +137,9 @@ def test_long_cosine_transforms_are_those_of_the_matrix(size, block, monkeypatch
         torch.testing.assert_close(cosine_transform.of_cosines(found, axis), given)
 
 
-def test_long_axes_are_transformed_so_and_short_ones_as_before():
+@pytest.mark.parametrize("block", [500, 2**18])
+def test_long_axes_are_transformed_so_and_short_ones_as_before(block, monkeypatch):
+    monkeypatch.setattr(cosine_transform, "_BLOCK_CPU", block)
     x = normal(("cosines",), (1, 1, 520, 6)).requires_grad_()
     long, short = (cosine_matrix(size, x.dtype, x.device) for size in (520, 6))
     found = Cosines().transform(x)
@@ -162,7 +164,7 @@ def test_how_many_walk_together_is_found_on_few_tiles(prior):
     assert network.seen < 100
     x = torch.zeros(2, *resized.shape)
     peak = peak_bytes(lambda: resized.denoise(x, 0.5), x.device)
-    assert 0.5 * (2 * each + all_together) < peak < 2 * each + all_together
+    assert 0.4 * (2 * each + all_together) < peak < 2 * each + all_together
 
 
 class Bar:

@@ -46,7 +46,7 @@ TOTAL_VARIATIONS = tuple(baselines.TotalVariation(weight=weight) for weight in (
 
 # Of deepinv, in the order of their rows; of several settings the one that suits the truth best.
 METHODS: dict[str, tuple[str, tuple[Method, ...]]] = {
-    "tv-2d": ("total variation, best weight", TOTAL_VARIATIONS),
+    "tv-2d": ("total variation in 2-D, best weight", TOTAL_VARIATIONS),
     "dpir": ("DPIR", (baselines.PnP(),)),
     "diffpir": ("DiffPIR", (baselines.DiffPIR(),)),
     "pigdm": ("PiGDM", (baselines.PiGDM(),)),

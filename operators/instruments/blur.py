@@ -80,14 +80,9 @@ class Blur(LinearOperator):
             _sources(n, before, after, padding)
             for n, before, after in zip(size, self._before, self._after, strict=True)
         ]
-        padded = torch.zeros((*kernel.shape[: -len(size)], *extended), dtype=torch.float64)
-        place: tuple[Any, ...] = (..., *(slice(k) for k in extent))
-        padded[place] = kernel
-        padded = padded.roll([-(k // 2) for k in extent], self._axes)
-        self.transfer = torch.fft.rfftn(padded, dim=self._axes)
-        self._full_transfer = None
-        if padding == "circular":
-            self._full_transfer = torch.fft.fftn(padded, dim=self._axes)
+        self.transfer = torch.fft.rfftn(_padded(kernel, extended), dim=self._axes)
+        # Only the kernel of what has a spectrum: that of all frequencies is large.
+        self._periodic_kernel = kernel.clone() if padding == "circular" else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self._crop(self._filter(self._extend(x), self.transfer))
@@ -109,9 +104,10 @@ class Blur(LinearOperator):
 
     @property
     def spectrum(self) -> Spectrum | None:
-        if self._full_transfer is None:
+        if self._periodic_kernel is None:
             return None
-        transfer, basis = self._full_transfer, Fourier(len(self._axes))
+        basis, size = Fourier(len(self._axes)), tuple(self.domain_shape[1:])
+        transfer = torch.fft.fftn(_padded(self._periodic_kernel, size), dim=self._axes)
         magnitude = transfer.abs()
         # Frequencies that the kernel does not pass are not measured; rounding leaves 1e-17 of them.
         magnitude = torch.where(magnitude > 1e-14 * magnitude.max(), magnitude, 0.0)
@@ -190,8 +186,18 @@ def stacked_blurs(blurs: Sequence[Blur]) -> Blur | None:
     together.transfer = torch.stack(
         [blur.transfer.reshape(-1, *size) for blur in blurs]
     )  # (batch, 1 or channels, height, width // 2 + 1)
-    together._full_transfer = None
+    together._periodic_kernel = None
     return together
+
+
+def _padded(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
+    """A kernel in an image of zeros, float64, with its centre at the first pixel."""
+    axes = tuple(range(-len(size), 0))
+    extent = kernel.shape[-len(size) :]
+    padded = torch.zeros((*kernel.shape[: -len(size)], *size), dtype=torch.float64)
+    place: tuple[Any, ...] = (..., *(slice(k) for k in extent))
+    padded[place] = kernel
+    return padded.roll([-(k // 2) for k in extent], axes)
 
 
 def _power(transfer: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ _SHARE = {"cuda": 0.8, "cpu": 0.4}
 _TRIED = 2
 
 # An evaluation in tiles keeps so many images beside what a few tiles take: measured, rounded up.
-_TILED_BUFFERS = 20
+_TILED_BUFFERS = 18
 
 # Bytes of an evaluation: (of each image, of all together).
 _Need = tuple[float, float]

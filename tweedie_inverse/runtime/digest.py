@@ -40,21 +40,13 @@ def _plain(constant: Any) -> Any:
 _EMPTY = CellType()
 
 
-def _parts(value: Any, seen: set[int]) -> Iterator[bytes]:
+def _parts(value: Any, seen: set[int]) -> Iterator[bytes | memoryview]:
     """The content of an object, part by part; what holds no data counts by its class."""
     if isinstance(value, Tensor):
         yield f"{value.dtype} {tuple(value.shape)}".encode()
         if value.device.type != "meta":  # it has no numbers there
             plain = value.detach().to_dense() if value.is_sparse else value.detach()
-            yield (
-                plain.cpu()
-                .resolve_conj()
-                .contiguous()
-                .flatten()
-                .view(torch.uint8)
-                .numpy()
-                .tobytes()
-            )
+            yield (plain.cpu().resolve_conj().contiguous().flatten().view(torch.uint8).numpy().data)
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype} {value.shape}".encode()
         yield value.tobytes()

@@ -84,7 +84,7 @@ def pieces_of(prior: Prior) -> Pieces | None:
     """None where an image is a single input of the network, or there is no network."""
     while isinstance(prior, WrappedPrior):
         prior = prior.prior
-    network, count = None, 0
+    network, count = None, 0.0
     if isinstance(prior, NetworkPrior) and isinstance(prior.module, TiledNetwork):
         network, count = prior.module.network, _tiles(prior.module, tuple(prior.shape[-2:]))
     elif isinstance(prior, Slices):
