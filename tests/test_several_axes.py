@@ -20,7 +20,7 @@ def test_flicker_is_told_by_axis():
 def test_the_study_runs():
     found = {(row.instrument, row.way): row for row in several_axes.rows(8, 2, 3)}
     assert len(found) == 8
-    apart, together = (found["thick", way] for way in ("slice by slice", "one axis, length 8"))
+    apart, together = (found["thick", way] for way in ("slice by slice", "one axis, length 16"))
     assert together.flicker[0] < apart.flicker[0] / 2
     assert together.crps < apart.crps
     assert f"{apart.crps:.5f}" in str(apart)

@@ -32,7 +32,7 @@ NAMES = ("CT", "thick")
 WAYS: dict[str, dict[str, Any]] = {
     "slice by slice": {"correlation": 0},
     "one axis, length 4": {"correlation": 4.0},
-    "one axis, length 8": {"correlation": 8.0},
+    "one axis, length 16": {"correlation": 16.0},
     "three axes": {"axes": (0, 1, 2)},
 }
 
