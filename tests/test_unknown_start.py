@@ -8,10 +8,18 @@ import torch
 import tweedie_inverse as ti
 from tests.posteriors import random_field
 from tweedie_inverse import operators as ops
-from tweedie_inverse.conditional.first_guess import first_guess, geometric_numbers
+from tweedie_inverse.conditional.first_guess import (
+    first_guess,
+    followed_numbers,
+    geometric_numbers,
+)
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem
+from tweedie_inverse.datasets.seeds import HELD_OUT_SEED
+from tweedie_inverse.datasets.slices import CTSlices
+from tweedie_inverse.numerics.random import normal
 from tweedie_inverse.numerics.streams import Streams
+from tweedie_inverse.solving.parameters import _is_told
 from tweedie_inverse.walks.pilot import begun, kernel_levels, levels
 
 SHAPE = (1, 8, 8)
@@ -122,3 +130,55 @@ def test_levels_of_a_pilot():
     problem = Problem(torch.zeros(1, *SHAPE), CASES["width"][0].at(width=1.0), NOISE)
     walk = ti.walks.Decoupled(error="measured", secants=False)
     assert len(kernel_levels(5, 20.0, prior, problem, walk)[0]) == 5
+
+
+class TestNumbersThatTheImageCanFollow:
+    """Whoever turns a scan can turn the image; an offset of the detector fits no other image."""
+
+    SIDE = 16
+
+    def scan(self, **numbers):
+        return ops.Tomography((1, self.SIDE, self.SIDE), 8, noise=ops.GaussianNoise(0.2), **numbers)
+
+    def asked(self, name):
+        operator = ops.parametric(lambda **numbers: self.scan(**numbers), **{name: (-3.0, 3.0)})
+        field = random_field(self.SIDE)
+        y = operator.at(**{name: 1.0}).measure(field.draw(1, seed=4)[0], seed=5)
+        problem = Problem(y[None], operator, operator.noise)
+        start = Instrument(problem).start()
+        return followed_numbers(problem, *field.moments(), start, [0])
+
+    def test_an_angle_is_one(self):
+        assert self.asked("angle_offset") == {0}
+
+    def test_an_offset_is_none(self):
+        assert self.asked("detector_offset") == set()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tweedie_inverse.PosteriorWarning")
+def test_an_angle_that_the_image_can_follow_is_not_told():
+    """The prior's moments are sure of a wrong one; phantoms are as likely at any tilt."""
+    shape = (1, 64, 64)
+    operator = ops.parametric(
+        lambda angle: ops.Tomography(shape, 20, angle_offset=angle), angle=(-4.0, 4.0)
+    )
+    x = CTSlices(64).images([HELD_OUT_SEED + 1])
+    y = ops.GaussianNoise(0.5).sample(operator.at(angle=1.3).forward(x), seed=1)
+    found = ti.solve(
+        y[0], operator, ti.load_prior("phantom-64"), noise=0.5, num_samples=6, steps=10
+    )
+    angle = found.parameters["angle"]
+    assert "the image can follow angle" in found.stats.reason
+    assert not bool(angle.is_told)
+    low, high = (float(end) for end in angle.interval())
+    assert low < 1.3 < high
+    assert float(found.diagnostics.chi_square) < 1.3
+
+
+@pytest.mark.parametrize("count", [2, 4, 6, 20])
+def test_samples_of_the_prior_itself_are_rarely_said_to_be_told(count):
+    spread = normal((7,), (4000, count)).double().std(1)
+    told = _is_told(spread, torch.ones(4000).double(), count).double().mean()
+    assert float(told) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 4000)
+    assert bool(_is_told(spread * 0.01, torch.ones(4000).double(), 6).all())

@@ -44,6 +44,9 @@ _TOGETHER = 2**22
 _GEOMETRIC = 1.0
 # Places at which that is looked at.
 _FEW = 7
+# An image whose V is so many times as large is hardly held by the prior; a number that is then open
+# over more than a share of its range is one that the image can follow.
+_FREE, _OPEN = 100.0, 0.25
 # For geometric numbers V is so many times as large.  Small ones are sure of where bodies are, and
 # wrong: a detector offset is then off by 0.06 to 0.1 pixels, and by 0.01 with this.
 WIDER = 5.0
@@ -91,6 +94,18 @@ def geometric_numbers(
     return frozenset(which for which in search.singly if search.is_geometric(u[0], which))
 
 
+def followed_numbers(
+    problem: Problem, mean: Tensor, covariance: Covariance, u: Tensor, geometric: Collection[int]
+) -> frozenset[int]:
+    """Which of the geometric numbers the image can follow, by the first measurement.
+
+    Whoever turns a scan can turn the image: y then says nothing of the angle, and what V says of it
+    is only that images are Gaussian, which they are not.
+    """
+    search = _Search(problem, 0, mean, covariance)
+    return frozenset(which for which in geometric if search.is_followed(u[0], which))
+
+
 class _Density(NamedTuple):
     """Of the posterior along a grid, and what the data leave open."""
 
@@ -126,6 +141,12 @@ class _Search:
         grid = self._grid(which, _FEW)
         volume, deviation = self._volume(u, which, grid, 1.0)
         return abs(float(volume[-1])) * deviation < _GEOMETRIC * float(grid[-1] - grid[0])
+
+    def is_followed(self, u: Tensor, which: int) -> bool:
+        """By how well images that are hardly held by the prior fit y along its range."""
+        grid = self._grid(which)
+        found = self._of_fit(u, which, grid, _FREE)
+        return found.deviation > _OPEN * float(grid[-1] - grid[0])
 
     def _grid(self, which: int, count: int = _COUNTS[0]) -> Tensor:
         unknowns = self._one.unknowns

@@ -64,6 +64,12 @@ class Unknowns(NamedTuple):
         bend = -0.5 * (self.precision * (u - self.centre).square()).sum(1)
         return torch.where(inside, bend, -math.inf)
 
+    def drawn(self, uniform: Tensor) -> Tensor:
+        """Coordinates from the prior, of uniform random numbers like those."""
+        flat = self.low + uniform * (self.high - self.low)
+        normal = self.centre + self.deviation * torch.special.ndtri(uniform)
+        return torch.where(self.precision > 0, normal, flat).clamp(self.low, self.high)
+
     def values(self, u: Tensor) -> Tensor:
         """The numbers of these coordinates, ``(..., count)``."""
         columns = zip(u.unbind(-1), self.is_logarithmic, strict=True)

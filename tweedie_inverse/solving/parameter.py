@@ -33,7 +33,7 @@ class Parameter(OfSamples):
         r_hat: ``(batch, ...)``, split R-hat of the chains of the first noise level, one a sample,
             after half of their moves; NaN where there are too few.
         is_told: ``(batch, ...)``, whether the data tell: whether its posterior is narrower than 0.7
-            of its prior.
+            of its prior, or less where few samples leave that to chance.
         is_logarithmic: whether its prior and its interval are of its logarithm.
     """
 

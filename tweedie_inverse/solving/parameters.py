@@ -1,5 +1,6 @@
 """Samples of what was not known of an instrument: noise levels, and numbers of its operator."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tweedie_inverse.solving.parameter_plots import histograms
 
 # The data do not tell a number whose posterior is wider than this share of its prior.
 _NO_NEWS = 0.7
+_CHANCE = 0.05
 # A truth may lie at an end of its range by chance: of many measurements so large a share may.
 _MANY = 0.25
 
@@ -169,7 +171,7 @@ class InstrumentSamples:
         )
         spread = numbers.std(axis) if numbers.shape[axis] > 1 else numbers.mean(axis) * torch.nan
         ends = self.low.new_tensor([0.0, 1.0]).expand(*self.low.shape[:-1], 2)
-        told = ~(spread > _NO_NEWS * prior.deviation.to(spread))
+        told = _is_told(spread, prior.deviation.to(spread), numbers.shape[axis])
         return Parameter("kernel", numbers, ends, trace, settled(start, axis), told)
 
     def _of_phase(self, prior: PhasePrior) -> Parameter:
@@ -200,7 +202,7 @@ class InstrumentSamples:
             values(ends),
             values(self.trace[..., place]),
             settled(self.start[..., place], axis),
-            ~(spread > _NO_NEWS * self.deviation[..., place]),
+            _is_told(spread, self.deviation[..., place], self.u.shape[axis]),
             logarithmic,
         )
 
@@ -308,6 +310,18 @@ class InstrumentSamples:
         if not untold:
             return ""
         return f"; the data do not tell {', '.join(untold)}: samples are as wide as the prior"
+
+
+def _is_told(spread: Tensor, deviation: Tensor, count: int) -> Tensor:
+    """Whether samples are narrower than their prior, and by more than chance.
+
+    So many samples of a normal prior itself pass for it in one case of twenty at most.
+    """
+    from scipy.stats import chi2
+
+    freedom = max(count - 1, 1)
+    chance = math.sqrt(chi2.ppf(_CHANCE, freedom) / freedom)
+    return ~(spread > min(_NO_NEWS, chance) * deviation)
 
 
 def noise_of(instrument: InstrumentSamples | None) -> NoisePosterior:

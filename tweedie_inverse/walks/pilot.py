@@ -52,12 +52,14 @@ def begun(
     steps: Tensor,
     streams: Streams,
     geometric: Sequence[int],
+    followed: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor]:
     """Coordinates ``(walkers, count)`` to begin with, and standard deviations of first proposals.
 
     Args:
         steps: those of what is not looked for, ``(walkers, count)``.
         geometric: which of the numbers are.
+        followed: which of the numbers the image can follow; they are drawn from their prior.
     """
     u = instrument.start()
     if not is_sought(instrument, prior):
@@ -71,6 +73,9 @@ def begun(
     white = streams.normal(u.shape[1:], like=problem.y).double()
     u = found.u + torch.minimum(spread * found.deviation, widest) * white
     u = torch.where(u < low, 2 * low - u, torch.where(u > high, 2 * high - u, u)).clamp(low, high)
+    if followed:
+        uniform = streams.uniform(u.shape[1:], like=problem.y).double()
+        u[:, list(followed)] = instrument.unknowns.drawn(uniform)[:, list(followed)]
     sizes = 2 * torch.minimum(found.deviation, widest)
     return u, torch.where(found.deviation > 0, sizes, steps)
 

@@ -27,7 +27,6 @@ from tweedie_inverse.conditional.counting import (
     instrument_of,
     moved_given_image,
 )
-from tweedie_inverse.conditional.first_guess import geometric_numbers
 from tweedie_inverse.conditional.hamiltonian import conditional_moves
 from tweedie_inverse.conditional.instrument import Instrument
 from tweedie_inverse.conditional.problem import Problem
@@ -42,11 +41,12 @@ from tweedie_inverse.operators import (
     UnknownPhase,
 )
 from tweedie_inverse.priors.base import Prior
+from tweedie_inverse.walks import kinds_of_numbers as kinds
 from tweedie_inverse.walks import pilot as pilots
 from tweedie_inverse.walks.base import DrawnUnknowns, Info, Level, Plan, Walk
 from tweedie_inverse.walks.decoupled import Decoupled, DecoupledState
 from tweedie_inverse.walks.level_moves import chain, moved_at
-from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, is_sought, kernel_levels, levels
+from tweedie_inverse.walks.pilot import HELD, SHORTEST, begun, kernel_levels, levels
 from tweedie_inverse.walks.together import begun_phase, moved_together
 
 
@@ -98,6 +98,9 @@ class UnknownInstrument(Walk[UnknownState]):
         geometric: names of those numbers that move images and do not blur or scale them: offsets,
             shifts, a centre of rotation.  They need no pilot, are not held, and the prior counts
             less for them.  None finds out.
+        followed: names of those of them that the image can follow, as it can a turn of the scan,
+            so that y says nothing of them.  Each walker draws them from their prior, and keeps
+            them.  None finds out.
     """
 
     walk: Decoupled = field(default_factory=Decoupled)
@@ -108,6 +111,7 @@ class UnknownInstrument(Walk[UnknownState]):
     goes_on: float = 6.0
     held: float = 0.3
     geometric: tuple[str, ...] | None = None
+    followed: tuple[str, ...] | None = None
 
     name = "decoupled"
     default_steps = Decoupled.default_steps
@@ -133,7 +137,9 @@ class UnknownInstrument(Walk[UnknownState]):
 
     def plan(self, problem: Problem, prior: Prior, steps: int) -> Plan:
         """That of the decoupled walk, with what the pilot leaves of the budget."""
-        geometric, pilot = self._geometric(problem, prior), self.pilot
+        instrument, pilot = instrument_of(problem), self.pilot
+        geometric = kinds.geometric(self.geometric, problem, instrument, prior)
+        followed = kinds.followed(self.followed, problem, instrument, prior, geometric)
         if pilot is None:
             names = getattr(problem.operator, "unknowns", {}).keys()
             helps = bool(names - set(geometric)) and not prior.error_is_exact
@@ -151,27 +157,13 @@ class UnknownInstrument(Walk[UnknownState]):
         plan = inner.plan(guessed, prior, steps - pilot)
         assert isinstance(plan.walk, Decoupled)
         settings = replace(plan.walk, sigma_max=self.walk.sigma_max)
-        walk = replace(self, walk=settings, pilot=pilot, geometric=geometric)
-        if not pilot:
-            return Plan(walk, plan.sigmas, plan.note)
-        note = f"a pilot of {pilot} evaluations looked for the numbers of the operator"
-        return Plan(walk, plan.sigmas, f"{plan.note}; {note}" if plan.note else note)
-
-    def _geometric(self, problem: Problem, prior: Prior) -> tuple[str, ...]:
-        """Names of the geometric numbers, given or found."""
-        instrument = instrument_of(problem)
-        names = tuple(getattr(problem.operator, "unknowns", ()))
-        if self.geometric is not None:
-            for name in set(self.geometric) - set(names):
-                raise ValueError(
-                    f"UnknownInstrument(geometric={self.geometric}): {name!r} is no unknown of "
-                    f"{problem.operator!r}"
-                )
-            return tuple(self.geometric)
-        if not is_sought(instrument, prior):
-            return ()
-        found = geometric_numbers(problem, *prior.moments(), instrument.start())
-        return tuple(names[which - instrument.levels] for which in sorted(found))
+        walk = replace(self, walk=settings, pilot=pilot, geometric=geometric, followed=followed)
+        notes = [plan.note] if plan.note else []
+        if pilot:
+            notes.append(f"a pilot of {pilot} evaluations looked for the numbers of the operator")
+        if followed:
+            notes.append(f"the image can follow {', '.join(followed)}, drawn from the prior")
+        return Plan(walk, plan.sigmas, "; ".join(notes))
 
     def refuse(self, problem: Problem, prior: Prior) -> None:
         gaussian = isinstance(problem.noise, GaussianNoise | UnknownGaussianNoise)
@@ -191,8 +183,9 @@ class UnknownInstrument(Walk[UnknownState]):
     def start(self, problem: Problem, prior: Prior, sigma: float, streams: Streams) -> UnknownState:
         instrument = _instrument(problem)
         inner = self.walk.start(problem, prior, sigma, streams)
-        steps, geometric = first_steps(instrument), self._places(instrument)
-        u, steps = begun(problem, instrument, prior, steps, streams, geometric)
+        steps, geometric = first_steps(instrument), kinds.places_of(self.geometric, instrument)
+        followed = kinds.places_of(self.followed, instrument)
+        u, steps = begun(problem, instrument, prior, steps, streams, geometric, followed)
         u, steps = begun_phase(problem, instrument, prior, u, steps, streams)
         state = UnknownState(inner, u, steps, steps)
         if not self.pilot:
@@ -214,11 +207,6 @@ class UnknownInstrument(Walk[UnknownState]):
             noise = streams.at(_PILOT_STEP - 1).normal(prior.shape, like=inner.x)
             inner = inner._replace(x=state.x + sigma * prior.coloured(noise))
         return state._replace(inner=inner)
-
-    def _places(self, instrument: Instrument) -> list[int]:
-        """Which of the coordinates are geometric."""
-        names = list(getattr(instrument.operator, "unknowns", ()))
-        return [instrument.levels + names.index(name) for name in self.geometric or ()]
 
     def step(
         self,
@@ -248,7 +236,7 @@ class UnknownInstrument(Walk[UnknownState]):
             prior,
             streams,
             order=self._order(instrument, level, prior),
-            geometric=self._places(instrument),
+            geometric=kinds.places_of(self.geometric, instrument),
         )
         drawn = draw(
             belief.denoised,
@@ -336,7 +324,7 @@ class UnknownInstrument(Walk[UnknownState]):
 
     def _order(self, instrument: Instrument, level: Level, prior: Prior) -> list[int]:
         """Which unknown each move of a level is of: in turns, as long as one has any left."""
-        geometric = self._places(instrument)
+        geometric = kinds.places_of(self.geometric, instrument)
         others = [each for each in instrument.singly if each not in geometric]
         times = dict.fromkeys(range(instrument.levels), self.moves)
         times |= dict.fromkeys(others, self.operator_moves)
@@ -345,6 +333,8 @@ class UnknownInstrument(Walk[UnknownState]):
         settled = not prior.error_is_exact and level.sigma < _SETTLED * prior.unit
         few = self.operator_moves if prior.error_is_exact else -(-self.operator_moves // 2)
         times |= dict.fromkeys(geometric, 0 if settled else few)
+        for place in kinds.places_of(self.followed, instrument):
+            times.pop(place, None)
         if level.index == 0 and not self.pilot:
             further = _FURTHER if isinstance(instrument, CountingInstrument) else 1
             times = dict.fromkeys(times, further * self.first_moves)
