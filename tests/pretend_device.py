@@ -48,6 +48,10 @@ def device() -> torch.device:
         backend_registration._setup_privateuseone_for_python_backend(NAME)
     except (ImportError, AttributeError, RuntimeError) as error:
         pytest.skip(f"this torch cannot pretend a device: {error}")
+    # Of `torch.random.fork_rng`, which later tests of the same process may call: it has no numbers.
+    module = getattr(torch, NAME)
+    module.get_rng_state = lambda device=NAME: torch.get_rng_state()
+    module.set_rng_state = lambda state, device=NAME: None
     return torch.device(NAME, 0)
 
 

@@ -214,6 +214,7 @@ def test_costs_are_counted_at_the_prior():
 def test_a_counted_prior_answers_whatever_the_prior_does():
     """A question that the wrapper forgets would be answered by the base class's guess."""
     from_others = {"score", "uncorrected", "for_shape", "limited", "coloured", "noise_at"}
+    from_others |= {"over_ranks"}
     asked = {name for name in vars(Prior) if not name.startswith("_")}
     settings = {"centre", "any_sigma", "suits_populations", "unit"}
     settings |= {"value_range", "units", "noise_covariance", "probe_basis"}

@@ -36,18 +36,19 @@ class Progress:
 
     def __init__(self, bar: Any, pieces: Pieces | None):
         self._bar, self._pieces = bar, pieces
-        self._walkers, self._within, self._has_begun = 0, 0.0, False
+        self._walkers, self._has_begun = 0, False
+        self._within: float = 0
 
     def begin(self, done: int, walkers: int) -> None:
         """A part of so many walkers begins, or is taken up, when so many steps are done."""
-        self._walkers, self._within, self._bar.n = walkers, 0.0, done
+        self._walkers, self._within, self._bar.n = walkers, 0, done
         if not self._has_begun:  # what was there before tells nothing of the time
             self._bar.initial, self._has_begun = done, True
 
     def step(self) -> None:
         """Every walker of the part has made a step."""
         self._bar.update(self._walkers - self._within)
-        self._within = 0.0
+        self._within = 0
 
     def seen(self, _: nn.Module, inputs: tuple[Any, ...], __: Any) -> None:
         """The network has been called for some pieces: a forward hook."""
