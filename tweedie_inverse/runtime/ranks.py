@@ -8,7 +8,7 @@ else in the program, becomes an error of all instead of a wait without end.
 import functools
 import os
 import zlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tweedie_inverse.boundary.warn import warn_user
+from tweedie_inverse.runtime.processes import DefaultGroup, OneProcess, Processes
 
 T = TypeVar("T")
 _FINE, _NO_MEMORY, _FAILED = range(3)
@@ -40,18 +41,8 @@ class _NoMemoryAnywhere(torch.OutOfMemoryError):
     """One process had too little memory, and all know."""
 
 
-class Ranks(ABC):
+class Ranks(Processes):
     """Processes, numbered from 0, that make one result together; the first one writes and warns."""
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """The number of processes."""
-
-    @property
-    @abstractmethod
-    def rank(self) -> int:
-        """The number of this process."""
 
     @property
     def leads(self) -> bool:
@@ -101,16 +92,8 @@ class Ranks(ABC):
 
 
 @dataclass(frozen=True)
-class Alone(Ranks):
+class Alone(OneProcess, Ranks):
     """This process does everything."""
-
-    @property
-    def size(self) -> int:
-        return 1
-
-    @property
-    def rank(self) -> int:
-        return 0
 
     def agree(self, place: str, numbers: Sequence[int] = ()) -> list[list[int]]:
         return [list(numbers)]
@@ -128,7 +111,7 @@ class Alone(Ranks):
         return work
 
 
-class Team(Ranks):
+class Team(DefaultGroup, Ranks):
     """The processes of torch's default group, gloo or nccl.
 
     Args:
@@ -145,14 +128,6 @@ class Team(Ranks):
 
     def __repr__(self) -> str:
         return f"Team({self.rank + 1} of {self.size})"
-
-    @property
-    def size(self) -> int:
-        return dist.get_world_size()
-
-    @property
-    def rank(self) -> int:
-        return dist.get_rank()
 
     def agree(self, place: str, numbers: Sequence[int] = ()) -> list[list[int]]:
         everyone = self._met(_FINE, place, numbers)

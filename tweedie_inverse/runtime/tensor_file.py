@@ -29,7 +29,9 @@ _NUMBERS = {
 def write(
     path: str | Path, format: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]
 ) -> None:
-    """Write a file in one stroke, one tensor after the other, of which no copy is made.
+    """Write a file in one stroke, one tensor after the other.
+
+    safetensors itself copies all of them into memory first, which samples in a file do not fit.
 
     Args:
         format: name and version of what it holds.

@@ -27,8 +27,8 @@ _KEPT = "calibration."
 _READING = {"caller": "Posterior.load", "need": "a file of posterior.save"}
 
 
-class Kept(Protocol):
-    """What is written of a posterior, which is above this file."""
+class Made(Protocol):
+    """What a solve has made: what others ask of a posterior, which is above this file."""
 
     @property
     def samples(self) -> Tensor: ...
@@ -39,11 +39,16 @@ class Kept(Protocol):
     @property
     def origin(self) -> Origin | None: ...
     @property
-    def calibration(self) -> Scaling | None: ...
-    @property
     def instrument(self) -> InstrumentSamples | None: ...
     @property
     def measured(self) -> Measured | None: ...
+
+
+class Kept(Made, Protocol):
+    """What is written of a posterior."""
+
+    @property
+    def calibration(self) -> Scaling | None: ...
 
 
 def refuse_suffix(path: str | Path) -> None:

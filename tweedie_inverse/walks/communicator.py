@@ -6,26 +6,18 @@ cases.  Every process weighs and resamples the same numbers and comes to the sam
 walkers whose parent lives elsewhere travel.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tweedie_inverse.runtime.processes import DefaultGroup, OneProcess, Processes
 
-class Communicator(ABC):
+
+class Communicator(Processes):
     """Processes that share populations, each with equally many walkers of every population."""
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """The number of processes."""
-
-    @property
-    @abstractmethod
-    def rank(self) -> int:
-        """The number of this process, from 0."""
 
     @abstractmethod
     def gather(self, values: Tensor) -> Tensor:
@@ -67,16 +59,8 @@ class Communicator(ABC):
 
 
 @dataclass(frozen=True)
-class SingleProcess(Communicator):
+class SingleProcess(OneProcess, Communicator):
     """All walkers are in this process."""
-
-    @property
-    def size(self) -> int:
-        return 1
-
-    @property
-    def rank(self) -> int:
-        return 0
 
     def gather(self, values: Tensor) -> Tensor:
         return values
@@ -86,20 +70,12 @@ class SingleProcess(Communicator):
 
 
 @dataclass(frozen=True)
-class ProcessGroup(Communicator):
+class ProcessGroup(DefaultGroup, Communicator):
     """Walkers are spread over torch's default process group, gloo or nccl.
 
     Every process calls `solve` with the same arguments and gets the same posterior, that of one
     process up to rounding.
     """
-
-    @property
-    def size(self) -> int:
-        return dist.get_world_size()
-
-    @property
-    def rank(self) -> int:
-        return dist.get_rank()
 
     def gather(self, values: Tensor) -> Tensor:
         parts = [torch.empty_like(values) for _ in range(self.size)]

@@ -7,35 +7,20 @@ import torch
 from torch import Tensor
 
 from tweedie_inverse.solving.blocks import of_samples
-from tweedie_inverse.solving.diagnostics import Diagnostics
 from tweedie_inverse.solving.interval import central_interval
-from tweedie_inverse.solving.measured import Measured
 from tweedie_inverse.solving.origin import Origin
 from tweedie_inverse.solving.page.numbers import encoded
 from tweedie_inverse.solving.page.reduction import Reduction, as_volume
 from tweedie_inverse.solving.panels import range_shown
-from tweedie_inverse.solving.parameters import InstrumentSamples
+from tweedie_inverse.solving.posterior_file import Made
 from tweedie_inverse.solving.recalibrated import Recalibrated
-from tweedie_inverse.solving.stats import Stats
 
 LEVEL = 0.9
 
 
-class Reported(Protocol):
-    """What is needed of a posterior, which is above this file."""
+class Reported(Made, Protocol):
+    """What a page needs of a posterior."""
 
-    @property
-    def samples(self) -> Tensor: ...
-    @property
-    def diagnostics(self) -> Diagnostics: ...
-    @property
-    def stats(self) -> Stats: ...
-    @property
-    def origin(self) -> Origin | None: ...
-    @property
-    def instrument(self) -> InstrumentSamples | None: ...
-    @property
-    def measured(self) -> Measured | None: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: Any) -> "Reported": ...
     def recalibrated(self) -> Recalibrated: ...
